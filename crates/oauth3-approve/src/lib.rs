@@ -1,0 +1,1 @@
+//! Approval channels and their shared wording.

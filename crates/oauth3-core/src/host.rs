@@ -1,0 +1,100 @@
+//! Host names that code may talk to.
+
+use crate::names::InvalidName;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// The port that a host without one means: HTTPS.
+const DEFAULT_PORT: u16 = 443;
+/// Longest host name (RFC 1035 §2.3.4) and label, in bytes.
+const MAX_HOST_BYTES: usize = 253;
+const MAX_LABEL_BYTES: usize = 63;
+
+/// One host and port that code may talk to, always over TLS: `api.example.com` or `api.example.com:8443`.
+///
+/// Names only, in lower case. Addresses in any spelling (`127.1`, `0x7f.1`, `[::1]`), wildcards, schemes,
+/// paths and user information are refused, so that what the owner reads is what is dialled.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Host {
+    name: String,
+    port: u16,
+}
+
+impl Host {
+    /// Reads `name` or `name:port`.
+    ///
+    /// # Errors
+    /// When the text is anything but a plain host name with an optional port.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        let refuse = || InvalidName::Host(text.chars().take(80).collect());
+        let (name, port) = match text.split_once(':') {
+            None => (text, DEFAULT_PORT),
+            Some((name, port)) => {
+                let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
+                (name, if digits { port.parse().map_err(|_| refuse())? } else { return Err(refuse()) })
+            }
+        };
+        let name = name.to_ascii_lowercase();
+        let label_fine = |label: &str| {
+            (1..=MAX_LABEL_BYTES).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        // A last label that a C library could read as a number makes the whole thing an address.
+        let last_numeric = name.rsplit('.').next().is_none_or(|last| {
+            last.bytes().all(|b| b.is_ascii_digit())
+                || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+        });
+        if name.len() > MAX_HOST_BYTES || last_numeric || !name.split('.').all(label_fine) {
+            return Err(refuse());
+        }
+        Ok(Self { name, port })
+    }
+
+    /// The name, in lower case.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The port; 443 unless said otherwise.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.port == DEFAULT_PORT { f.write_str(&self.name) } else { write!(f, "{}:{}", self.name, self.port) }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl TryFrom<String> for Host {
+    type Error = InvalidName;
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Host> for String {
+    fn from(host: Host) -> String {
+        host.to_string()
+    }
+}
+
+impl FromStr for Host {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        Self::parse(text)
+    }
+}

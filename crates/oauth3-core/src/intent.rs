@@ -1,0 +1,47 @@
+//! What is asked for: the thing that is shown, hashed, decided on and run.
+
+use crate::{AgentName, Digest, DigestBuilder, Host, Limits, Runtime, SecretName, SkillId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Everything that a standing grant binds. Change one part and the digest differs.
+///
+/// Arguments are not in it: a grant covers the code whatever its arguments are, and the approval
+/// card shows those of the request at hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Who asks.
+    pub agent: AgentName,
+    /// What the agent calls it.
+    pub skill_id: SkillId,
+    /// Digest of all bytes that will run.
+    pub code_digest: Digest,
+    /// What runs them.
+    pub runtime: Runtime,
+    /// The secrets whose placeholders the code gets.
+    pub secrets: BTreeSet<SecretName>,
+    /// The hosts that it may talk to.
+    pub hosts: BTreeSet<Host>,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+impl Intent {
+    /// The digest that grants and approvals are keyed by.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let hosts: Vec<String> = self.hosts.iter().map(|h| format!("{}:{}", h.name(), h.port())).collect();
+        DigestBuilder::new("oauth3 intent v1")
+            .field(self.agent.as_ref())
+            .field(self.skill_id.as_ref())
+            .field(self.code_digest.as_bytes())
+            .field(self.runtime.as_str().as_bytes())
+            .list(self.secrets.iter())
+            .list(hosts.iter())
+            .number(self.limits.timeout_ms)
+            .number(self.limits.memory_mb)
+            .number(self.limits.output_bytes)
+            .number(u64::from(self.limits.processes))
+            .finish()
+    }
+}

@@ -1,0 +1,45 @@
+//! The words of oauth3: names, ids, digests, intents, executions, verdicts, grants, audit events,
+//! and the ports through which the parts reach each other.
+//!
+//! No I/O, no async runtime, no plaintext: nothing here opens a file or a socket, and the only
+//! type that may carry a secret on its way in ([`WriteOnly`]) cannot be printed, cloned or compared.
+
+mod address;
+mod audit;
+mod credential;
+mod digest;
+mod execution;
+mod grant;
+mod header;
+mod host;
+mod ids;
+mod intent;
+mod limits;
+mod names;
+mod owner;
+mod ports;
+mod submission;
+mod time;
+mod token;
+
+pub use address::{AddressClass, classify, is_public};
+pub use audit::{AuditEvent, AuditKind, AuditRow, ChainReport};
+pub use credential::{Credential, WriteOnly};
+pub use digest::{Digest, DigestBuilder};
+pub use execution::{Execution, RunResult, Status};
+pub use grant::{Grant, Trust, Verdict};
+pub use header::parse_header;
+pub use host::Host;
+pub use ids::{GrantId, RequestId};
+pub use intent::Intent;
+pub use limits::{Limits, MAX_ARGS_BYTES, MAX_CODE_BYTES, MAX_HOSTS, MAX_SECRETS, MAX_WAIT_SECONDS};
+pub use names::{AgentName, ArgName, InvalidName, Runtime, SecretName, SkillId};
+pub use owner::{AgentRecord, NewSecret, OwnerOverview, SecretRecord};
+pub use ports::{
+    AgentPort, AuditMac, Channel, ChannelHealth, Clock, DryRun, Exit, ExitReason, Fault, Health, HttpPort, HttpRequest,
+    HttpResponse, Job, Keeper, Lane, LaneFds, LaneSpec, ListenerFd, ListenerRole, OpenedRun, OwnerPort, RunOutput,
+    Runner, SealedSecret, Store, Submitted,
+};
+pub use submission::{Declared, Draft, Resolved, Source, SubmissionError};
+pub use time::Timestamp;
+pub use token::{AgentToken, TokenHash, TokenId};

@@ -1,0 +1,528 @@
+//! The ports through which the parts reach each other. Implementations are wired in the binary.
+
+use crate::{
+    AgentName, AgentRecord, AgentToken, AuditEvent, AuditRow, ChainReport, Digest, Draft, Execution, Grant, GrantId,
+    Host, Limits, NewSecret, OwnerOverview, RequestId, RunResult, Runtime, SecretName, SecretRecord, Status, Timestamp,
+    TokenHash, TokenId, Verdict, WriteOnly,
+};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// Why a port could not do what was asked. One registered code and one short sentence, both fit for
+/// whoever asked; causes go to the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "code", content = "text", rename_all = "snake_case")]
+pub enum Fault {
+    /// The request is malformed or breaks a rule.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// Two places name different values.
+    #[error("{0}")]
+    ConflictingMetadata(String),
+    /// The runtime does not exist or is not installed.
+    #[error("{0}")]
+    UnknownRuntime(String),
+    /// No valid token.
+    #[error("{0}")]
+    InvalidToken(String),
+    /// Policy says no.
+    #[error("{0}")]
+    DeniedByPolicy(String),
+    /// There is none, or the caller may not know that there is.
+    #[error("{0}")]
+    NotFound(String),
+    /// It was decided before.
+    #[error("{0}")]
+    AlreadyDecided(String),
+    /// One of that name exists.
+    #[error("{0}")]
+    Exists(String),
+    /// Larger than its bound.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The skill could not be fetched.
+    #[error("{0}")]
+    SkillFetchFailed(String),
+    /// Too many of something.
+    #[error("{text}")]
+    RateLimited {
+        /// The sentence.
+        text: String,
+        /// When trying again makes sense, in seconds.
+        retry_after: u64,
+    },
+    /// A part of oauth3 that is needed does not answer: nothing is permitted.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl Fault {
+    /// The registered code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::ConflictingMetadata(_) => "conflicting_metadata",
+            Self::UnknownRuntime(_) => "unknown_runtime",
+            Self::InvalidToken(_) => "invalid_token",
+            Self::DeniedByPolicy(_) => "denied_by_policy",
+            Self::NotFound(_) => "not_found",
+            Self::AlreadyDecided(_) => "already_decided",
+            Self::Exists(_) => "exists",
+            Self::TooLarge(_) => "too_large",
+            Self::SkillFetchFailed(_) => "skill_fetch_failed",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+/// Tells the time. Tests bring their own.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Computes the keyed digest of the audit chain. Only the keeper has the key.
+pub trait AuditMac: Send + Sync {
+    /// The keyed digest of these bytes.
+    fn mac(&self, bytes: &[u8]) -> [u8; 32];
+}
+
+/// A sealed value, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedSecret {
+    /// Everything but the value.
+    pub record: SecretRecord,
+    /// The ciphertext with its header; meaningless without the keeper's key.
+    pub sealed: Vec<u8>,
+}
+
+/// Durable state. Every method is atomic, and what it wrote is on disk when it returns.
+///
+/// # Errors
+/// [`Fault::Unavailable`] when the store cannot be read or written; other faults where said.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Answers when the store can be read.
+    async fn check(&self) -> Result<(), Fault>;
+
+    /// Adds an agent; [`Fault::Exists`] when one of that name is there, revoked ones included.
+    async fn insert_agent(&self, name: &AgentName, id: &TokenId, hash: &TokenHash, now: Timestamp)
+    -> Result<(), Fault>;
+    /// Replaces a token; [`Fault::NotFound`] when there is no such agent or it is revoked.
+    async fn replace_token(
+        &self,
+        name: &AgentName,
+        id: &TokenId,
+        hash: &TokenHash,
+        now: Timestamp,
+    ) -> Result<(), Fault>;
+    /// Revokes an agent for good; [`Fault::NotFound`] when there is none.
+    async fn revoke_agent(&self, name: &AgentName, now: Timestamp) -> Result<(), Fault>;
+    /// Every agent, by name.
+    async fn agents(&self) -> Result<Vec<AgentRecord>, Fault>;
+    /// One agent.
+    async fn agent(&self, name: &AgentName) -> Result<Option<AgentRecord>, Fault>;
+    /// The agent whose token has this public part, with the hash to compare against.
+    async fn agent_by_token(&self, id: &TokenId) -> Result<Option<(AgentRecord, TokenHash)>, Fault>;
+
+    /// Stores a sealed value, new or replacing.
+    async fn put_secret(&self, secret: &SealedSecret) -> Result<(), Fault>;
+    /// One sealed value.
+    async fn sealed_secret(&self, name: &SecretName) -> Result<Option<SealedSecret>, Fault>;
+    /// Every secret, by name, without values.
+    async fn secrets(&self) -> Result<Vec<SecretRecord>, Fault>;
+    /// Removes one, ciphertext and all; [`Fault::NotFound`] when there is none.
+    async fn remove_secret(&self, name: &SecretName) -> Result<(), Fault>;
+
+    /// Adds a request.
+    async fn insert_execution(&self, execution: &Execution) -> Result<(), Fault>;
+    /// One request.
+    async fn execution(&self, id: &RequestId) -> Result<Option<Execution>, Fault>;
+    /// Requests in one of these states (all states when empty), newest first, at most `limit`.
+    async fn executions(&self, statuses: &[Status], limit: u32) -> Result<Vec<Execution>, Fault>;
+    /// Requests in a final state whose agent was not woken yet, oldest first.
+    async fn unnotified(&self, limit: u32) -> Result<Vec<Execution>, Fault>;
+    /// How many requests of this agent wait for a verdict or a secret.
+    async fn open_count(&self, agent: &AgentName) -> Result<u32, Fault>;
+    /// Writes `execution` over the stored one if that one's status is still `from`. False, and nothing
+    /// written, when it is not: somebody else was first. The only way a status changes.
+    async fn transition(&self, execution: &Execution, from: Status) -> Result<bool, Fault>;
+    /// Notes that the agent was woken.
+    async fn set_notified(&self, id: &RequestId, at: Timestamp) -> Result<(), Fault>;
+
+    /// Adds a standing grant.
+    async fn insert_grant(&self, grant: &Grant) -> Result<(), Fault>;
+    /// The newest grant of this intent that is not revoked. It may have expired: the PDP looks.
+    async fn grant_for(&self, intent_digest: &Digest) -> Result<Option<Grant>, Fault>;
+    /// One grant.
+    async fn grant(&self, id: &GrantId) -> Result<Option<Grant>, Fault>;
+    /// Every grant, newest first, revoked and expired ones too.
+    async fn grants(&self) -> Result<Vec<Grant>, Fault>;
+    /// Revokes one; false when there is none or it was revoked before.
+    async fn revoke_grant(&self, id: &GrantId, now: Timestamp) -> Result<bool, Fault>;
+
+    /// Whether the kill switch is on.
+    async fn kill_switch(&self) -> Result<bool, Fault>;
+    /// Turns it.
+    async fn set_kill_switch(&self, on: bool) -> Result<(), Fault>;
+
+    /// A channel's own note; channels keep which message shows which request.
+    async fn note(&self, channel: &str, key: &str) -> Result<Option<serde_json::Value>, Fault>;
+    /// Every note of a channel whose key begins so.
+    async fn notes(&self, channel: &str, prefix: &str) -> Result<Vec<(String, serde_json::Value)>, Fault>;
+    /// Writes a note; `None` removes it.
+    async fn set_note(&self, channel: &str, key: &str, value: Option<&serde_json::Value>) -> Result<(), Fault>;
+
+    /// Appends to the audit chain. Only the keeper can, for only it has the key.
+    async fn append_audit(&self, event: &AuditEvent, at: Timestamp, mac: &dyn AuditMac) -> Result<i64, Fault>;
+    /// Rows after `seq`, oldest first, at most `limit`.
+    async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, Fault>;
+    /// The last row's position; 0 when there is none.
+    async fn audit_head(&self) -> Result<i64, Fault>;
+    /// Checks every row, and the head that is kept outside the table.
+    async fn verify_audit(&self, mac: &dyn AuditMac) -> Result<ChainReport, Fault>;
+}
+
+/// What a listener inside the sandbox's network is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListenerRole {
+    /// TLS to be intercepted, on this port.
+    Tls {
+        /// The port that the code dialled.
+        port: u16,
+    },
+    /// Plain HTTP on port 80: refused with a sentence.
+    Plain,
+    /// An HTTP proxy: CONNECT, and absolute `https://` requests in clear, for which the keeper speaks TLS.
+    Proxy,
+    /// A datagram socket that answers names.
+    Dns,
+}
+
+/// One socket that was bound inside the sandbox's network and is served by the keeper.
+#[derive(Debug)]
+pub struct ListenerFd {
+    /// What it is for.
+    pub role: ListenerRole,
+    /// The socket.
+    pub fd: OwnedFd,
+}
+
+/// What the keeper takes over when a run opens.
+#[derive(Debug)]
+pub struct LaneFds {
+    /// The sandbox's only network.
+    pub listeners: Vec<ListenerFd>,
+    /// Read end of the code's standard output: only the keeper reads it unscrubbed.
+    pub stdout: OwnedFd,
+    /// Read end of its standard error.
+    pub stderr: OwnedFd,
+}
+
+/// What the keeper gives when a run opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedRun {
+    /// The placeholder (or, for a secret that reveals, the value is set by the keeper's own means) of each secret.
+    pub placeholders: Vec<(SecretName, String)>,
+    /// The certificate of the CA made for this run, PEM.
+    pub ca_pem: String,
+}
+
+/// What the keeper gives when a run closes: scrubbed and bounded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOutput {
+    /// Standard output, lossy UTF-8.
+    pub stdout: String,
+    /// Standard error, lossy UTF-8.
+    pub stderr: String,
+    /// Whether anything beyond the limit was dropped.
+    pub truncated: bool,
+    /// Sentences about what the egress refused, for the agent; no values.
+    pub refusals: Vec<String>,
+}
+
+/// The keeper, as the gateway sees it. When it does not answer, nothing is permitted.
+#[async_trait]
+pub trait Keeper: Send + Sync {
+    /// Answers when the keeper can unseal.
+    async fn ping(&self) -> Result<(), Fault>;
+    /// Appends to the audit chain; durable when it returns.
+    async fn audit(&self, event: AuditEvent) -> Result<(), Fault>;
+    /// Checks the whole chain.
+    async fn verify_audit(&self) -> Result<ChainReport, Fault>;
+    /// Seals and stores a value. [`Fault::Exists`] or [`Fault::NotFound`] by [`NewSecret::replace`].
+    async fn put_secret(&self, secret: NewSecret, value: WriteOnly) -> Result<(), Fault>;
+    /// Opens the run of an approved request: the keeper reads it from the store, decides again, writes the
+    /// audit, moves it to `executing` (so that it can never run twice), and serves the lane's sockets.
+    async fn open_run(&self, id: &RequestId, lane: LaneFds) -> Result<OpenedRun, Fault>;
+    /// Ends the run's network and hands out what the code wrote.
+    async fn close_run(&self, id: &RequestId) -> Result<RunOutput, Fault>;
+}
+
+/// What a sandbox's network and pipes are made from, before anything is known to it.
+#[derive(Debug, Clone)]
+pub struct LaneSpec {
+    /// The hosts that names resolve for.
+    pub hosts: Vec<Host>,
+    /// What the run may use.
+    pub limits: Limits,
+    /// What will run the code.
+    pub runtime: Runtime,
+}
+
+/// What runs in a prepared sandbox.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The stored bytes.
+    pub code: Vec<u8>,
+    /// Variables for the code: placeholders and arguments. The runner adds its own.
+    pub env: Vec<(String, String)>,
+    /// The run's CA certificate, PEM.
+    pub ca_pem: String,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitReason {
+    /// The code ended by itself, or by a signal of its own.
+    Exited,
+    /// The wall clock or CPU limit ended it.
+    TimedOut,
+    /// The memory limit ended it.
+    OutOfMemory,
+    /// The sandbox could not be built or the runtime not started.
+    NotStarted,
+}
+
+/// How a run ended. The whole process tree is gone when this exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit code; 128 plus the signal when one ended it.
+    pub code: i32,
+    /// Why.
+    pub reason: ExitReason,
+    /// From start to exit.
+    pub duration: Duration,
+    /// What went wrong, when the sandbox itself did; fit for the agent.
+    pub error: Option<String>,
+}
+
+/// Builds sandboxes.
+#[async_trait]
+pub trait Runner: Send + Sync {
+    /// `native`, `docker` or `direct`.
+    fn executor(&self) -> &'static str;
+    /// Whether this runtime can be used.
+    fn has(&self, runtime: Runtime) -> bool;
+    /// What runs code that names no runtime: Deno when installed, else embedded.
+    fn default_runtime(&self) -> Runtime;
+    /// Makes a sandbox with its network and pipes; nothing runs in it yet.
+    async fn prepare(&self, spec: LaneSpec) -> Result<Box<dyn Lane>, Fault>;
+}
+
+/// A prepared sandbox. Dropping it, or the future of [`Lane::run`], ends everything inside.
+#[async_trait]
+pub trait Lane: Send {
+    /// The sockets and pipes for the keeper. Once only.
+    fn take_fds(&mut self) -> Result<LaneFds, Fault>;
+    /// Runs the job to its end.
+    async fn run(self: Box<Self>, job: Job) -> Exit;
+}
+
+/// Where an approval channel stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelHealth {
+    /// Not configured.
+    Disabled,
+    /// Works.
+    Connected,
+    /// Does not answer; messages are kept and delivered later.
+    Error,
+}
+
+/// A way to reach the owner.
+pub trait Channel: Send + Sync {
+    /// Its name: `telegram`.
+    fn name(&self) -> &'static str;
+    /// Where it stands.
+    fn health(&self) -> ChannelHealth;
+    /// Something about this request changed: show it. Never blocks; delivery, order and retries are the
+    /// channel's own, from what the store holds.
+    fn changed(&self, id: &RequestId);
+}
+
+/// What happened to a submission.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submitted {
+    /// The request as it stands.
+    pub execution: Execution,
+    /// Secrets that are named and not stored.
+    pub missing_secrets: Vec<SecretName>,
+    /// Where the owner was asked: names of channels, empty when only the command line can answer.
+    pub asked: Vec<&'static str>,
+}
+
+/// The answer to a dry run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DryRun {
+    /// `permit`, `ask` or `deny`.
+    pub decision: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// Secrets that are named and not stored.
+    pub missing_secrets: Vec<SecretName>,
+}
+
+/// The state of the parts, for `/health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The chat.
+    pub telegram: ChannelHealth,
+    /// Whether the store answers.
+    pub database: bool,
+    /// Whether the keeper answers.
+    pub keeper: bool,
+    /// The executor's name.
+    pub executor: String,
+}
+
+/// What an agent may do. A surface that holds only this cannot decide anything.
+#[async_trait]
+pub trait AgentPort: Send + Sync {
+    /// The agent that holds this token; [`Fault::InvalidToken`] for anybody else.
+    async fn authenticate(&self, token: Option<&AgentToken>) -> Result<AgentName, Fault>;
+    /// Takes a request in: decides, then runs it or asks the owner.
+    async fn submit(&self, agent: &AgentName, draft: Draft) -> Result<Submitted, Fault>;
+    /// Says what would happen. Stores nothing but audit.
+    async fn dry_run(&self, agent: &AgentName, draft: Draft) -> Result<DryRun, Fault>;
+    /// One of the agent's own requests; [`Fault::NotFound`] for others' too.
+    async fn execution(&self, agent: &AgentName, id: &RequestId) -> Result<Execution, Fault>;
+    /// Waits until the status differs from `seen`, or for `patience`; returns what then is.
+    async fn wait_change(
+        &self,
+        agent: &AgentName,
+        id: &RequestId,
+        seen: Status,
+        patience: Duration,
+    ) -> Result<Execution, Fault>;
+    /// Takes a request back, or ends its run.
+    async fn cancel(&self, agent: &AgentName, id: &RequestId) -> Result<Execution, Fault>;
+    /// The secrets that exist, without values.
+    async fn secrets(&self) -> Result<Vec<SecretRecord>, Fault>;
+    /// The state of the parts.
+    async fn health(&self) -> Health;
+}
+
+/// What the owner may do. `by` is the identity for the audit, such as `cli` or `telegram:42`.
+#[async_trait]
+pub trait OwnerPort: Send + Sync {
+    /// Gives a verdict; [`Fault::AlreadyDecided`] when there is one, or it is too late.
+    async fn verdict(&self, id: &RequestId, verdict: Verdict, by: &str) -> Result<Execution, Fault>;
+    /// One request, code and all.
+    async fn show(&self, id: &RequestId) -> Result<Execution, Fault>;
+    /// Requests in one of these states (all when empty), newest first.
+    async fn requests(&self, statuses: &[Status], limit: u32) -> Result<Vec<Execution>, Fault>;
+    /// Waits until the status differs from `seen`, or for `patience`.
+    async fn wait(&self, id: &RequestId, seen: Status, patience: Duration) -> Result<Execution, Fault>;
+    /// Submits code as the owner's own agent. It is decided like any other.
+    async fn submit(&self, draft: Draft) -> Result<Submitted, Fault>;
+
+    /// Every grant, newest first.
+    async fn grants(&self) -> Result<Vec<Grant>, Fault>;
+    /// Revokes a grant and ends the runs that use it.
+    async fn revoke_grant(&self, id: &GrantId, by: &str) -> Result<(), Fault>;
+
+    /// Every secret, without values.
+    async fn secrets(&self) -> Result<Vec<SecretRecord>, Fault>;
+    /// Stores or replaces a value, and resumes the requests that waited for it.
+    async fn put_secret(&self, secret: NewSecret, value: WriteOnly) -> Result<(), Fault>;
+    /// Removes a secret.
+    async fn remove_secret(&self, name: &SecretName, by: &str) -> Result<(), Fault>;
+
+    /// Every agent.
+    async fn agents(&self) -> Result<Vec<AgentRecord>, Fault>;
+    /// Adds an agent; its token is in the answer and nowhere else.
+    async fn add_agent(&self, name: &AgentName, by: &str) -> Result<AgentToken, Fault>;
+    /// Replaces an agent's token.
+    async fn rotate_agent(&self, name: &AgentName, by: &str) -> Result<AgentToken, Fault>;
+    /// Revokes an agent, its open requests and its runs.
+    async fn revoke_agent(&self, name: &AgentName, by: &str) -> Result<(), Fault>;
+
+    /// The state of the whole.
+    async fn overview(&self) -> Result<OwnerOverview, Fault>;
+    /// Turns the kill switch; on also denies what is open and ends what runs.
+    async fn set_kill_switch(&self, on: bool, by: &str) -> Result<(), Fault>;
+
+    /// Audit rows after `seq`, oldest first.
+    async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, Fault>;
+    /// The last audit row's position.
+    async fn audit_head(&self) -> Result<i64, Fault>;
+    /// Checks the whole chain.
+    async fn verify_audit(&self) -> Result<ChainReport, Fault>;
+    /// Records that somebody who may not decide tried to.
+    async fn report_stranger(&self, by: &str, what: &str) -> Result<(), Fault>;
+}
+
+/// One HTTP request to the outside, made by the gateway itself: chat, wake calls, skills.
+#[derive(Debug)]
+pub struct HttpRequest {
+    /// `GET`, `POST`, …
+    pub method: &'static str,
+    /// Absolute address.
+    pub url: String,
+    /// Header fields.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Longest time for the whole exchange.
+    pub timeout: Duration,
+    /// Largest reply body; a longer one is an error.
+    pub max_reply_bytes: usize,
+    /// Whether the address is the owner's own configuration, so that plain http and private addresses
+    /// are fine (a self-hosted Bot API, an agent on the same machine). Never for anything an agent named.
+    pub owner_configured: bool,
+}
+
+/// Its reply. Redirects are not followed.
+#[derive(Debug, Clone)]
+pub struct HttpResponse {
+    /// The status code.
+    pub status: u16,
+    /// The `location` field.
+    pub location: Option<String>,
+    /// The `retry-after` field, when it is a number of seconds.
+    pub retry_after: Option<u64>,
+    /// The body, whole.
+    pub body: Vec<u8>,
+}
+
+/// Speaks HTTP to the outside through checked addresses.
+#[async_trait]
+pub trait HttpPort: Send + Sync {
+    /// Sends one request.
+    ///
+    /// # Errors
+    /// A sentence that names the host and what failed, never the path, query or any field: those may hold credentials.
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, String>;
+}
+
+impl RunOutput {
+    /// Joined with how the run ended.
+    #[must_use]
+    pub fn into_result(self, exit: &Exit) -> RunResult {
+        RunResult {
+            stdout: self.stdout,
+            stderr: self.stderr,
+            exit_code: exit.code,
+            duration_ms: u64::try_from(exit.duration.as_millis()).unwrap_or(u64::MAX),
+            truncated: self.truncated,
+        }
+    }
+}

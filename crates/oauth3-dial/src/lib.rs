@@ -1,0 +1,1 @@
+//! Every connection that leaves this machine: resolve, check, pin, TLS.

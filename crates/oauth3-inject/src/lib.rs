@@ -1,0 +1,1 @@
+//! The data plane: intercept, match, substitute, dial, scrub.

@@ -1,0 +1,1 @@
+//! The keeper process: its socket protocol, hardening, wiring of vault, inject and store.

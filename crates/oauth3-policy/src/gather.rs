@@ -1,0 +1,87 @@
+//! Reads the facts of a decision through the store's port.
+
+use crate::facts::{Facts, Stage};
+use oauth3_core::{AgentName, Execution, Fault, Grant, Intent, SecretName, Store, Timestamp};
+
+/// Facts that were read from the store, owned, so that [`Facts`] can borrow them.
+#[derive(Debug, Clone)]
+pub struct Gathered {
+    kill_switch: bool,
+    agent_active: bool,
+    grant: Option<Grant>,
+    own_grant_revoked: bool,
+    missing: Vec<SecretName>,
+}
+
+impl Gathered {
+    /// The secrets that are named and not stored.
+    #[must_use]
+    pub fn missing(&self) -> &[SecretName] {
+        &self.missing
+    }
+
+    /// The standing grant that was found; the decision says whether it counts.
+    #[must_use]
+    pub const fn grant(&self) -> Option<&Grant> {
+        self.grant.as_ref()
+    }
+
+    /// Facts about something that just came in.
+    #[must_use]
+    pub fn submitted<'a>(&'a self, intent: &'a Intent, load: crate::Load, now: Timestamp) -> Facts<'a> {
+        self.facts(intent, Stage::Submitted(load), now)
+    }
+
+    /// Facts about a stored request.
+    #[must_use]
+    pub fn stored<'a>(&'a self, execution: &'a Execution, now: Timestamp) -> Facts<'a> {
+        let stage = Stage::Stored {
+            status: execution.status,
+            trust: execution.trust,
+            approved_at: execution.approved_at,
+            expires_at: execution.expires_at,
+            trusted: execution.trusted,
+            grant_revoked: self.own_grant_revoked,
+        };
+        self.facts(&execution.intent, stage, now)
+    }
+
+    fn facts<'a>(&'a self, intent: &'a Intent, stage: Stage, now: Timestamp) -> Facts<'a> {
+        Facts {
+            intent,
+            now,
+            kill_switch: self.kill_switch,
+            agent_active: self.agent_active,
+            grant: self.grant.as_ref(),
+            missing: &self.missing,
+            stage,
+        }
+    }
+}
+
+/// Reads what a decision on this intent needs. `execution` is the stored request, when there is one.
+///
+/// # Errors
+/// When the store does not answer; then nothing may be permitted.
+pub async fn gather(store: &dyn Store, intent: &Intent, execution: Option<&Execution>) -> Result<Gathered, Fault> {
+    let agent_active = intent.agent.as_str() == AgentName::OWNER
+        || store.agent(&intent.agent).await?.is_some_and(|agent| agent.revoked_at.is_none());
+    let missing = if intent.secrets.is_empty() {
+        Vec::new()
+    } else {
+        let present = store.secrets().await?;
+        intent.secrets.iter().filter(|name| !present.iter().any(|s| s.name == **name)).cloned().collect()
+    };
+    let own_grant_revoked = match execution.and_then(|e| e.grant_id.as_ref()) {
+        // A grant that cannot be found counts as revoked.
+        Some(id) => store.grant(id).await?.is_none_or(|grant| grant.revoked_at.is_some()),
+        None => false,
+    };
+    Ok(Gathered {
+        kill_switch: store.kill_switch().await?,
+        agent_active,
+        grant: store.grant_for(&intent.digest()).await?,
+        own_grant_revoked,
+        missing,
+    })
+}

@@ -1,0 +1,1 @@
+//! Runner backends and runtimes; the only crate where unsafe is allowed.

@@ -1,0 +1,1 @@
+//! Store on SQLite: ciphertext only, migrations, the audit chain.

@@ -1,0 +1,1 @@
+//! Seal and unseal, key providers, secret types, the scrubber.

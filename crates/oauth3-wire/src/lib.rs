@@ -1,0 +1,1 @@
+//! The socket between gateway and keeper: frames, file descriptors, typed messages.

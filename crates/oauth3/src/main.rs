@@ -1,0 +1,2 @@
+//! The binary: subcommands, configuration, wiring, nothing else.
+fn main() {}

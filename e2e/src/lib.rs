@@ -1,0 +1,1 @@
+//! Tests from the outside: they spawn the real binary.
