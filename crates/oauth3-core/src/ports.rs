@@ -359,14 +359,14 @@ pub trait Channel: Send + Sync {
 }
 
 /// What happened to a submission.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submitted {
     /// The request as it stands.
     pub execution: Execution,
     /// Secrets that are named and not stored.
     pub missing_secrets: Vec<SecretName>,
     /// Where the owner was asked: names of channels, empty when only the command line can answer.
-    pub asked: Vec<&'static str>,
+    pub asked: Vec<String>,
 }
 
 /// The answer to a dry run.

@@ -2,13 +2,14 @@
 
 use crate::limits::{MAX_ARGS_BYTES, MAX_CODE_BYTES, MAX_HOSTS, MAX_SECRETS};
 use crate::{ArgName, Host, InvalidName, Runtime, SecretName, SkillId, header};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Longest description, in bytes; it must fit on an approval card.
 const MAX_DESCRIPTION_BYTES: usize = 1000;
 
 /// Values named in one place: the body, its metadata, or the skill header. `None` = not named there.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Declared {
     /// The skill's id.
     pub skill_id: Option<String>,
@@ -25,7 +26,8 @@ pub struct Declared {
 }
 
 /// Where the code is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Source {
     /// In the request.
     Inline(Vec<u8>),
@@ -34,7 +36,7 @@ pub enum Source {
 }
 
 /// A request as it came in: well-formed, not yet one effective set.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Draft {
     /// The skill's id; every other place that names one must agree.
     pub skill_id: String,
