@@ -1,0 +1,59 @@
+//! Whom to believe: the system's authorities, and the owner's.
+
+use crate::DialError;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use std::sync::Arc;
+
+/// The one TLS configuration of a process; its session cache is shared by every connection.
+pub(crate) fn client_config(extra_ca: &[Vec<u8>]) -> Result<ClientConfig, DialError> {
+    let setup = |error: rustls::Error| DialError::Setup(error.to_string());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(setup)?
+        .with_root_certificates(roots(rustls_native_certs::load_native_certs().certs, extra_ca)?)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The system's authorities, or Mozilla's when the system has none (a bare container), and the owner's.
+fn roots(system: Vec<CertificateDer<'static>>, extra_ca: &[Vec<u8>]) -> Result<RootCertStore, DialError> {
+    let mut roots = RootCertStore::empty();
+    // Systems carry the odd certificate that no verifier reads; each is skipped.
+    if roots.add_parsable_certificates(system).0 == 0 {
+        tracing::info!("this system has no certificate authorities; using the built-in ones");
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    for (index, pem) in extra_ca.iter().enumerate() {
+        let unreadable = || DialError::ExtraCa(index + 1);
+        let mut found = false;
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            roots.add(certificate.map_err(|_| unreadable())?).map_err(|_| unreadable())?;
+            found = true;
+        }
+        if !found {
+            return Err(unreadable());
+        }
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_without_authorities_falls_back() {
+        assert_eq!(roots(Vec::new(), &[]).unwrap().len(), webpki_roots::TLS_SERVER_ROOTS.len());
+    }
+
+    #[test]
+    fn an_unreadable_authority_is_an_error() {
+        for bad in ["", "no PEM at all", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            assert_eq!(roots(Vec::new(), &[bad.into()]).unwrap_err(), DialError::ExtraCa(1), "{bad:?}");
+        }
+    }
+}
