@@ -2,7 +2,9 @@
 
 use crate::names::InvalidName;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 /// The port that a host without one means: HTTPS.
@@ -10,6 +12,10 @@ const DEFAULT_PORT: u16 = 443;
 /// Longest host name (RFC 1035 §2.3.4) and label, in bytes.
 const MAX_HOST_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
+/// Where the addresses that stand for names begin inside 198.18.0.0/15 (RFC 2544 §C.2.2: benchmarking,
+/// never routed), and how many there are.
+const SYNTHETIC_FIRST: u32 = u32::from_be_bytes([198, 18, 0, 10]);
+const SYNTHETIC_COUNT: u32 = 0x1_fff0;
 
 /// One host and port that code may talk to, always over TLS: `api.example.com` or `api.example.com:8443`.
 ///
@@ -97,4 +103,20 @@ impl FromStr for Host {
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         Self::parse(text)
     }
+}
+
+/// The address that stands for the name at `index` inside a sandbox: 198.18.0.0 + 10 + index. Sandbox
+/// and egress share this rule; indices beyond the range (131 056 names) wrap around.
+#[must_use]
+pub fn synthetic_address(index: usize) -> Ipv4Addr {
+    let offset = u32::try_from(index % SYNTHETIC_COUNT as usize).unwrap_or(0);
+    Ipv4Addr::from_bits(SYNTHETIC_FIRST + offset)
+}
+
+/// Every distinct name of these hosts with its address inside a sandbox: names sorted bytewise, the i-th
+/// has [`synthetic_address`]`(i)`. Ports do not matter.
+#[must_use]
+pub fn synthetic_addresses<'a>(hosts: impl IntoIterator<Item = &'a Host>) -> BTreeMap<String, Ipv4Addr> {
+    let names: BTreeSet<&str> = hosts.into_iter().map(Host::name).collect();
+    names.into_iter().enumerate().map(|(index, name)| (name.to_owned(), synthetic_address(index))).collect()
 }

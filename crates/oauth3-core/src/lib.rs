@@ -29,7 +29,7 @@ pub use digest::{Digest, DigestBuilder};
 pub use execution::{Execution, RunResult, Status};
 pub use grant::{Grant, Trust, Verdict};
 pub use header::parse_header;
-pub use host::Host;
+pub use host::{Host, synthetic_address, synthetic_addresses};
 pub use ids::{GrantId, RequestId};
 pub use intent::Intent;
 pub use limits::{Limits, MAX_ARGS_BYTES, MAX_CODE_BYTES, MAX_HOSTS, MAX_SECRETS, MAX_WAIT_SECONDS};
