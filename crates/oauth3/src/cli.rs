@@ -1,0 +1,234 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use oauth3_core::{AgentName, GrantId, Host, RequestId, Runtime, SecretName, Trust};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Give an agent the right to act, never the keys.
+#[derive(Debug, Parser)]
+#[command(name = "oauth3", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Where everything is kept [default: $OAUTH3_HOME, else the XDG data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Configuration file [default: oauth3.toml in the data directory]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the whole main job on this machine, with nothing set up
+    Demo {
+        /// Answer "run once" instead of asking
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Make the data directory, the sealing key and the first agent's token
+    Init {
+        /// Name of the first agent
+        #[arg(long, default_value = "agent")]
+        agent: AgentName,
+    },
+    /// Run the gateway and its keeper
+    Serve {
+        /// Address for agents [default: 127.0.0.1:3737]
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+    },
+    /// Check every part, one line each, with the mend
+    Doctor,
+    /// Print the effective configuration, without secrets
+    Config,
+    /// Store, list, replace and remove secrets; values are never arguments and never printed
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Add, list and revoke agents
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// List requests, newest first
+    Requests {
+        /// Go on and show each change
+        #[arg(long)]
+        watch: bool,
+        /// Final ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one request whole, with its code
+    Show {
+        /// The request
+        id: RequestId,
+    },
+    /// Say yes to a request
+    Approve {
+        /// The request
+        id: RequestId,
+        /// How far to trust it: once, 24h or forever
+        #[arg(long, default_value = "once")]
+        trust: Trust,
+    },
+    /// Say no to a request
+    Deny {
+        /// The request
+        id: RequestId,
+        /// Why, for the agent
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// List standing grants, or revoke one
+    Grants {
+        /// What to do with them
+        #[command(subcommand)]
+        command: Option<GrantsCommand>,
+    },
+    /// Submit code yourself, wait for the approval, and show the result
+    Run(RunArgs),
+    /// Show the audit chain
+    Audit {
+        /// Go on and show new rows
+        #[arg(long)]
+        follow: bool,
+        /// What else to do with it
+        #[command(subcommand)]
+        command: Option<AuditCommand>,
+    },
+    /// Deny everything and end what runs, or stop doing so
+    KillSwitch {
+        /// `on` or `off`
+        #[arg(value_parser = ["on", "off"])]
+        state: String,
+    },
+    /// The keeper process; `serve` starts it
+    #[command(hide = true)]
+    Keeper {
+        /// Also listen on the keeper's own socket in the data directory
+        #[arg(long)]
+        owner_socket: bool,
+    },
+}
+
+/// `oauth3 secret …`
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Store a new secret: typed at a prompt, or read from standard input or a variable
+    Add {
+        /// Its name, such as OPENAI_API_KEY
+        name: SecretName,
+        /// A host that it may go to, such as api.openai.com; give several times
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<Host>,
+        /// Where the value is
+        #[command(flatten)]
+        value: ValueSource,
+    },
+    /// List names and hosts
+    List,
+    /// Remove one for good
+    Remove {
+        /// Its name
+        name: SecretName,
+    },
+    /// Give one a new value, or other hosts
+    Rotate {
+        /// Its name
+        name: SecretName,
+        /// Hosts instead of those it has
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<Host>,
+        /// Where the value is
+        #[command(flatten)]
+        value: ValueSource,
+    },
+}
+
+/// Where a secret's value is read from.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub struct ValueSource {
+    /// Read it from standard input; one trailing newline is dropped
+    #[arg(long)]
+    pub stdin: bool,
+    /// Read it from this variable
+    #[arg(long, value_name = "VAR")]
+    pub from_env: Option<String>,
+}
+
+/// `oauth3 agent …`
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Add one; its token is printed once
+    Add {
+        /// Its name
+        name: AgentName,
+    },
+    /// List them
+    List,
+    /// Revoke one for good, with its requests and runs
+    Revoke {
+        /// Its name
+        name: AgentName,
+    },
+    /// Give one a new token; the old one ends
+    Rotate {
+        /// Its name
+        name: AgentName,
+    },
+}
+
+/// `oauth3 grants …`
+#[derive(Debug, Subcommand)]
+pub enum GrantsCommand {
+    /// Take one back; runs that use it end
+    Revoke {
+        /// The grant
+        id: GrantId,
+    },
+}
+
+/// `oauth3 audit …`
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check the whole chain
+    Verify,
+    /// Print every row as a line of JSON
+    Export,
+}
+
+/// `oauth3 run …`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The code
+    pub file: PathBuf,
+    /// A secret that it needs; give several times
+    #[arg(long = "secret", value_name = "NAME")]
+    pub secrets: Vec<SecretName>,
+    /// A host that it may talk to; give several times
+    #[arg(long = "network", value_name = "HOST")]
+    pub network: Vec<Host>,
+    /// An argument; give several times
+    #[arg(long = "arg", value_name = "K=V")]
+    pub args: Vec<String>,
+    /// What runs it: embedded, deno, node or python
+    #[arg(long)]
+    pub runtime: Option<Runtime>,
+    /// Wall clock, in seconds
+    #[arg(long)]
+    pub timeout: Option<f64>,
+}

@@ -1,0 +1,44 @@
+//! `agent …`
+
+use super::BY;
+use crate::cli::AgentCommand;
+use crate::output::{Output, dim, when};
+use crate::owner::Owner;
+use anyhow::Result;
+use oauth3_core::{AgentName, AgentToken};
+
+/// Adds, lists, revokes and rotates.
+pub async fn agent(owner: &Owner, command: AgentCommand, out: Output) -> Result<()> {
+    match command {
+        AgentCommand::Add { name } => token(&name, &owner.port().add_agent(&name, BY).await?, out),
+        AgentCommand::Rotate { name } => token(&name, &owner.port().rotate_agent(&name, BY).await?, out),
+        AgentCommand::Revoke { name } => {
+            owner.port().revoke_agent(&name, BY).await?;
+            out.result(&serde_json::json!({ "name": name, "revoked": true }), format!("Agent {name} is revoked."));
+        }
+        AgentCommand::List => {
+            let agents = owner.port().agents().await?;
+            if out.is_json() {
+                out.json(&serde_json::json!({ "agents": agents }));
+                return Ok(());
+            }
+            let rows: Vec<_> = agents
+                .iter()
+                .map(|a| {
+                    let state = if a.revoked_at.is_some() { "revoked" } else { "active" };
+                    let seen = a.last_seen_at.map_or("never".into(), when);
+                    [a.name.to_string(), state.into(), when(a.created_at), seen]
+                })
+                .collect();
+            out.table(["NAME", "STATE", "ADDED", "LAST SEEN"], &rows, "No agents yet; add one with `oauth3 agent add NAME`.");
+        }
+    }
+    Ok(())
+}
+
+fn token(name: &AgentName, token: &AgentToken, out: Output) {
+    out.result(
+        &serde_json::json!({ "name": name, "token": token.reveal() }),
+        format!("{}\n{}", token.reveal(), dim(&format!("(the token of {name}; shown once)"))),
+    );
+}

@@ -1,0 +1,150 @@
+//! `doctor`: one line for each part, with the mend.
+
+use super::Outcome;
+use crate::output::{Output, green, red};
+use crate::owner::Owner;
+use crate::settings::Settings;
+use crate::wiring;
+use anyhow::Result;
+use oauth3_core::{Credential, HttpPort, HttpRequest};
+use oauth3_dial::{Dialer, HttpClient};
+use serde::Serialize;
+use std::time::Duration;
+
+/// Longest wait for a peer to answer.
+const PEER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest answer of a peer that is read, in bytes.
+const MAX_REPLY_BYTES: usize = 1 << 20;
+
+#[derive(Serialize)]
+struct Check {
+    name: String,
+    ok: bool,
+    /// Not needed for the main job, so not a failure.
+    optional: bool,
+    detail: String,
+    mend: String,
+}
+
+/// Checks everything; fails when something that is needed is missing.
+pub async fn doctor(settings: Result<Settings>, out: Output) -> Result<Outcome> {
+    let mut checks = Vec::new();
+    match settings {
+        Err(error) => checks.push(bad("configuration", format!("{error:#}"), "mend oauth3.toml or the variable it names")),
+        Ok(settings) => {
+            let file = settings.config_file.as_ref().map_or("defaults".into(), |f| f.display().to_string());
+            checks.push(good("configuration", file));
+            keeper(&settings, &mut checks).await;
+            sandbox(&settings, &mut checks);
+            peers(&settings, &mut checks).await;
+        }
+    }
+    let failed = checks.iter().any(|c| !c.ok && !c.optional);
+    if out.is_json() {
+        out.json(&serde_json::json!({ "ok": !failed, "checks": checks }));
+    } else {
+        for check in &checks {
+            let mark = if check.ok { green("✓") } else if check.optional { "·".into() } else { red("✗") };
+            let mend = if check.ok || check.mend.is_empty() { String::new() } else { format!(" — {}", check.mend) };
+            out.line(format!("{mark} {:<16} {}{mend}", check.name, check.detail));
+        }
+    }
+    Ok(if failed { Outcome::Failed } else { Outcome::Done })
+}
+
+async fn keeper(settings: &Settings, checks: &mut Vec<Check>) {
+    if !settings.home.is_initialised() {
+        checks.push(bad("data directory", format!("{} is empty", settings.home.dir().display()), "run `oauth3 init`"));
+        return;
+    }
+    checks.push(good("data directory", settings.home.dir().display().to_string()));
+    match Owner::reach(settings).await {
+        Err(error) => checks.push(bad("keeper", format!("{error:#}"), "see its own message above")),
+        Ok(owner) => {
+            let gateway = if owner.running().is_ok() { "runs" } else { "does not run" };
+            checks.push(Check { optional: true, ..line("gateway", owner.running().is_ok(), gateway, "start it with `oauth3 serve`") });
+            checks.push(good("keeper", "unlocks the vault".into()));
+            match owner.port().overview().await {
+                Ok(state) => {
+                    let detail = format!("answers; {} open, {} running", state.open_requests, state.running);
+                    checks.push(good("store", detail));
+                    checks.push(line("kill switch", !state.kill_switch, if state.kill_switch { "on" } else { "off" }, "`oauth3 kill-switch off`"));
+                }
+                Err(fault) => checks.push(bad("store", fault.to_string(), "is the disk full, or the file another's?")),
+            }
+            match owner.port().verify_audit().await {
+                Ok(report) => {
+                    let detail = report.fault.clone().unwrap_or_else(|| format!("holds, {} rows", report.rows));
+                    checks.push(line("audit chain", report.fault.is_none(), &detail, "somebody changed the database; keep a copy and look"));
+                }
+                Err(fault) => checks.push(bad("audit chain", fault.to_string(), "")),
+            }
+        }
+    }
+}
+
+fn sandbox(settings: &Settings, checks: &mut Vec<Check>) {
+    match wiring::native(settings) {
+        Err(error) => checks.push(bad("sandbox", format!("{error:#}"), "")),
+        Ok(config) => {
+            for probe in oauth3_sandbox::probe(&config) {
+                checks.push(Check { name: probe.name, ok: probe.ok, optional: probe.optional, detail: probe.detail, mend: probe.mend });
+            }
+        }
+    }
+}
+
+async fn peers(settings: &Settings, checks: &mut Vec<Check>) {
+    let client = wiring::dial(settings).and_then(|config| Ok(HttpClient::new(Dialer::new(config)?)));
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return checks.push(bad("outward", format!("{error:#}"), "mend [egress] extra_ca")),
+    };
+    let telegram = match (wiring::telegram(settings), settings.telegram_token.is_some()) {
+        (Some(config), _) => {
+            let url = format!("{}/bot{}/getMe", config.api_url, config.token.reveal());
+            let answer = client.send(request("GET", url, None)).await;
+            let ok = answer.as_ref().is_ok_and(|a| a.status == 200);
+            let detail = answer.map_or_else(|e| e, |a| format!("answers {}", a.status));
+            line("telegram", ok, &detail, "is the token right, and the api_url reachable?")
+        }
+        (None, true) => bad("telegram", "a token but no chat_id".into(), "send /id to the bot and set [telegram] chat_id"),
+        (None, false) => Check { optional: true, ..bad("telegram", "not configured".into(), "set TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID to approve on the phone") },
+    };
+    checks.push(telegram);
+    let notify = &settings.config.notify;
+    if !notify.openclaw_url.is_empty() {
+        let url = format!("{}/health", notify.openclaw_url.trim_end_matches('/'));
+        let answer = client.send(request("GET", url, settings.openclaw_token.as_ref())).await;
+        let ok = answer.is_ok();
+        checks.push(line("openclaw", ok, &answer.map_or_else(|e| e, |_| "reachable".into()), "is its gateway running?"));
+    } else if notify.command.is_empty() && notify.webhook_url.is_empty() {
+        checks.push(Check { optional: true, ..bad("notifications", "none".into(), "agents poll; [notify] wakes them instead") });
+    } else {
+        checks.push(good("notifications", "configured".into()));
+    }
+}
+
+fn request(method: &'static str, url: String, token: Option<&Credential>) -> HttpRequest {
+    HttpRequest {
+        method,
+        url,
+        headers: token.map(|t| ("authorization", format!("Bearer {}", t.reveal()))).into_iter().collect(),
+        body: vec![],
+        timeout: PEER_TIMEOUT,
+        max_reply_bytes: MAX_REPLY_BYTES,
+        owner_configured: true,
+    }
+}
+
+fn line(name: &str, ok: bool, detail: &str, mend: &str) -> Check {
+    Check { name: name.into(), ok, optional: false, detail: detail.into(), mend: mend.into() }
+}
+
+fn good(name: &str, detail: String) -> Check {
+    line(name, true, &detail, "")
+}
+
+fn bad(name: &str, detail: String, mend: &str) -> Check {
+    line(name, false, &detail, mend)
+}

@@ -1,0 +1,118 @@
+//! The commands, one file for each theme.
+
+mod agents;
+mod audit;
+mod doctor;
+mod init;
+mod requests;
+mod run;
+mod secrets;
+
+use crate::cli::{Cli, Command};
+use crate::output::Output;
+use crate::owner::Owner;
+use crate::settings::Settings;
+use crate::{demo, serve, wiring};
+use anyhow::Result;
+use oauth3_core::{Fault, Status};
+use std::process::ExitCode;
+
+/// Who did it, for the audit.
+pub const BY: &str = "cli";
+
+/// How a command ended, for the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// 0
+    Done,
+    /// 1
+    Failed,
+    /// 2
+    Usage,
+    /// 3
+    Denied,
+    /// 4
+    Expired,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(match outcome {
+            Outcome::Done => 0,
+            Outcome::Failed => 1,
+            Outcome::Usage => 2,
+            Outcome::Denied => 3,
+            Outcome::Expired => 4,
+        })
+    }
+}
+
+impl Outcome {
+    /// What a request that came to its end means for whoever waited.
+    pub const fn of(status: Status) -> Self {
+        match status {
+            Status::Success => Self::Done,
+            Status::Denied => Self::Denied,
+            Status::Expired => Self::Expired,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// Whatever went wrong, with the mend where there is one.
+pub async fn run(cli: Cli, out: Output) -> Result<Outcome> {
+    let common = &cli.common;
+    let settings = || Settings::load(common.data_dir.as_deref(), common.config.as_deref());
+    match cli.command {
+        Command::Demo { yes } => return demo::run(yes, out).await,
+        Command::Keeper { owner_socket } => keeper(settings()?, owner_socket).await?,
+        Command::Init { agent } => init::init(&settings()?, &agent, out).await?,
+        Command::Serve { listen } => serve::serve(settings()?, listen, out).await?,
+        Command::Doctor => return doctor::doctor(settings(), out).await,
+        Command::Config => init::config(&settings()?, out)?,
+        Command::Secret(command) => return secrets::secret(&settings()?, command, out).await,
+        Command::Agent(command) => agents::agent(&Owner::reach(&settings()?).await?, command, out).await?,
+        Command::Requests { watch, all } => requests::requests(&settings()?, watch, all, out).await?,
+        Command::Show { id } => requests::show(&Owner::reach(&settings()?).await?, &id, out).await?,
+        Command::Approve { id, trust } => {
+            requests::approve(&Owner::reach(&settings()?).await?, &id, trust, out).await?;
+        }
+        Command::Deny { id, reason } => requests::deny(&Owner::reach(&settings()?).await?, &id, reason, out).await?,
+        Command::Grants { command } => requests::grants(&Owner::reach(&settings()?).await?, command, out).await?,
+        Command::Run(args) => return run::run(&Owner::reach(&settings()?).await?, args, out).await,
+        Command::Audit { follow, command } => {
+            return audit::audit(&Owner::reach(&settings()?).await?, follow, command, out).await;
+        }
+        Command::KillSwitch { state } => audit::kill_switch(&Owner::reach(&settings()?).await?, &state, out).await?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Tells what went wrong.
+pub fn report(error: &anyhow::Error, out: Output) {
+    if out.is_json() {
+        let code = error.downcast_ref::<Fault>().map_or("failed", Fault::code);
+        out.json(&serde_json::json!({ "error": code, "error_description": format!("{error:#}") }));
+    }
+    eprintln!("oauth3: {error:#}");
+}
+
+/// The keeper process: its gateway's socket is its standard input.
+async fn keeper(settings: Settings, owner_socket: bool) -> Result<()> {
+    let gateway = rustix::io::dup(rustix::stdio::stdin())?;
+    oauth3_keeper::run(oauth3_keeper::KeeperConfig {
+        data_dir: settings.home.dir().to_path_buf(),
+        db_path: settings.home.db().to_path_buf(),
+        audit_head: settings.home.audit_head(),
+        key_source: wiring::key_source(&settings)?,
+        dial: wiring::dial(&settings)?,
+        gateway,
+        owner_socket: owner_socket.then(|| settings.home.keeper_socket()),
+        clock: wiring::clock(),
+    })
+    .await?;
+    Ok(())
+}

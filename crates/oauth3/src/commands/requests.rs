@@ -1,0 +1,189 @@
+//! `requests`, `show`, `approve`, `deny` and `grants`.
+
+use super::BY;
+use crate::cli::GrantsCommand;
+use crate::output::{Output, bold, dim, harmless, joined, when};
+use crate::owner::Owner;
+use crate::settings::Settings;
+use anyhow::Result;
+use oauth3_approve::Card;
+use oauth3_core::{Execution, GrantId, OwnerPort, RequestId, Status, Trust, Verdict};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Most requests that a list shows.
+const MAX_LISTED: u32 = 100;
+/// Pause between two looks while watching.
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
+
+/// Lists requests; with `watch`, goes on and shows each change.
+pub async fn requests(settings: &Settings, watch: bool, all: bool, out: Output) -> Result<()> {
+    let owner = Owner::reach(settings).await?;
+    let wanted: &[Status] =
+        if all { &[] } else { &[Status::Pending, Status::AwaitingSecrets, Status::Approved, Status::Executing] };
+    if !watch {
+        let list = owner.port().requests(wanted, MAX_LISTED).await?;
+        if out.is_json() {
+            let items: Vec<_> = list.iter().map(summary).collect();
+            out.json(&serde_json::json!({ "requests": items }));
+            return Ok(());
+        }
+        let rows: Vec<_> = list
+            .iter()
+            .map(|e| {
+                let i = &e.intent;
+                [e.id.to_string(), e.status.to_string(), i.agent.to_string(), i.skill_id.to_string(), joined(&i.secrets), joined(&i.hosts)]
+            })
+            .collect();
+        out.table(["REQUEST", "STATUS", "AGENT", "SKILL", "SECRETS", "HOSTS"], &rows, "Nothing waits. `--all` shows what was.");
+        return Ok(());
+    }
+    let port = owner.running()?;
+    let mut seen: HashMap<RequestId, Status> = HashMap::new();
+    let mut first = true;
+    loop {
+        let mut list = port.requests(&[], MAX_LISTED).await?;
+        list.reverse();
+        for execution in &list {
+            let old = seen.insert(execution.id.clone(), execution.status);
+            let new = if first { execution.status.is_open() } else { old != Some(execution.status) };
+            if new {
+                show_change(execution, out);
+            }
+        }
+        first = false;
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_PAUSE) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+
+fn show_change(execution: &Execution, out: Output) {
+    if out.is_json() {
+        return out.json(&summary(execution));
+    }
+    let intent = &execution.intent;
+    out.line(format!(
+        "{}  {}  {} wants {} · secrets {} · hosts {}",
+        bold(execution.status.as_str()),
+        execution.id,
+        intent.agent,
+        intent.skill_id,
+        joined(&intent.secrets),
+        joined(&intent.hosts)
+    ));
+    if execution.status == Status::Pending {
+        out.line(dim(&format!("  oauth3 show {0} · oauth3 approve {0} · oauth3 deny {0}", execution.id)));
+    }
+}
+
+/// What scripts see of a request.
+pub fn summary(e: &Execution) -> serde_json::Value {
+    serde_json::json!({
+        "request_id": e.id,
+        "status": e.status,
+        "agent": e.intent.agent,
+        "skill_id": e.intent.skill_id,
+        "description": e.description,
+        "code_digest": e.intent.code_digest,
+        "intent_digest": e.intent_digest,
+        "runtime": e.intent.runtime,
+        "secrets": e.intent.secrets,
+        "network": e.intent.hosts,
+        "limits": e.intent.limits,
+        "args": e.args,
+        "skill_url": e.skill_url,
+        "created_at": e.created_at.unix_seconds(),
+        "expires_at": e.expires_at.unix_seconds(),
+        "approved_at": e.approved_at.map(|t| t.unix_seconds()),
+        "executed_at": e.executed_at.map(|t| t.unix_seconds()),
+        "finished_at": e.finished_at.map(|t| t.unix_seconds()),
+        "trust": e.trust,
+        "trusted": e.trusted,
+        "grant_id": e.grant_id,
+        "decided_by": e.decided_by,
+        "result": e.result,
+        "error": e.error,
+    })
+}
+
+/// Shows one request whole, with its code.
+pub async fn show(owner: &Owner, id: &RequestId, out: Output) -> Result<()> {
+    let execution = owner.port().show(id).await?;
+    let code = String::from_utf8_lossy(&execution.code).into_owned();
+    if out.is_json() {
+        let mut value = summary(&execution);
+        if let Some(map) = value.as_object_mut() {
+            map.insert("code".into(), code.into());
+        }
+        out.json(&value);
+        return Ok(());
+    }
+    let card = Card::new(&execution, &owner.port().secrets().await?);
+    out.line(oauth3_approve::render_text(&card));
+    out.line(format!("\n{}\n{}", bold("Code:"), harmless(&code)));
+    if let Some(result) = &execution.result {
+        out.line(format!("\n{}\n{}", bold("Output:"), harmless(&result.stdout)));
+        if !result.stderr.is_empty() {
+            out.line(format!("{}\n{}", bold("Errors:"), harmless(&result.stderr)));
+        }
+    }
+    Ok(())
+}
+
+/// Says yes.
+pub async fn approve(owner: &Owner, id: &RequestId, trust: Trust, out: Output) -> Result<()> {
+    verdict(owner.running()?, id, Verdict::Approve { trust }, out).await
+}
+
+/// Says no.
+pub async fn deny(owner: &Owner, id: &RequestId, reason: Option<String>, out: Output) -> Result<()> {
+    verdict(owner.running()?, id, Verdict::Deny { reason }, out).await
+}
+
+async fn verdict(port: &dyn OwnerPort, id: &RequestId, verdict: Verdict, out: Output) -> Result<()> {
+    let execution = port.verdict(id, verdict, BY).await?;
+    let hint = match execution.status {
+        Status::AwaitingSecrets => {
+            let present: Vec<_> = port.secrets().await?.into_iter().map(|s| s.name).collect();
+            let missing = joined(execution.missing_secrets(&present));
+            format!(" It runs when {missing} is there: `oauth3 secret add NAME --host HOST`.")
+        }
+        _ => String::new(),
+    };
+    out.result(&summary(&execution), format!("{} is {}.{hint}", execution.id, execution.status));
+    Ok(())
+}
+
+/// Lists standing grants or revokes one.
+pub async fn grants(owner: &Owner, command: Option<GrantsCommand>, out: Output) -> Result<()> {
+    if let Some(GrantsCommand::Revoke { id }) = command {
+        return revoke(owner, &id, out).await;
+    }
+    let grants = owner.port().grants().await?;
+    if out.is_json() {
+        out.json(&serde_json::json!({ "grants": grants }));
+        return Ok(());
+    }
+    let rows: Vec<_> = grants
+        .iter()
+        .map(|g| {
+            let state = match (g.revoked_at, g.expires_at) {
+                (Some(at), _) => format!("revoked {}", when(at)),
+                (None, Some(at)) => format!("until {}", when(at)),
+                (None, None) => "forever".into(),
+            };
+            let i = &g.intent;
+            [g.id.to_string(), state, i.agent.to_string(), i.skill_id.to_string(), i.code_digest.short(), joined(&i.secrets), joined(&i.hosts)]
+        })
+        .collect();
+    out.table(["GRANT", "STANDS", "AGENT", "SKILL", "CODE", "SECRETS", "HOSTS"], &rows, "No standing grants.");
+    Ok(())
+}
+
+async fn revoke(owner: &Owner, id: &GrantId, out: Output) -> Result<()> {
+    owner.port().revoke_grant(id, BY).await?;
+    out.result(&serde_json::json!({ "id": id, "revoked": true }), format!("{id} is revoked; runs that used it have ended."));
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! `run`: submit code yourself, wait for the approval, show the result.
+
+use super::Outcome;
+use super::requests::summary;
+use crate::cli::RunArgs;
+use crate::output::{Output, harmless};
+use crate::owner::Owner;
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use oauth3_core::{Declared, Draft, Execution, Source, Status};
+use std::io::Write;
+use std::time::Duration;
+
+/// One long poll.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Submits, waits, shows.
+pub async fn run(owner: &Owner, args: RunArgs, out: Output) -> Result<Outcome> {
+    let port = owner.running()?;
+    let code = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let submitted = port.submit(draft(args, code)?).await?;
+    let mut execution = submitted.execution;
+    let progress = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        progress.set_style(style);
+    }
+    progress.enable_steady_tick(Duration::from_millis(100));
+    tell(&progress, &execution);
+    while !execution.status.is_final() {
+        let seen = execution.status;
+        execution = port.wait(&execution.id, seen, PATIENCE).await?;
+        if execution.status != seen {
+            tell(&progress, &execution);
+        }
+    }
+    progress.finish_and_clear();
+    finish(&execution, out);
+    Ok(Outcome::of(execution.status))
+}
+
+/// A spinner on a terminal, plain lines elsewhere; always on standard error.
+fn tell(progress: &ProgressBar, execution: &Execution) {
+    let text = match execution.status {
+        Status::Pending => format!("{0} waits for approval: oauth3 approve {0}", execution.id),
+        Status::AwaitingSecrets => format!("{} waits for a secret that is not stored yet", execution.id),
+        status => format!("{} is {status}", execution.id),
+    };
+    if progress.is_hidden() { eprintln!("{text}") } else { progress.set_message(text) }
+}
+
+fn finish(execution: &Execution, out: Output) {
+    if out.is_json() {
+        return out.json(&summary(execution));
+    }
+    if let Some(result) = &execution.result {
+        let mut stdout = std::io::stdout().lock();
+        // Whoever reads may have gone; that is their choice.
+        let _ = stdout.write_all(harmless(&result.stdout).as_bytes());
+        let _ = stdout.flush();
+        eprint!("{}", harmless(&result.stderr));
+    }
+    if let Some(error) = &execution.error {
+        eprintln!("oauth3: {} {}: {}", execution.id, execution.status, harmless(error));
+    }
+}
+
+fn draft(args: RunArgs, code: Vec<u8>) -> Result<Draft> {
+    let mut map = serde_json::Map::new();
+    for arg in &args.args {
+        let Some((name, value)) = arg.split_once('=') else { bail!("--arg {arg:?} is not of the form K=V") };
+        map.insert(name.to_owned(), value.into());
+    }
+    let header = oauth3_core::parse_header(&code).map_err(anyhow::Error::msg)?;
+    let file_name = || {
+        let stem = args.file.file_stem()?.to_str()?;
+        let kept: String = stem.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
+        Some(kept.trim_start_matches(['.', '_', '-']).to_owned()).filter(|s| !s.is_empty())
+    };
+    let skill_id = header.skill_id.or_else(file_name).unwrap_or_else(|| "run".into());
+    // An option that was not given names nothing; the header may.
+    let names = |list: Vec<String>| (!list.is_empty()).then_some(list);
+    let body = Declared {
+        secrets: names(args.secrets.iter().map(ToString::to_string).collect()),
+        network: names(args.network.iter().map(ToString::to_string).collect()),
+        timeout: args.timeout,
+        runtime: args.runtime.map(|r| r.to_string()),
+        ..Declared::default()
+    };
+    Ok(Draft { skill_id, source: Source::Inline(code), args: map, body, metadata: Declared::default() })
+}

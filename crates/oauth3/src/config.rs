@@ -1,0 +1,409 @@
+//! `oauth3.toml` and the variables over it. Parses without the world: no file but its own is opened here.
+
+use anyhow::{Context, Result, bail};
+use oauth3_core::{AgentName, Host};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The effective configuration. Unknown keys are fatal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where agents reach the gateway.
+    pub listen: SocketAddr,
+    /// How agents and the owner's phone reach it, for links.
+    pub public_url: String,
+    /// `native`; `docker` and `direct` come later.
+    pub executor: String,
+    /// The agent that calls without a token act as; empty: none.
+    pub anonymous_agent: String,
+    /// The chat.
+    pub telegram: TelegramSection,
+    /// What runs may reach, and how names are found.
+    pub egress: EgressSection,
+    /// How agents are woken.
+    pub notify: NotifySection,
+    /// Bounds.
+    pub limits: LimitsSection,
+    /// Where the master key is.
+    pub vault: VaultSection,
+    /// Where runtimes are, when not on the PATH.
+    pub runtimes: RuntimesSection,
+}
+
+/// `[telegram]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelegramSection {
+    /// File with the bot's token.
+    pub token_file: String,
+    /// The chat that approvals go to; 0: none.
+    pub chat_id: i64,
+    /// User ids that may decide; empty: the chat itself, when it is a private one.
+    pub owner_ids: Vec<i64>,
+    /// The Bot API server.
+    pub api_url: String,
+}
+
+/// `[egress]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EgressSection {
+    /// This name dials this address; the name, not the address, is checked.
+    pub resolve: BTreeMap<String, SocketAddr>,
+    /// PEM files with authorities that are trusted besides the system's.
+    pub extra_ca: Vec<PathBuf>,
+    /// Names that may resolve to private addresses.
+    pub allow_private: Vec<String>,
+}
+
+/// `[notify]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NotifySection {
+    /// Base address of an OpenClaw gateway.
+    pub openclaw_url: String,
+    /// File with its hooks token.
+    pub openclaw_token_file: String,
+    /// Program and arguments to run; `{request_id}` and `{status}` are replaced.
+    pub command: Vec<String>,
+    /// Address that gets a signed JSON post.
+    pub webhook_url: String,
+    /// File with the key that signs it.
+    pub webhook_secret_file: String,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsSection {
+    /// Minutes after which silence is a no; fractions allowed.
+    pub pending_minutes: f64,
+    /// Calls per minute and agent.
+    pub requests_per_minute: u32,
+    /// Requests of one agent that may wait for the owner at once.
+    pub pending_per_agent: u32,
+    /// Longest timeout that a request may name, in seconds.
+    pub timeout_seconds_max: u64,
+    /// Memory of one run, in MiB.
+    pub memory_mb: u64,
+    /// Bytes kept of stdout and of stderr each.
+    pub output_bytes: u64,
+    /// Processes and threads of one run.
+    pub processes: u32,
+}
+
+/// `[vault]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VaultSection {
+    /// `file` or `passphrase`.
+    pub key: String,
+    /// File with the passphrase; otherwise OAUTH3_PASSPHRASE.
+    pub passphrase_file: String,
+}
+
+/// `[runtimes]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimesSection {
+    /// Path of deno.
+    pub deno: String,
+    /// Path of node.
+    pub node: String,
+    /// Path of python3.
+    pub python: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3737)),
+            public_url: String::new(),
+            executor: "native".into(),
+            anonymous_agent: String::new(),
+            telegram: TelegramSection::default(),
+            egress: EgressSection::default(),
+            notify: NotifySection::default(),
+            limits: LimitsSection::default(),
+            vault: VaultSection::default(),
+            runtimes: RuntimesSection::default(),
+        }
+    }
+}
+
+impl Default for TelegramSection {
+    fn default() -> Self {
+        Self { token_file: String::new(), chat_id: 0, owner_ids: vec![], api_url: "https://api.telegram.org".into() }
+    }
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self {
+            pending_minutes: 15.0,
+            requests_per_minute: 60,
+            pending_per_agent: 20,
+            timeout_seconds_max: 600,
+            memory_mb: 256,
+            output_bytes: 1 << 20,
+            processes: 64,
+        }
+    }
+}
+
+impl Default for VaultSection {
+    fn default() -> Self {
+        Self { key: "file".into(), passphrase_file: String::new() }
+    }
+}
+
+/// Longest and shortest time that a request may wait for the owner, in minutes.
+const PENDING_MINUTES: std::ops::RangeInclusive<f64> = 0.001..=7.0 * 24.0 * 60.0;
+
+impl Config {
+    /// Reads `file` (when there is one) and lays the variables over it.
+    ///
+    /// # Errors
+    /// When a key is unknown, a value has the wrong form, or a named file cannot be read.
+    pub fn load(file: Option<&Path>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut table = match file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                text.parse::<toml::Table>().with_context(|| format!("{} is not valid TOML", path.display()))?
+            }
+            None => toml::Table::new(),
+        };
+        overlay(&mut table, variable)?;
+        let config: Self = table.try_into().map_err(|error: toml::de::Error| {
+            let place = file.map_or_else(|| "the environment".to_owned(), |p| p.display().to_string());
+            anyhow::anyhow!("configuration ({place}): {}", error.message())
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        if !PENDING_MINUTES.contains(&self.limits.pending_minutes) {
+            bail!("limits.pending_minutes is between a fraction of a minute and 10080 (a week)");
+        }
+        match self.executor.as_str() {
+            "native" => {}
+            "docker" | "direct" => bail!("executor {:?} is not available yet; use \"native\"", self.executor),
+            other => bail!("executor {other:?} is unknown; use \"native\""),
+        }
+        if !matches!(self.vault.key.as_str(), "file" | "passphrase") {
+            bail!("vault.key is \"file\" or \"passphrase\"");
+        }
+        for name in self.egress.resolve.keys().chain(&self.egress.allow_private) {
+            Host::parse(name).with_context(|| format!("configuration: {name:?} in [egress]"))?;
+        }
+        self.anonymous_agent()?;
+        Ok(())
+    }
+
+    /// The agent that calls without a token act as.
+    ///
+    /// # Errors
+    /// When the name has the wrong form.
+    pub fn anonymous_agent(&self) -> Result<Option<AgentName>> {
+        if self.anonymous_agent.is_empty() {
+            return Ok(None);
+        }
+        AgentName::parse(&self.anonymous_agent).map(Some).context("configuration: anonymous_agent")
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Integer,
+    Number,
+    TextList,
+    IntegerList,
+    Map,
+}
+
+/// Every key that a variable can set, with its section ("" = top). `OAUTH3_<SECTION>_<KEY>`.
+const KEYS: &[(&str, &str, Kind)] = &[
+    ("", "listen", Kind::Text),
+    ("", "public_url", Kind::Text),
+    ("", "executor", Kind::Text),
+    ("", "anonymous_agent", Kind::Text),
+    ("telegram", "token_file", Kind::Text),
+    ("telegram", "chat_id", Kind::Integer),
+    ("telegram", "owner_ids", Kind::IntegerList),
+    ("telegram", "api_url", Kind::Text),
+    ("egress", "resolve", Kind::Map),
+    ("egress", "extra_ca", Kind::TextList),
+    ("egress", "allow_private", Kind::TextList),
+    ("notify", "openclaw_url", Kind::Text),
+    ("notify", "openclaw_token_file", Kind::Text),
+    ("notify", "command", Kind::TextList),
+    ("notify", "webhook_url", Kind::Text),
+    ("notify", "webhook_secret_file", Kind::Text),
+    ("limits", "pending_minutes", Kind::Number),
+    ("limits", "requests_per_minute", Kind::Integer),
+    ("limits", "pending_per_agent", Kind::Integer),
+    ("limits", "timeout_seconds_max", Kind::Integer),
+    ("limits", "memory_mb", Kind::Integer),
+    ("limits", "output_bytes", Kind::Integer),
+    ("limits", "processes", Kind::Integer),
+    ("vault", "key", Kind::Text),
+    ("vault", "passphrase_file", Kind::Text),
+    ("runtimes", "deno", Kind::Text),
+    ("runtimes", "node", Kind::Text),
+    ("runtimes", "python", Kind::Text),
+];
+
+/// The seeds' names for some of them. The names above win.
+const OLD_NAMES: &[(&str, &str, &str)] = &[
+    ("PUBLIC_URL", "", "public_url"),
+    ("EXECUTOR_MODE", "", "executor"),
+    ("TELEGRAM_BOT_TOKEN_FILE", "telegram", "token_file"),
+    ("TELEGRAM_CHAT_ID", "telegram", "chat_id"),
+    ("TELEGRAM_OWNER_IDS", "telegram", "owner_ids"),
+    ("TELEGRAM_API_URL", "telegram", "api_url"),
+];
+
+fn overlay(table: &mut toml::Table, variable: &dyn Fn(&str) -> Option<String>) -> Result<()> {
+    if let Some(port) = variable("PORT").filter(|v| !v.is_empty()) {
+        let port: u16 = port.parse().context("PORT is not a port number")?;
+        let listen = table.get("listen").and_then(|v| v.as_str()).and_then(|v| v.parse::<SocketAddr>().ok());
+        let mut listen = listen.unwrap_or_else(|| Config::default().listen);
+        listen.set_port(port);
+        table.insert("listen".into(), listen.to_string().into());
+    }
+    for (name, section, key) in OLD_NAMES {
+        if let Some(text) = variable(name).filter(|v| !v.is_empty()) {
+            let kind = KEYS.iter().find(|(s, k, _)| s == section && k == key).map_or(Kind::Text, |(_, _, kind)| *kind);
+            set(table, section, key, parse(kind, &text).with_context(|| format!("variable {name}"))?)?;
+        }
+    }
+    for (section, key, kind) in KEYS {
+        let name = variable_name(section, key);
+        if let Some(text) = variable(&name) {
+            set(table, section, key, parse(*kind, &text).with_context(|| format!("variable {name}"))?)?;
+        }
+    }
+    Ok(())
+}
+
+fn variable_name(section: &str, key: &str) -> String {
+    let section = if section.is_empty() { String::new() } else { format!("{section}_") };
+    format!("OAUTH3_{section}{key}").to_ascii_uppercase()
+}
+
+fn set(table: &mut toml::Table, section: &str, key: &str, value: toml::Value) -> Result<()> {
+    let target = if section.is_empty() {
+        table
+    } else {
+        let entry = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        entry.as_table_mut().with_context(|| format!("configuration: {section} is not a section"))?
+    };
+    target.insert(key.to_owned(), value);
+    Ok(())
+}
+
+/// Reads a variable's text. Lists and maps are TOML (`["a", "b"]`, `{ a = "1.2.3.4:5" }`) or separated by commas.
+fn parse(kind: Kind, text: &str) -> Result<toml::Value> {
+    let text = text.trim();
+    let toml_value = |text: &str| -> Result<toml::Value> {
+        let mut table = format!("value = {text}").parse::<toml::Table>().context("not valid TOML")?;
+        table.remove("value").context("empty")
+    };
+    let items = || text.split(',').map(str::trim).filter(|s| !s.is_empty());
+    Ok(match kind {
+        Kind::Text => text.into(),
+        Kind::Integer => text.parse::<i64>().context("not a whole number")?.into(),
+        Kind::Number => text.parse::<f64>().context("not a number")?.into(),
+        Kind::TextList | Kind::IntegerList if text.starts_with('[') => toml_value(text)?,
+        Kind::TextList => items().map(toml::Value::from).collect::<Vec<_>>().into(),
+        Kind::IntegerList => {
+            let numbers: Result<Vec<i64>, _> = items().map(str::parse).collect();
+            toml::Value::from(numbers.context("not a list of whole numbers")?)
+        }
+        Kind::Map if text.starts_with('{') => toml_value(text)?,
+        Kind::Map => {
+            let mut map = toml::Table::new();
+            for item in items() {
+                let (name, value) = item.split_once('=').context("write name=address, separated by commas")?;
+                map.insert(name.trim().to_owned(), value.trim().into());
+            }
+            map.into()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str, variables: &[(&str, &str)]) -> Result<Config> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let lookup = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        Config::load(Some(file.path()), &lookup)
+    }
+
+    #[test]
+    fn an_unknown_key_is_fatal_and_named() {
+        for toml in ["colour = 1", "[limits]\ncolour = 1", "[colour]\nx = 1"] {
+            let error = load(toml, &[]).unwrap_err().to_string();
+            assert!(error.contains("colour"), "{error}");
+        }
+    }
+
+    #[test]
+    fn variables_win_over_the_file_and_new_names_over_old_ones() {
+        let toml = "listen = \"127.0.0.1:1\"\n[limits]\npending_minutes = 1\n";
+        let config = load(
+            toml,
+            &[
+                ("PORT", "4000"),
+                ("OAUTH3_LIMITS_PENDING_MINUTES", "0.05"),
+                ("TELEGRAM_CHAT_ID", "7"),
+                ("TELEGRAM_OWNER_IDS", "7, 8"),
+                ("OAUTH3_TELEGRAM_CHAT_ID", "9"),
+                ("OAUTH3_EGRESS_RESOLVE", "api.openai.com=127.0.0.1:8443"),
+                ("OAUTH3_NOTIFY_COMMAND", "[\"notify\", \"{request_id}\"]"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.listen.port(), 4000);
+        assert!((config.limits.pending_minutes - 0.05).abs() < 1e-9);
+        assert_eq!((config.telegram.chat_id, config.telegram.owner_ids), (9, vec![7, 8]));
+        assert_eq!(config.egress.resolve["api.openai.com"].port(), 8443);
+        assert_eq!(config.notify.command, ["notify", "{request_id}"]);
+    }
+
+    #[test]
+    fn every_key_can_be_set_by_a_variable() {
+        let config = toml::Table::try_from(Config::default()).unwrap();
+        let mut found = 0;
+        for (name, value) in &config {
+            match value {
+                toml::Value::Table(section) => {
+                    for key in section.keys() {
+                        assert!(KEYS.iter().any(|(s, k, _)| s == name && k == key), "{name}.{key}");
+                        found += 1;
+                    }
+                }
+                _ => {
+                    assert!(KEYS.iter().any(|(s, k, _)| s.is_empty() && k == name), "{name}");
+                    found += 1;
+                }
+            }
+        }
+        assert_eq!(found, KEYS.len());
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused() {
+        for toml in ["executor = \"none\"", "[limits]\npending_minutes = 0", "[egress]\nallow_private = [\"10.0.0.1\"]"] {
+            assert!(load(toml, &[]).is_err(), "{toml}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Starts the keeper process and keeps it there.
+
+use crate::settings::Settings;
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use oauth3_broker::Broker;
+use oauth3_core::{
+    AuditEvent, ChainReport, Fault, Keeper, LaneFds, NewSecret, OpenedRun, RequestId, RunOutput, WriteOnly,
+};
+use oauth3_wire::GatewaySide;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+use std::sync::{Arc, OnceLock, RwLock};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+/// Longest time that a keeper may take to unlock its vault and answer.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Starts in a row that may fail before `serve` gives up.
+const MAX_FAILED_STARTS: u32 = 3;
+/// Pause before a keeper that died is started again.
+const RESTART_PAUSE: Duration = Duration::from_millis(200);
+
+/// Variables that the keeper is given; it shares nothing else of our environment.
+const KEEPER_VARIABLES: &[&str] = &[
+    "HOME", "XDG_DATA_HOME", "PATH", "LANG", "DB_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "OAUTH3_HOME", "OAUTH3_LOG",
+    "OAUTH3_PASSPHRASE", "OAUTH3_PASSPHRASE_FILE",
+];
+/// And those that begin so.
+const KEEPER_VARIABLE_PREFIXES: &[&str] = &["OAUTH3_EGRESS_", "OAUTH3_LIMITS_", "OAUTH3_VAULT_"];
+
+/// One keeper process and our side of its socket.
+pub struct RunningKeeper {
+    /// The calls.
+    pub side: Arc<GatewaySide>,
+    child: Child,
+}
+
+impl RunningKeeper {
+    /// Starts one and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not: its own last line on standard error says why.
+    pub async fn start(settings: &Settings, owner_socket: bool) -> Result<Self> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().context("cannot make the keeper's socket")?;
+        ours.set_nonblocking(true)?;
+        let mut command = keeper_command(settings, owner_socket)?;
+        let mut child = command
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start the keeper process")?;
+        drop(command);
+        let side = Arc::new(GatewaySide::new(tokio::net::UnixStream::from_std(ours)?));
+        let ready = async {
+            tokio::select! {
+                pong = side.ping() => pong.map_err(anyhow::Error::from),
+                status = child.wait() => bail!("it ended: {}", status.map_or_else(|e| e.to_string(), |s| s.to_string())),
+            }
+        };
+        match tokio::time::timeout(START_TIMEOUT, ready).await {
+            Ok(Ok(())) => Ok(Self { side, child }),
+            Ok(Err(error)) => {
+                // Its own last line says why; let it finish saying it.
+                let _ = tokio::time::timeout(Duration::from_secs(2), child.wait()).await;
+                Err(error.context("the keeper did not start (its own message is above)"))
+            }
+            Err(_) => bail!("the keeper did not answer within {} s", START_TIMEOUT.as_secs()),
+        }
+    }
+
+    async fn ended(&mut self) {
+        tokio::select! {
+            _ = self.child.wait() => {}
+            () = self.side.closed() => {
+                // A keeper that hung up must not live on with the key.
+                let _ = self.child.start_kill();
+                let _ = self.child.wait().await;
+            }
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the keeper's launcher is one of the three places that start processes")]
+fn keeper_command(settings: &Settings, owner_socket: bool) -> Result<Command> {
+    let program = std::env::current_exe().context("cannot find our own program file")?;
+    let mut command = Command::new(program);
+    command.arg("keeper").arg("--data-dir").arg(settings.home.dir());
+    if let Some(file) = &settings.config_file {
+        command.arg("--config").arg(file);
+    }
+    if owner_socket {
+        command.arg("--owner-socket");
+    }
+    command.env_clear();
+    for (name, value) in std::env::vars_os() {
+        let keep = name.to_str().is_some_and(|n| {
+            KEEPER_VARIABLES.contains(&n) || KEEPER_VARIABLE_PREFIXES.iter().any(|prefix| n.starts_with(prefix))
+        });
+        if keep {
+            command.env(name, value);
+        }
+    }
+    Ok(command)
+}
+
+/// The keeper as the broker sees it: whichever process is there now. Between two, every call is refused.
+pub struct SupervisedKeeper {
+    settings: Settings,
+    current: RwLock<Arc<GatewaySide>>,
+    process: tokio::sync::Mutex<Option<RunningKeeper>>,
+    broker: OnceLock<Arc<Broker>>,
+}
+
+impl SupervisedKeeper {
+    /// Starts the first keeper.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(settings: Settings) -> Result<Arc<Self>> {
+        let first = RunningKeeper::start(&settings, true).await?;
+        Ok(Arc::new(Self {
+            settings,
+            current: RwLock::new(first.side.clone()),
+            process: tokio::sync::Mutex::new(Some(first)),
+            broker: OnceLock::new(),
+        }))
+    }
+
+    /// Watches the keeper and starts a new one when it dies; returns with the reason when that fails, or
+    /// after `stop` turns true, with the keeper gone.
+    pub async fn watch(&self, broker: Arc<Broker>, mut stop: watch::Receiver<bool>) -> Result<()> {
+        let _ = self.broker.set(broker.clone());
+        let mut process = self.process.lock().await;
+        loop {
+            let Some(running) = process.as_mut() else { bail!("there is no keeper") };
+            tokio::select! {
+                () = running.ended() => {}
+                _ = stop.wait_for(|stop| *stop) => {
+                    *process = None;
+                    return Ok(());
+                }
+            }
+            tracing::error!("the keeper ended; what was running has failed; starting a new one");
+            broker.keeper_lost().await;
+            let mut failures = 0;
+            let next = loop {
+                tokio::time::sleep(RESTART_PAUSE).await;
+                match RunningKeeper::start(&self.settings, true).await {
+                    Ok(next) => break next,
+                    Err(error) => {
+                        failures += 1;
+                        tracing::error!("{error:#}");
+                        if failures >= MAX_FAILED_STARTS {
+                            return Err(error.context("the keeper ended and cannot be started again"));
+                        }
+                    }
+                }
+            };
+            if let Ok(mut current) = self.current.write() {
+                *current = next.side.clone();
+            }
+            *process = Some(next);
+        }
+    }
+
+    fn side(&self) -> Result<Arc<GatewaySide>, Fault> {
+        self.current.read().map(|side| side.clone()).map_err(|_| Fault::Unavailable("the keeper does not answer".into()))
+    }
+}
+
+#[async_trait]
+impl Keeper for SupervisedKeeper {
+    async fn ping(&self) -> Result<(), Fault> {
+        self.side()?.ping().await
+    }
+    async fn audit(&self, event: AuditEvent) -> Result<(), Fault> {
+        self.side()?.audit(event).await
+    }
+    async fn verify_audit(&self) -> Result<ChainReport, Fault> {
+        self.side()?.verify_audit().await
+    }
+    async fn put_secret(&self, secret: NewSecret, value: WriteOnly) -> Result<(), Fault> {
+        self.side()?.put_secret(secret, value).await
+    }
+    async fn open_run(&self, id: &RequestId, lane: LaneFds) -> Result<OpenedRun, Fault> {
+        self.side()?.open_run(id, lane).await
+    }
+    async fn close_run(&self, id: &RequestId) -> Result<RunOutput, Fault> {
+        self.side()?.close_run(id).await
+    }
+}

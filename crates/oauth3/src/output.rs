@@ -1,0 +1,118 @@
+//! What commands print: tables and sentences for people, JSON for scripts.
+
+use oauth3_core::Timestamp;
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+
+/// Writes to standard output; a closed pipe is no error.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// For people, or for scripts.
+    pub const fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether scripts read it.
+    pub const fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Prints `value` as JSON, or the sentence.
+    pub fn result(self, value: &impl Serialize, sentence: impl AsRef<str>) {
+        if self.json { self.json(value) } else { self.line(sentence) }
+    }
+
+    /// Prints one value as a line of JSON.
+    pub fn json(self, value: &impl Serialize) {
+        match serde_json::to_string(value) {
+            Ok(text) => self.line(text),
+            Err(error) => eprintln!("cannot print as JSON: {error}"),
+        }
+    }
+
+    /// Prints one line.
+    pub fn line(self, text: impl AsRef<str>) {
+        let mut out = std::io::stdout().lock();
+        // Whoever reads may have gone; that is their choice.
+        let _ = writeln!(out, "{}", text.as_ref());
+        let _ = out.flush();
+    }
+
+    /// Prints columns under their heads, or a sentence when there are no rows.
+    pub fn table<const N: usize>(self, heads: [&str; N], rows: &[[String; N]], empty: &str) {
+        if rows.is_empty() {
+            return self.line(empty);
+        }
+        let mut widths = heads.map(|h| h.chars().count());
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let render = |cells: &[&str]| {
+            let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+            padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        };
+        self.line(bold(&render(&heads)));
+        for row in rows {
+            self.line(render(&row.each_ref().map(String::as_str)));
+        }
+    }
+}
+
+/// Bold on a terminal, plain elsewhere.
+pub fn bold(text: &str) -> String {
+    styled("1", text)
+}
+
+/// Dim on a terminal, plain elsewhere.
+pub fn dim(text: &str) -> String {
+    styled("2", text)
+}
+
+/// Green on a terminal, plain elsewhere.
+pub fn green(text: &str) -> String {
+    styled("32", text)
+}
+
+/// Red on a terminal, plain elsewhere.
+pub fn red(text: &str) -> String {
+    styled("31", text)
+}
+
+fn styled(code: &str, text: &str) -> String {
+    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A time as people write it, UTC.
+pub fn when(at: Timestamp) -> String {
+    let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
+    time::OffsetDateTime::from_unix_timestamp(at.unix_seconds())
+        .ok()
+        .and_then(|t| t.format(format).ok())
+        .unwrap_or_else(|| at.unix_seconds().to_string())
+}
+
+/// Names in a row, or a dash.
+pub fn joined<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|i| i.to_string()).collect();
+    if items.is_empty() { "-".into() } else { items.join(", ") }
+}
+
+/// Text of an agent's making, safe on a terminal: no control or format characters but newlines and tabs.
+pub fn harmless(text: &str) -> String {
+    text.chars().map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect()
+}
+
+fn is_harmful(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}

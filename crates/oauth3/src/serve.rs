@@ -1,0 +1,95 @@
+//! `oauth3 serve`: the gateway, wired together, and its keeper.
+
+use crate::launch::SupervisedKeeper;
+use crate::output::Output;
+use crate::settings::Settings;
+use crate::wiring;
+use anyhow::{Context, Result};
+use oauth3_api::{ApiConfig, OwnerHooks, agent_router, bind_owner_socket, serve_agents, serve_owner};
+use oauth3_approve::Telegram;
+use oauth3_broker::{Broker, Ports};
+use oauth3_dial::{Dialer, HttpClient};
+use oauth3_sandbox::NativeRunner;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Runs until a signal or a part that cannot be mended ends it.
+///
+/// # Errors
+/// When a part cannot start, or the keeper dies and cannot be started again.
+pub async fn serve(mut settings: Settings, listen: Option<SocketAddr>, out: Output) -> Result<()> {
+    if let Some(listen) = listen {
+        settings.config.listen = listen;
+    }
+    settings.home.require()?;
+    // Everything that can be wrong with the configuration is found before a port opens.
+    let broker_config = wiring::broker(&settings)?;
+    let telegram_config = wiring::telegram(&settings);
+    let dialer = Dialer::new(wiring::dial(&settings)?).context("cannot prepare outward connections")?;
+    let runner = NativeRunner::new(wiring::native(&settings)?).context("cannot prepare the sandbox")?;
+    let api = ApiConfig { version: env!("CARGO_PKG_VERSION").into(), public_url: settings.config.public_url.clone() };
+
+    let owner_listener = bind_owner_socket(&settings.home.owner_socket()).context("cannot open the owner's socket")?;
+    let store = wiring::store(&settings).await?;
+    let listen = settings.config.listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let address = listener.local_addr()?;
+
+    let home = settings.home.clone();
+    let keeper = SupervisedKeeper::start(settings).await?;
+    let http = Arc::new(HttpClient::new(dialer));
+    let broker = Broker::new(
+        broker_config,
+        Ports {
+            store: store.clone(),
+            keeper: keeper.clone(),
+            runner: Arc::new(runner),
+            http: http.clone(),
+            clock: wiring::clock(),
+        },
+    );
+    if let Some(config) = telegram_config {
+        let chat = Telegram::start(config, broker.clone(), store.clone(), http, wiring::clock());
+        broker.attach(chat);
+    }
+    broker.start().await.context("cannot take up the stored requests")?;
+
+    let (stop, stopped) = watch::channel(false);
+    let poke = {
+        let broker = broker.clone();
+        OwnerHooks::new(move || {
+            let broker = broker.clone();
+            Box::pin(async move { broker.secrets_changed().await })
+        })
+    };
+    let agents = tokio::spawn(serve_agents(listener, agent_router(broker.clone(), api), stopped.clone()));
+    let owner = tokio::spawn(serve_owner(owner_listener, broker.clone(), poke, stopped.clone()));
+    out.result(
+        &serde_json::json!({ "listening": address.to_string(), "data_dir": home.dir() }),
+        format!("oauth3 {} listens on http://{address} · data in {}", env!("CARGO_PKG_VERSION"), home.dir().display()),
+    );
+
+    let mut watching = tokio::spawn({
+        let (keeper, broker, stopped) = (keeper.clone(), broker.clone(), stopped.clone());
+        async move { keeper.watch(broker, stopped).await }
+    });
+    let mut terminate = signal(SignalKind::terminate())?;
+    let outcome = tokio::select! {
+        ended = &mut watching => ended.context("the keeper's watch ended").and_then(|r| r),
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("signals do not work"),
+    };
+    tracing::info!("stopping");
+    broker.shutdown().await;
+    let _ = stop.send(true);
+    let _ = agents.await;
+    let _ = owner.await;
+    if !watching.is_finished() {
+        let _ = watching.await;
+    }
+    let _ = std::fs::remove_file(home.owner_socket());
+    outcome
+}

@@ -1,0 +1,139 @@
+//! Turns settings into parts.
+
+use crate::clock::SystemClock;
+use crate::settings::Settings;
+use anyhow::{Context, Result};
+use oauth3_approve::TelegramConfig;
+use oauth3_broker::{BrokerConfig, WakeConfig};
+use oauth3_core::{Clock, Credential, Runtime};
+use oauth3_dial::DialConfig;
+use oauth3_keeper::KeySource;
+use oauth3_sandbox::NativeConfig;
+use oauth3_store::SqliteStore;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time that code gets when nobody names one.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The system's clock, as a port.
+pub fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
+/// Opens the store.
+///
+/// # Errors
+/// When it cannot be opened or is of a newer version.
+pub async fn store(settings: &Settings) -> Result<Arc<SqliteStore>> {
+    let store = SqliteStore::open(settings.home.db(), &settings.home.audit_head())
+        .await
+        .with_context(|| format!("cannot open {}", settings.home.db().display()))?;
+    Ok(Arc::new(store))
+}
+
+/// What reaches the outside, for the gateway and the keeper alike.
+///
+/// # Errors
+/// When a file with authorities cannot be read.
+pub fn dial(settings: &Settings) -> Result<DialConfig> {
+    let egress = &settings.config.egress;
+    let extra_ca = egress
+        .extra_ca
+        .iter()
+        .map(|path| std::fs::read(path).with_context(|| format!("cannot read {} ([egress] extra_ca)", path.display())))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(DialConfig {
+        resolve: egress.resolve.iter().map(|(name, address)| (name.to_ascii_lowercase(), *address)).collect(),
+        extra_ca,
+        allow_private: egress.allow_private.iter().map(|name| name.to_ascii_lowercase()).collect(),
+    })
+}
+
+/// Where the master key is.
+///
+/// # Errors
+/// When the passphrase's file cannot be read, or there is no passphrase.
+pub fn key_source(settings: &Settings) -> Result<KeySource> {
+    let dir = settings.home.dir().to_path_buf();
+    if settings.config.vault.key == "file" {
+        return Ok(KeySource::File { dir });
+    }
+    let file = Some(settings.config.vault.passphrase_file.clone())
+        .filter(|f| !f.is_empty())
+        .or_else(|| std::env::var("OAUTH3_PASSPHRASE_FILE").ok());
+    let passphrase = match file {
+        Some(file) => std::fs::read_to_string(&file).with_context(|| format!("cannot read {file} (the passphrase)"))?,
+        None => std::env::var("OAUTH3_PASSPHRASE")
+            .context("the vault is sealed by a passphrase: set OAUTH3_PASSPHRASE_FILE or OAUTH3_PASSPHRASE")?,
+    };
+    Ok(KeySource::Passphrase { dir, passphrase: zeroize::Zeroizing::new(passphrase.trim_end_matches('\n').to_owned()) })
+}
+
+/// The sandbox.
+///
+/// # Errors
+/// When our own program file cannot be found.
+pub fn native(settings: &Settings) -> Result<NativeConfig> {
+    let runtimes = &settings.config.runtimes;
+    let configured = [
+        (Runtime::Deno, &runtimes.deno),
+        (Runtime::Node, &runtimes.node),
+        (Runtime::Python, &runtimes.python),
+    ];
+    Ok(NativeConfig {
+        helper: std::env::current_exe().context("cannot find our own program file")?,
+        runtimes: configured
+            .into_iter()
+            .filter(|(_, path)| !path.is_empty())
+            .map(|(runtime, path)| (runtime, PathBuf::from(path)))
+            .collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// The broker's bounds.
+///
+/// # Errors
+/// When a name in the configuration has the wrong form.
+pub fn broker(settings: &Settings) -> Result<BrokerConfig> {
+    let limits = &settings.config.limits;
+    let notify = &settings.config.notify;
+    let pair = |url: &str, credential: &Option<Credential>, what: &str| -> Result<Option<(String, Credential)>> {
+        match (url.is_empty(), credential) {
+            (true, _) => Ok(None),
+            (false, Some(credential)) => Ok(Some((url.trim_end_matches('/').to_owned(), credential.clone()))),
+            (false, None) => anyhow::bail!("configuration: [notify] {what} is needed with its url"),
+        }
+    };
+    Ok(BrokerConfig {
+        pending_for: Duration::from_secs_f64(limits.pending_minutes * 60.0),
+        requests_per_minute: limits.requests_per_minute,
+        pending_per_agent: limits.pending_per_agent,
+        timeout_max: Duration::from_secs(limits.timeout_seconds_max),
+        default_timeout: DEFAULT_TIMEOUT.min(Duration::from_secs(limits.timeout_seconds_max)),
+        memory_mb: limits.memory_mb,
+        output_bytes: limits.output_bytes,
+        processes: limits.processes,
+        anonymous_agent: settings.config.anonymous_agent()?,
+        wake: WakeConfig {
+            openclaw: pair(&notify.openclaw_url, &settings.openclaw_token, "openclaw_token_file")?,
+            command: notify.command.clone(),
+            webhook: pair(&notify.webhook_url, &settings.webhook_secret, "webhook_secret_file")?,
+        },
+    })
+}
+
+/// The chat, when one is configured.
+pub fn telegram(settings: &Settings) -> Option<TelegramConfig> {
+    let section = &settings.config.telegram;
+    let token = settings.telegram_token.clone()?;
+    (section.chat_id != 0).then(|| TelegramConfig {
+        token,
+        chat_id: section.chat_id,
+        owner_ids: section.owner_ids.clone(),
+        api_url: section.api_url.trim_end_matches('/').to_owned(),
+        public_url: settings.config.public_url.clone(),
+    })
+}
