@@ -1,0 +1,131 @@
+//! A real HTTPS server on loopback that stands in for an API: remembers what it was sent, answers as told.
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::PrivateKeyDer;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+/// One request that arrived.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// `GET`, …
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// Fields, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Seen {
+    /// One field's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+type Answer = dyn Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync;
+
+/// A running stand-in.
+pub struct Standin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    name: String,
+    ca_pem: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Standin {
+    /// Stands in for `name`, answering as `answer` says.
+    pub async fn start(name: &str, answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
+        let mut ca = CertificateParams::new(vec![]).expect("parameters");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let issuer = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("key")).expect("ca");
+        let key = KeyPair::generate().expect("key");
+        let leaf = CertificateParams::new(vec![name.to_owned()]).expect("name").signed_by(&key, &issuer).expect("leaf");
+        let config =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_no_client_auth()
+                .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+                .expect("certificate");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), seen.clone(), Arc::new(answer)));
+        Self { address, name: name.to_owned(), ca_pem: issuer.pem(), seen }
+    }
+
+    /// Answers JSON that echoes the `authorization` field.
+    pub async fn echo(name: &str) -> Self {
+        Self::start(name, |seen| {
+            let echo = seen.header("authorization").unwrap_or("");
+            let body = serde_json::json!({ "ok": true, "echo": echo, "path": seen.target });
+            Response::builder()
+                .header("content-type", "application/json")
+                .body(Full::from(body.to_string()))
+                .expect("reply")
+        })
+        .await
+    }
+
+    /// Everything that arrived so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().expect("not poisoned").clone()
+    }
+
+    /// Writes the authority's certificate into `dir` and gives its path.
+    pub fn write_ca(&self, dir: &Path) -> PathBuf {
+        let path = dir.join(format!("{}-ca.pem", self.name));
+        std::fs::write(&path, &self.ca_pem).expect("write the authority");
+        path
+    }
+
+    /// An `[egress]` section that leads `name` here and trusts the authority.
+    pub fn egress(&self, dir: &Path) -> String {
+        let ca = self.write_ca(dir);
+        format!(
+            "[egress]\nresolve = {{ \"{}\" = \"{}\" }}\nextra_ca = [\"{}\"]\n",
+            self.name,
+            self.address,
+            ca.display()
+        )
+    }
+}
+
+async fn accept(listener: TcpListener, tls: TlsAcceptor, seen: Arc<Mutex<Vec<Seen>>>, answer: Arc<Answer>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (tls, seen, answer) = (tls.clone(), seen.clone(), answer.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = tls.accept(stream).await else { return };
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (seen, answer) = (seen.clone(), answer.clone());
+                async move {
+                    let (head, body) = request.into_parts();
+                    let text = |v: &hyper::header::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
+                    let one = Seen {
+                        method: head.method.to_string(),
+                        target: head.uri.path_and_query().map_or("/".into(), ToString::to_string),
+                        headers: head.headers.iter().map(|(n, v)| (n.to_string(), text(v))).collect(),
+                        body: body.collect().await?.to_bytes().to_vec(),
+                    };
+                    let reply = answer(&one);
+                    seen.lock().expect("not poisoned").push(one);
+                    Ok::<_, hyper::Error>(reply)
+                }
+            });
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
