@@ -1,0 +1,195 @@
+//! The audit chain: each row's mac covers the row and the mac before it.
+//!
+//! An append never covers up what is wrong already. Where the head file is ahead of the table, the new row
+//! goes on from the head; where it is missing or forged, one number is skipped. Both leave a gap that every
+//! later check finds, while the gateway stays able to record what it does.
+
+use crate::error::unavailable;
+use crate::head::{self, Head};
+use crate::{SqliteStore, rows};
+use oauth3_core::{AuditEvent, AuditMac, ChainReport, Digest, DigestBuilder, Fault, Timestamp};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+/// The mac before the first row.
+const GENESIS: &str = "";
+/// Rows that a check reads at once.
+const PAGE_ROWS: i64 = 500;
+
+/// The parts of a row that its mac covers, as stored.
+struct Sealed<'a> {
+    seq: i64,
+    at: i64,
+    kind: &'a [u8],
+    actor: &'a [u8],
+    request_id: Option<&'a [u8]>,
+    agent: Option<&'a [u8]>,
+    detail: &'a [u8],
+}
+
+impl Sealed<'_> {
+    fn mac(&self, previous: &str, key: &dyn AuditMac) -> String {
+        let optional = |value: Option<&[u8]>| value.map(<[u8]>::to_vec).into_iter().collect::<Vec<_>>();
+        let digest = DigestBuilder::new("oauth3 audit row v1")
+            .field(previous.as_bytes())
+            .field(&self.seq.to_be_bytes())
+            .field(&self.at.to_be_bytes())
+            .field(self.kind)
+            .field(self.actor)
+            .list(optional(self.request_id).iter())
+            .list(optional(self.agent).iter())
+            .field(self.detail)
+            .finish();
+        Digest::from_bytes(key.mac(digest.as_bytes())).to_string()
+    }
+}
+
+/// Appends one row and moves the head.
+pub(crate) async fn append(
+    store: &SqliteStore,
+    event: &AuditEvent,
+    at: Timestamp,
+    key: &dyn AuditMac,
+) -> Result<i64, Fault> {
+    let detail = serde_json::to_string(&event.detail).map_err(unavailable)?;
+    let request_id = event.request_id.as_ref().map(|id| id.as_str());
+    let agent = event.agent.as_ref().map(|name| name.as_str());
+
+    let _turn = store.append_turn.lock().await;
+    let mut tx = store.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
+    let last: Option<(i64, String)> = sqlx::query_as("SELECT seq, mac FROM audit ORDER BY seq DESC LIMIT 1")
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(unavailable)?;
+    let head = head::read(&store.audit_head, key).map_err(unavailable)?;
+    if last.is_none() && head == Head::Missing {
+        // Without this, a crash before the first head is written would look like a removed head.
+        head::write(&store.audit_head, 0, GENESIS, key).map_err(unavailable)?;
+    }
+    let (seq, previous) = follow(last, head);
+
+    let sealed = Sealed {
+        seq,
+        at: at.millis(),
+        kind: event.kind.as_str().as_bytes(),
+        actor: event.actor.as_bytes(),
+        request_id: request_id.map(str::as_bytes),
+        agent: agent.map(str::as_bytes),
+        detail: detail.as_bytes(),
+    };
+    let mac = sealed.mac(&previous, key);
+    sqlx::query(
+        "INSERT INTO audit (seq, at, kind, actor, request_id, agent, detail, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )
+    .bind(seq)
+    .bind(at.millis())
+    .bind(event.kind.as_str())
+    .bind(&event.actor)
+    .bind(request_id)
+    .bind(agent)
+    .bind(&detail)
+    .bind(&mac)
+    .execute(&mut *tx)
+    .await
+    .map_err(unavailable)?;
+    tx.commit().await.map_err(unavailable)?;
+
+    // The row is durable. A head that stays behind is made good by the next append.
+    if let Err(cause) = head::write(&store.audit_head, seq, &mac, key) {
+        tracing::error!(%cause, "cannot write the audit head");
+    }
+    Ok(seq)
+}
+
+/// The number of the next row, and the mac that it follows.
+fn follow(last: Option<(i64, String)>, head: Head) -> (i64, String) {
+    let (last_seq, last_mac) = last.unwrap_or((0, GENESIS.to_owned()));
+    match head {
+        Head::At(seq, mac) if seq > last_seq => (seq.saturating_add(1), mac),
+        Head::At(..) => (last_seq.saturating_add(1), last_mac),
+        Head::Missing if last_seq == 0 => (1, last_mac),
+        Head::Missing | Head::Forged => {
+            tracing::error!("the audit head is missing or forged; a gap in the chain marks it");
+            (last_seq.saturating_add(2), last_mac)
+        }
+    }
+}
+
+/// Reads the whole chain and names the first thing that is wrong.
+pub(crate) async fn verify(store: &SqliteStore, key: &dyn AuditMac) -> Result<ChainReport, Fault> {
+    // The head first: rows that come while this reads are after it.
+    let head = head::read(&store.audit_head, key).map_err(unavailable)?;
+    let mut last = 0i64;
+    let mut last_mac = GENESIS.to_owned();
+    let mut mac_at_head = matches!(head, Head::At(0, _)).then(|| GENESIS.to_owned());
+    loop {
+        // As blobs: whatever bytes somebody put there are compared, not decoded.
+        let page = sqlx::query(
+            "SELECT seq, at, CAST(kind AS BLOB) AS kind, CAST(actor AS BLOB) AS actor,
+                    CAST(request_id AS BLOB) AS request_id, CAST(agent AS BLOB) AS agent,
+                    CAST(detail AS BLOB) AS detail, CAST(mac AS BLOB) AS mac
+             FROM audit WHERE seq > ?1 OR (?1 = 0 AND seq <= 0) ORDER BY seq LIMIT ?2",
+        )
+        .bind(last)
+        .bind(PAGE_ROWS)
+        .fetch_all(&store.pool)
+        .await
+        .map_err(unavailable)?;
+        if page.is_empty() {
+            break;
+        }
+        for row in &page {
+            let expected = last.saturating_add(1);
+            let seq: i64 = rows::column(row, "seq")?;
+            if seq != expected {
+                return Ok(broken(last, gap(expected, seq)));
+            }
+            last_mac = match recompute(row, seq, &last_mac, key) {
+                Ok(mac) if mac.as_bytes() == row.try_get::<&[u8], _>("mac").map_err(unavailable)? => mac,
+                _ => return Ok(broken(expected, format!("row {seq} was edited, replaced or moved"))),
+            };
+            last = seq;
+            if matches!(head, Head::At(at, _) if at == seq) {
+                mac_at_head = Some(last_mac.clone());
+            }
+        }
+    }
+    let fault = match head {
+        Head::Missing if last == 0 => None,
+        Head::Missing => Some("the head file is missing".to_owned()),
+        Head::Forged => Some("the head file was not written by this keeper".to_owned()),
+        Head::At(seq, _) if seq > last => Some(format!("the tail is cut off: rows {} to {seq} are missing", last + 1)),
+        Head::At(seq, mac) if mac_at_head.as_deref() != Some(mac.as_str()) => {
+            Some(format!("row {seq} is not the one that the head file names"))
+        }
+        Head::At(..) => None,
+    };
+    Ok(ChainReport { rows: last, fault })
+}
+
+fn recompute(row: &SqliteRow, seq: i64, previous: &str, key: &dyn AuditMac) -> Result<String, Fault> {
+    let sealed = Sealed {
+        seq,
+        at: rows::column(row, "at")?,
+        kind: rows::column(row, "kind")?,
+        actor: rows::column(row, "actor")?,
+        request_id: rows::column(row, "request_id")?,
+        agent: rows::column(row, "agent")?,
+        detail: rows::column(row, "detail")?,
+    };
+    Ok(sealed.mac(previous, key))
+}
+
+fn gap(expected: i64, found: i64) -> String {
+    if found < expected {
+        format!("row {found} does not belong to the chain")
+    } else if found == expected.saturating_add(1) {
+        format!("row {expected} is missing")
+    } else {
+        format!("rows {expected} to {} are missing", found.saturating_sub(1))
+    }
+}
+
+const fn broken(rows: i64, fault: String) -> ChainReport {
+    ChainReport { rows, fault: Some(fault) }
+}

@@ -1,0 +1,104 @@
+//! Opening the database: private files, the right modes, current tables.
+
+use crate::StoreError;
+use sqlx::ConnectOptions as _;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Connections of one process: one may write while another reads.
+const CONNECTIONS: u32 = 2;
+/// How long a write waits for the other process's write, and a caller for a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The WAL file is cut back to this after a checkpoint, in bytes (4 MiB).
+const WAL_KEPT_BYTES: &str = "4194304";
+/// This user only.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// The store. Several may be open on one file, in one process or more.
+#[derive(Debug)]
+pub struct SqliteStore {
+    pub(crate) pool: SqlitePool,
+    pub(crate) audit_head: PathBuf,
+    /// Appends of this process go one by one, so that the head file follows the table in order.
+    pub(crate) append_turn: tokio::sync::Mutex<()>,
+}
+
+impl SqliteStore {
+    /// Opens the database, made when it is not there (mode 0600, its folder 0700), and brings its tables up
+    /// to date. `audit_head` is the file that remembers where the audit chain ends.
+    ///
+    /// # Errors
+    /// When a file cannot be made private, is no database, or is of a newer oauth3.
+    pub async fn open(db: &Path, audit_head: &Path) -> Result<Self, StoreError> {
+        for path in [db, audit_head] {
+            make_folder(path)?;
+        }
+        make_private(db).map_err(|source| StoreError::File { path: db.to_owned(), source })?;
+
+        let failed = |source| StoreError::Open { path: db.to_owned(), source };
+        let options = SqliteConnectOptions::new()
+            .filename(db)
+            .busy_timeout(PATIENCE)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .pragma("secure_delete", "ON")
+            .pragma("journal_size_limit", WAL_KEPT_BYTES)
+            .disable_statement_logging();
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            .connect_with(options)
+            .await
+            .map_err(failed)?;
+
+        // One write transaction around all of it: two processes that start at once take turns.
+        let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        MIGRATIONS
+            .run_direct(None, &mut *tx, false)
+            .await
+            .map_err(|source| StoreError::Migrate { path: db.to_owned(), source })?;
+        tx.commit().await.map_err(failed)?;
+
+        Ok(Self { pool, audit_head: audit_head.to_owned(), append_turn: tokio::sync::Mutex::new(()) })
+    }
+
+    /// Closes every connection; what follows is refused. Needed only before the file is moved or copied.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn make_folder(file: &Path) -> Result<(), StoreError> {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => fs::DirBuilder::new()
+            .recursive(true)
+            .mode(DIRECTORY_MODE)
+            .create(folder)
+            .map_err(|source| StoreError::Directory { path: folder.to_owned(), source }),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the file before SQLite does, so that it (and the WAL, which copies its mode) is never readable by others.
+///
+/// A file that is there is never opened here: closing it would drop the locks that another connection of
+/// this process holds on it.
+fn make_private(db: &Path) -> io::Result<()> {
+    match fs::OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(db) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let others = fs::metadata(db)?.permissions().mode() & 0o077;
+            if others == 0 { Ok(()) } else { fs::set_permissions(db, fs::Permissions::from_mode(FILE_MODE)) }
+        }
+        Err(error) => Err(error),
+    }
+}

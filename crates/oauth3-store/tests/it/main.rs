@@ -1,0 +1,8 @@
+//! The store against its port's promises, on real files.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod audit;
+mod concurrency;
+mod files;
+mod port;
+mod support;
