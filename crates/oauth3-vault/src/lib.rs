@@ -1,1 +1,17 @@
 //! Seal and unseal, key providers, secret types, the scrubber.
+//!
+//! Plaintext zone: no network, no database, no logging. What is absent: `Display`, `Serialize` and `Clone` on anything
+//! that holds a value, and any error text that quotes one.
+
+mod automaton;
+mod error;
+mod forms;
+mod placeholder;
+mod scrub;
+mod secret;
+
+pub use error::VaultError;
+pub use forms::MIN_ENCODED_SECRET_BYTES;
+pub use placeholder::{MIN_SHAPED_SECRET_BYTES, make_placeholder};
+pub use scrub::{ScrubStream, Scrubber};
+pub use secret::{Lease, SecretBytes};

@@ -1,0 +1,381 @@
+//! The scrubber: no form of a value leaves, whatever is cut where.
+
+use crate::automaton::{Automaton, ROOT, State};
+use crate::forms::forms;
+use crate::{Lease, MIN_ENCODED_SECRET_BYTES};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// What stands in for a secret's byte where no part of the placeholder fits; the first that no secret holds.
+const FILL: &[u8] = b"*#~^_";
+/// Bytes that a stream may have handed out and not yet forgotten.
+const MAX_SPENT_BYTES: usize = 8 << 10;
+
+/// Finds every form of the leased values and puts the placeholder in its place.
+///
+/// Searched: the value as it is, in base64 (both alphabets, at any offset), hex, percent-encoding, and escaped as
+/// JSON and HTML do. What replaces has exactly the length of what it replaces, so lengths stay true. Every byte
+/// that any form covers is replaced, also where forms overlap. Cheap to clone.
+///
+/// It does not know encodings beyond these, nor one applied over another: code never holds a value, so what is
+/// searched is what servers send back.
+#[derive(Clone)]
+pub struct Scrubber(Arc<Patterns>);
+
+struct Patterns {
+    automaton: Automaton,
+    /// What replaces each pattern, of its length.
+    replacements: Vec<Vec<u8>>,
+    fill: u8,
+}
+
+impl Scrubber {
+    /// One for the values of one run. Without leases it changes nothing.
+    #[must_use]
+    pub fn new(leases: &[Lease]) -> Self {
+        let fill = fill_for(leases);
+        let mut patterns: Vec<Zeroizing<Vec<u8>>> = Vec::new();
+        let mut replacements = Vec::new();
+        for lease in leases {
+            let stand_in = stand_in(&lease.placeholder, lease.value.len(), fill);
+            for form in forms(lease.value.len()) {
+                let pattern = lease.value.with(form);
+                let replacement = form(&stand_in);
+                let fits = replacement.len() == pattern.len();
+                replacements.push(if fits { replacement.to_vec() } else { vec![fill; pattern.len()] });
+                patterns.push(pattern);
+            }
+        }
+        let automaton = Automaton::new(patterns.iter().map(|p| &p[..]));
+        for replacement in &mut replacements {
+            // A replacement that holds a secret itself would be no help.
+            let mut state = ROOT;
+            let betrays = replacement.iter().any(|byte| {
+                state = automaton.step(state, *byte);
+                automaton.ended(state).is_some()
+            });
+            if betrays {
+                replacement.fill(fill);
+            }
+        }
+        Self(Arc::new(Patterns { automaton, replacements, fill }))
+    }
+
+    /// Begins one stream of bytes.
+    #[must_use]
+    pub fn stream(&self) -> ScrubStream {
+        ScrubStream {
+            patterns: Arc::clone(&self.0),
+            state: ROOT,
+            held: Zeroizing::new(Vec::new()),
+            spent: 0,
+            position: 0,
+            matches: VecDeque::new(),
+            replacing: None,
+            covered_until: 0,
+        }
+    }
+
+    /// Scrubs something that is there as a whole.
+    #[must_use]
+    pub fn scrub(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len());
+        let mut stream = self.stream();
+        stream.push(bytes, &mut out);
+        stream.finish(&mut out);
+        out
+    }
+}
+
+impl std::fmt::Debug for Scrubber {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scrubber(…)")
+    }
+}
+
+/// A byte that no value holds, so that a filled place never completes one.
+fn fill_for(leases: &[Lease]) -> u8 {
+    let free = |byte: &&u8| !leases.iter().any(|lease| lease.value.with(|value| value.contains(byte)));
+    FILL.iter().find(free).copied().unwrap_or(b'*')
+}
+
+/// The placeholder cut or padded to the value's length. Too little of one would be nothing but noise.
+fn stand_in(placeholder: &str, len: usize, fill: u8) -> Vec<u8> {
+    let mut bytes = if len < MIN_ENCODED_SECRET_BYTES { Vec::new() } else { placeholder.as_bytes().to_vec() };
+    bytes.resize(len, fill);
+    bytes
+}
+
+/// Where a pattern was found, in bytes since the stream began.
+#[derive(Clone, Copy)]
+struct Match {
+    start: u64,
+    end: u64,
+    pattern: u32,
+}
+
+/// One stream being scrubbed. Holds back exactly what may still become a form of a value, and nothing else.
+pub struct ScrubStream {
+    patterns: Arc<Patterns>,
+    state: State,
+    /// Bytes that came in and did not all go out; those before `spent` did.
+    held: Zeroizing<Vec<u8>>,
+    spent: usize,
+    /// Bytes that came in so far.
+    position: u64,
+    /// Matches that begin at or after the first held byte, by their start.
+    matches: VecDeque<Match>,
+    replacing: Option<Match>,
+    /// Up to here a match that began covers the bytes.
+    covered_until: u64,
+}
+
+impl ScrubStream {
+    /// Takes bytes in and appends to `out` what is certain.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let patterns = Arc::clone(&self.patterns);
+        let automaton = &patterns.automaton;
+        let mut rest = bytes;
+        loop {
+            if self.state == ROOT {
+                // Nothing is held: what begins no pattern goes straight through.
+                let plain = rest.iter().position(|b| automaton.first(*b) != ROOT).unwrap_or(rest.len());
+                let (through, after) = rest.split_at(plain);
+                out.extend_from_slice(through);
+                self.position += through.len() as u64;
+                rest = after;
+            }
+            let Some((byte, after)) = rest.split_first() else { return };
+            rest = after;
+            self.state = automaton.step(self.state, *byte);
+            self.held.push(*byte);
+            self.position += 1;
+            if let Some(pattern) = automaton.ended(self.state) {
+                self.note_match(pattern);
+            }
+            self.release(self.position - u64::from(automaton.depth(self.state)), out);
+        }
+    }
+
+    /// Ends the stream: what was held back as a mere beginning goes out.
+    pub fn finish(mut self, out: &mut Vec<u8>) {
+        self.release(self.position, out);
+    }
+
+    fn note_match(&mut self, pattern: u32) {
+        let len = self.patterns.replacements.get(pattern as usize).map_or(0, Vec::len) as u64;
+        let found = Match { start: self.position.saturating_sub(len), end: self.position, pattern };
+        let at = self.matches.partition_point(|m| m.start <= found.start);
+        self.matches.insert(at, found);
+    }
+
+    /// Hands out the bytes before `until`. No match that begins there can still be found, because its beginning
+    /// would be held back.
+    fn release(&mut self, until: u64, out: &mut Vec<u8>) {
+        let mut at = self.position - (self.held.len() - self.spent) as u64;
+        while at < until {
+            let quiet = self.matches.front().is_none_or(|m| m.start >= until) && at >= self.covered_until;
+            let count = if quiet { usize::try_from(until - at).unwrap_or(usize::MAX) } else { 1 };
+            let Some(bytes) = self.held.get(self.spent..self.spent.saturating_add(count)) else { break };
+            if quiet {
+                out.extend_from_slice(bytes);
+            } else {
+                let byte = bytes.first().copied().unwrap_or_default();
+                out.push(self.stand_in_at(at).unwrap_or(byte));
+            }
+            self.spent += count;
+            at += count as u64;
+        }
+        if self.spent == self.held.len() {
+            self.held.clear();
+            self.spent = 0;
+        } else if self.spent > MAX_SPENT_BYTES {
+            self.held.drain(..self.spent);
+            self.spent = 0;
+        }
+    }
+
+    /// What replaces the byte at `at`, if anything covers it: of the matches that begin at the first covered byte
+    /// the longest is replaced as a whole, and what others cover beyond it is filled.
+    fn stand_in_at(&mut self, at: u64) -> Option<u8> {
+        while let Some(found) = self.matches.front().copied().filter(|m| m.start <= at) {
+            self.matches.pop_front();
+            let free = at >= self.covered_until || self.replacing.is_some_and(|m| m.start == at && m.end < found.end);
+            if free && found.start == at {
+                self.replacing = Some(found);
+            }
+            self.covered_until = self.covered_until.max(found.end);
+        }
+        if at >= self.covered_until {
+            return None;
+        }
+        let replaced = self.replacing.filter(|m| at < m.end).and_then(|m| {
+            let offset = usize::try_from(at - m.start).ok()?;
+            self.patterns.replacements.get(m.pattern as usize)?.get(offset).copied()
+        });
+        Some(replaced.unwrap_or(self.patterns.fill))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SecretBytes;
+    use data_encoding::{BASE64, HEXUPPER};
+    use oauth3_core::SecretName;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn lease(value: &[u8], placeholder: &str) -> Lease {
+        Lease {
+            name: SecretName::parse("KEY").unwrap(),
+            hosts: BTreeSet::new(),
+            placeholder: placeholder.to_owned(),
+            value: SecretBytes::new(value.to_vec()),
+        }
+    }
+
+    fn scrub(leases: &[(&str, &str)], text: &str) -> String {
+        let leases: Vec<Lease> = leases.iter().map(|(v, p)| lease(v.as_bytes(), p)).collect();
+        String::from_utf8(Scrubber::new(&leases).scrub(text.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn puts_the_placeholder_in_place_of_the_value() {
+        let pair = [("sk-real-0123456789ab", "sk-fake-zyxwvutsrqpo")];
+        assert_eq!(scrub(&pair, "key sk-real-0123456789ab."), "key sk-fake-zyxwvutsrqpo.");
+        assert_eq!(scrub(&[("swordfish", "oauth3_ph_abcdef")], "<swordfish>"), "<oauth3_ph>");
+        assert_eq!(
+            scrub(
+                &[("0123456789012345678901234567890123456789", "ph_abc")],
+                "0123456789012345678901234567890123456789"
+            ),
+            "ph_abc**********************************"
+        );
+    }
+
+    #[test]
+    fn encodings_of_the_value_become_encodings_of_the_placeholder() {
+        let pair = [("sk-real-0123456789ab", "sk-fake-zyxwvutsrqpo")];
+        let check = |encode: fn(&[u8]) -> String| {
+            let basic = |key: &str| encode(format!("user:{key}").as_bytes());
+            let (real, fake) = (basic("sk-real-0123456789ab"), basic("sk-fake-zyxwvutsrqpo"));
+            let scrubbed = scrub(&pair, &real);
+            assert_eq!(scrubbed.len(), real.len());
+            // Only characters that share bits with their neighbours may differ.
+            let odd = scrubbed.bytes().zip(fake.bytes()).filter(|(a, b)| a != b).count();
+            assert!(odd <= 2, "{scrubbed} is not {fake}");
+        };
+        check(|b| BASE64.encode(b));
+        check(|b| HEXUPPER.encode(b));
+    }
+
+    #[test]
+    fn overlapping_values_leave_nothing() {
+        // The second begins inside the first, and the third is inside both.
+        let leases = [("abcdefgh", "11111111"), ("efghijkl", "22222222"), ("gh", "33")];
+        assert_eq!(scrub(&leases, "_abcdefghijkl_"), "_11111111****_");
+        assert_eq!(scrub(&leases, "efghijkl gh abcdefgh"), "22222222 ** 11111111");
+        // One value inside another: the longer wins wherever it is.
+        let leases = [("secret", "111111"), ("my-secret-key", "2222222222222")];
+        assert_eq!(scrub(&leases, "my-secret-key secret my-secret-kex"), "2222222222222 111111 my-111111-kex");
+        // A value that overlaps itself.
+        assert_eq!(scrub(&[("ababab", "111111")], "abababab"), "111111**");
+    }
+
+    #[test]
+    fn beginnings_are_held_back_and_nothing_more() {
+        let scrubber = Scrubber::new(&[lease(b"swordfish-swordfish-1", "x")]);
+        let (mut stream, mut out) = (scrubber.stream(), Vec::new());
+        stream.push(b"data: {\"a\":1}\n\n", &mut out);
+        assert_eq!(out, b"data: {\"a\":1}\n\n", "an event without a beginning goes out at once");
+        stream.push(b"the swordfi", &mut out);
+        assert!(out.ends_with(b"the "));
+        stream.push(b"n", &mut out);
+        assert!(out.ends_with(b"the swordfin"));
+        stream.push(b"sword", &mut out);
+        stream.finish(&mut out);
+        assert!(out.ends_with(b"sword"));
+    }
+
+    #[test]
+    fn a_replacement_never_is_or_makes_a_value() {
+        assert_eq!(scrub(&[("o", "oauth3_ph_1")], "foo"), "f**");
+        assert_eq!(scrub(&[("*", "oauth3_ph_1")], "a*b"), "a#b");
+        assert_eq!(scrub(&[("oauth3_p", "oauth3_ph_1")], "oauth3_ph_1"), "********h_1");
+    }
+
+    #[test]
+    fn without_leases_everything_passes() {
+        assert_eq!(scrub(&[], "anything"), "anything");
+        assert_eq!(scrub(&[("", "ph")], "anything"), "anything");
+    }
+
+    /// Values over few letters overlap themselves and each other often.
+    fn values() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        proptest::collection::vec(proptest::collection::vec(prop::sample::select(b"ab\"".to_vec()), 1..12), 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunking_gives_the_same(
+            values in values(),
+            text in proptest::collection::vec(prop::sample::select(b"ab\"\\%26Yc".to_vec()), 0..200),
+            cuts in proptest::collection::vec(1usize..9, 1..60),
+        ) {
+            let leases: Vec<Lease> = values.iter().map(|v| lease(v, "PLACEHOLDER")).collect();
+            let scrubber = Scrubber::new(&leases);
+            let whole = scrubber.scrub(&text);
+            prop_assert_eq!(whole.len(), text.len());
+            let (mut stream, mut out, mut rest) = (scrubber.stream(), Vec::new(), &text[..]);
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() { break; }
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                stream.push(now, &mut out);
+                rest = later;
+            }
+            stream.finish(&mut out);
+            prop_assert_eq!(&out, &whole);
+
+            // Each byte that an occurrence of any form covers is replaced, and no other byte is touched.
+            let mut covered = vec![false; text.len()];
+            for value in &values {
+                for form in forms(value.len()) {
+                    let pattern = form(value);
+                    for at in 0..text.len().saturating_sub(pattern.len() - 1) {
+                        if text[at..].starts_with(&pattern) {
+                            covered[at..at + pattern.len()].fill(true);
+                        }
+                    }
+                }
+            }
+            for (at, covered) in covered.iter().enumerate() {
+                if !covered {
+                    prop_assert_eq!(whole[at], text[at]);
+                }
+            }
+            for value in &values {
+                prop_assert!(!whole.windows(value.len()).any(|w| w == &value[..]));
+            }
+        }
+
+        #[test]
+        fn no_form_of_a_real_key_survives(
+            value in "[ -~]{8,60}",
+            before in "[ -~]{0,30}",
+            after in "[ -~]{0,30}",
+            form in any::<prop::sample::Index>(),
+        ) {
+            let secret = SecretBytes::new(value.as_bytes().to_vec());
+            let placeholder = crate::make_placeholder(&secret).unwrap();
+            let scrubber = Scrubber::new(&[lease(value.as_bytes(), &placeholder)]);
+            let form = form.get(forms(value.len()));
+            let pattern = form(value.as_bytes());
+            let text = [before.as_bytes(), &pattern[..], after.as_bytes()].concat();
+            let scrubbed = scrubber.scrub(&text);
+            prop_assert_eq!(scrubbed.len(), text.len());
+            prop_assert!(!scrubbed.windows(pattern.len()).any(|w| w == &pattern[..]));
+        }
+    }
+}
