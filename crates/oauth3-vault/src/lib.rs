@@ -6,12 +6,16 @@
 mod automaton;
 mod error;
 mod forms;
+mod keys;
 mod placeholder;
 mod scrub;
+mod seal;
 mod secret;
 
 pub use error::VaultError;
 pub use forms::MIN_ENCODED_SECRET_BYTES;
+pub use keys::{KeySource, MIN_PASSPHRASE_BYTES};
 pub use placeholder::{MIN_SHAPED_SECRET_BYTES, make_placeholder};
 pub use scrub::{ScrubStream, Scrubber};
+pub use seal::Vault;
 pub use secret::{Lease, SecretBytes};

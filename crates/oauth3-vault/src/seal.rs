@@ -1,0 +1,124 @@
+//! Sealing: every value under a key of its own, bound to everything that says what it is and where it may go.
+
+use crate::keys::{KEY_BYTES, KeySource, random_key, subkey};
+use crate::{SecretBytes, VaultError};
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac};
+use oauth3_core::{AuditMac, Digest, DigestBuilder, SealedSecret, SecretRecord};
+use sha2::Sha256;
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// The first byte of every sealed value: its format.
+///
+/// Format 1: format byte, nonce (24 bytes), wrapped data key (32 + 16), nonce (24), the value and its tag (16).
+/// Both layers are XChaCha20-Poly1305 with the same associated data.
+const FORMAT: u8 = 1;
+const NONCE_BYTES: usize = 24;
+const TAG_BYTES: usize = 16;
+const WRAPPED_KEY_BYTES: usize = KEY_BYTES + TAG_BYTES;
+/// Block of SHA-256, in bytes.
+const HMAC_BLOCK_BYTES: usize = 64;
+/// The table that sealed values stand in; part of what they are bound to.
+const TABLE: &str = "secrets";
+
+/// The unlocked vault: seals, unseals, and keys the audit chain. Only the keeper process has one.
+pub struct Vault {
+    sealing: SecretBytes,
+    audit: SecretBytes,
+}
+
+impl Vault {
+    /// Unlocks. Blocks for as long as a passphrase takes to stretch.
+    ///
+    /// # Errors
+    /// When the key is missing, damaged, readable by others, or the passphrase is wrong.
+    pub fn open(source: &KeySource) -> Result<Self, VaultError> {
+        let master = source.master_key()?;
+        Ok(Self { sealing: subkey(&master, "oauth3 sealing v1")?, audit: subkey(&master, "oauth3 audit v1")? })
+    }
+
+    /// Seals a value for this record. Name, version, hosts and the reveal flag are sealed in: who edits one of them
+    /// in the database has a value that does not open. (An old row put back whole does open; the audit chain shows
+    /// which version is the last.)
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn seal(&self, record: &SecretRecord, value: &SecretBytes) -> Result<Vec<u8>, VaultError> {
+        let bound = bound_to(record);
+        let key = random_key()?;
+        let mut sealed = vec![FORMAT];
+        self.sealing.with(|sealing| encrypt(sealing, key.as_ref(), &bound, &mut sealed))?;
+        value.with(|value| encrypt(key.as_ref(), value, &bound, &mut sealed))?;
+        Ok(sealed)
+    }
+
+    /// Opens what [`Vault::seal`] made.
+    ///
+    /// # Errors
+    /// When the ciphertext or any part of the record that it is bound to was changed, or the key is another.
+    pub fn unseal(&self, secret: &SealedSecret) -> Result<SecretBytes, VaultError> {
+        let name = || secret.record.name.as_str().to_owned();
+        let bound = bound_to(&secret.record);
+        let (format, rest) = secret.sealed.split_first().ok_or_else(|| VaultError::Unsealable(name()))?;
+        if *format != FORMAT {
+            return Err(VaultError::UnknownFormat(name()));
+        }
+        let (wrapped, value) =
+            rest.split_at_checked(NONCE_BYTES + WRAPPED_KEY_BYTES).ok_or_else(|| VaultError::Unsealable(name()))?;
+        self.sealing
+            .with(|sealing| decrypt(sealing, wrapped, &bound))
+            .and_then(|key| decrypt(&key, value, &bound))
+            .map(SecretBytes::new)
+            .ok_or_else(|| VaultError::Unsealable(name()))
+    }
+}
+
+impl AuditMac for Vault {
+    fn mac(&self, bytes: &[u8]) -> [u8; 32] {
+        // RFC 2104 pads a short key with zeros to a block; so given, no length can be wrong.
+        let mut block = Zeroizing::new([0u8; HMAC_BLOCK_BYTES]);
+        self.audit.with(|key| block.iter_mut().zip(key).for_each(|(place, byte)| *place = *byte));
+        let mac = <Hmac<Sha256> as KeyInit>::new((&*block).into());
+        mac.chain_update(bytes).finalize().into_bytes().into()
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Vault(…)")
+    }
+}
+
+/// The associated data: a digest over everything that the value is bound to.
+fn bound_to(record: &SecretRecord) -> Digest {
+    let hosts: Vec<String> = record.hosts.iter().map(|h| format!("{}:{}", h.name(), h.port())).collect();
+    DigestBuilder::new("oauth3 sealed secret v1")
+        .field(&[FORMAT])
+        .field(TABLE.as_bytes())
+        .field(record.name.as_ref())
+        .number(u64::from(record.version))
+        .list(hosts.iter())
+        .number(u64::from(record.reveal))
+        .finish()
+}
+
+fn encrypt(key: &[u8], plain: &[u8], bound: &Digest, out: &mut Vec<u8>) -> Result<(), VaultError> {
+    let mut nonce = [0u8; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(|_| VaultError::Randomness)?;
+    let cipher = XChaCha20Poly1305::new_from_slice(key).map_err(|_| VaultError::Crypto("key length"))?;
+    let sealed = cipher
+        .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: bound.as_bytes() })
+        .map_err(|_| VaultError::Crypto("encryption"))?;
+    out.extend_from_slice(&nonce);
+    out.extend_from_slice(&sealed);
+    Ok(())
+}
+
+fn decrypt(key: &[u8], sealed: &[u8], bound: &Digest) -> Option<Zeroizing<Vec<u8>>> {
+    let (nonce, sealed) = sealed.split_at_checked(NONCE_BYTES)?;
+    let cipher = XChaCha20Poly1305::new_from_slice(key).ok()?;
+    let plain = cipher.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: bound.as_bytes() }).ok()?;
+    Some(Zeroizing::new(plain))
+}
