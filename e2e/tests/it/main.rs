@@ -1,4 +1,10 @@
 //! Tests of the real binary, from the outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+mod bad_input;
+mod canary;
+mod commands;
+mod crash;
+mod grants;
 mod main_path;
+mod readme;
