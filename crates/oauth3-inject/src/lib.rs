@@ -1,1 +1,36 @@
 //! The data plane: intercept, match, substitute, dial, scrub.
+//!
+//! [`open_egress`] serves the sockets that a sandbox has instead of a network. It ends the code's TLS with a
+//! CA made for that one run, checks every request against the permit, puts real values in the place of
+//! placeholders toward hosts that a secret is bound to, sends it on over verified TLS, and scrubs what comes
+//! back. What no rule allows is refused with a sentence that the code can read; nothing is ever passed on
+//! unread. Bodies stream both ways and are never held whole.
+//!
+//! What a placeholder may stand in: header values, and the user or password of Basic credentials. Anywhere
+//! else it stays a placeholder. Toward a host that its secret is not bound to it ends the request.
+//!
+//! Known limits: HTTP/1.1 only, no WebSocket. A host that a secret is bound to and that hands the secret back
+//! in a disguise of its own making (encrypted, or piecemeal over several replies) defeats scrubbing.
+
+mod body;
+mod ca;
+mod dns;
+mod egress;
+mod error;
+mod forward;
+mod hygiene;
+mod limits;
+mod listen;
+mod marks;
+mod observer;
+mod pool;
+mod reply;
+mod run;
+mod serve;
+mod substitute;
+mod target;
+mod tasks;
+
+pub use egress::{Egress, open_egress};
+pub use error::InjectError;
+pub use observer::Observer;

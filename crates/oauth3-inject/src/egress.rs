@@ -1,0 +1,104 @@
+//! Opens and closes the egress of one run.
+
+use crate::ca::RunCa;
+use crate::dns::Names;
+use crate::error::InjectError;
+use crate::limits::{MAX_CONNECTIONS, RECORD_TIMEOUT};
+use crate::listen::listen;
+use crate::marks::Marks;
+use crate::observer::Observer;
+use crate::pool::Pool;
+use crate::run::Run;
+use crate::tasks::Tasks;
+use oauth3_core::ListenerFd;
+use oauth3_dial::Dialer;
+use oauth3_policy::Permit;
+use oauth3_vault::{Lease, Scrubber};
+use std::fmt;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+/// The open egress of one run. Dropping it ends every connection too, without the refusals.
+pub struct Egress {
+    run: Arc<Run>,
+    ca: Arc<RunCa>,
+}
+
+/// Serves the only network that a run has, until [`Egress::close`]. Spends the permit: its hosts are the only
+/// ones that are ever dialled, its secrets the only ones that may be leased.
+///
+/// The listeners are only accepted on: they live in the sandbox's network namespace. Must be called inside a
+/// tokio runtime with I/O and time.
+///
+/// # Errors
+/// When a lease is not in the permit or its placeholder is not usable, when the run's certificate authority
+/// cannot be made, or when a socket cannot be served. Nothing is served then.
+pub fn open_egress(
+    permit: Permit,
+    leases: Arc<[Lease]>,
+    scrubber: Scrubber,
+    listeners: Vec<ListenerFd>,
+    dialer: Dialer,
+    observer: Arc<dyn Observer>,
+) -> Result<Egress, InjectError> {
+    Handle::try_current().map_err(|_| InjectError::NoRuntime)?;
+    if let Some(lease) = leases.iter().find(|lease| !permit.secrets().contains(&lease.name)) {
+        return Err(InjectError::NotPermitted(lease.name.to_string()));
+    }
+    let marks = Marks::new(leases.iter().map(|lease| (lease.name.as_str(), lease.placeholder.as_str())))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let ca = Arc::new(RunCa::new(&provider)?);
+    let tls = Arc::new(ca.server_config(provider)?);
+    let run = Arc::new(Run {
+        hosts: permit.hosts().clone(),
+        names: Names::new(permit.hosts()),
+        leases,
+        marks,
+        scrubber,
+        dialer,
+        observer,
+        tls,
+        pool: Pool::default(),
+        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        tasks: Tasks::new(),
+        records: Tasks::new(),
+        uses: Default::default(),
+        refusals: Default::default(),
+    });
+    let egress = Egress { run, ca };
+    // Should one fail, dropping the egress ends those before it.
+    listeners.into_iter().try_for_each(|listener| listen(&egress.run, listener))?;
+    Ok(egress)
+}
+
+impl Egress {
+    /// The certificate of the authority made for this run, PEM. The sandbox trusts it and nothing else.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        self.ca.pem()
+    }
+
+    /// Ends every connection at once, both ways, and returns what was refused: short sentences without
+    /// values, at most 64 and a count of the rest. Refusals still being recorded get up to 5 seconds.
+    pub async fn close(self) -> Vec<String> {
+        self.run.tasks.abort().await;
+        self.run.pool.clear();
+        self.run.records.finish(RECORD_TIMEOUT).await;
+        self.run.sentences()
+    }
+}
+
+impl Drop for Egress {
+    fn drop(&mut self) {
+        self.run.tasks.abort_now();
+        self.run.pool.clear();
+        self.run.records.abort_now();
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,206 @@
+//! One request, from the code to the host and back. Read [`exchange`] from top to bottom.
+
+use crate::body::{Body, Scrubbed, Tripwire, Watched};
+use crate::hygiene;
+use crate::limits::{CONNECT_TIMEOUT, DRAIN_TIMEOUT, MAX_DRAIN_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, REPLY_TIMEOUT};
+use crate::pool::{Kept, Sender};
+use crate::reply::Refusal;
+use crate::run::Run;
+use crate::substitute::{self, Astray, Unfit};
+use crate::target::{Entry, target};
+use http::header::{HOST, HeaderName};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::ext::ReasonPhrase;
+use hyper_util::rt::TokioIo;
+use oauth3_core::Host;
+use std::sync::Arc;
+use tokio::time::timeout;
+
+/// Answers one request of the code.
+pub(crate) async fn answer(run: &Arc<Run>, entry: &Entry, request: Request<Incoming>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let mut body = Some(body);
+    match exchange(run, entry, head, &mut body).await {
+        Ok(reply) => reply,
+        Err(refusal) => {
+            run.refuse(&refusal).await;
+            drain(body).await;
+            refusal.into_response()
+        }
+    }
+}
+
+async fn exchange(
+    run: &Arc<Run>,
+    entry: &Entry,
+    mut head: Parts,
+    body: &mut Option<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let host = target(entry, &head, &run.hosts)?;
+    hygiene::check_request(&head).map_err(|refusal| Refusal { host: host.to_string(), ..refusal })?;
+    substitute::inspect(run.held(), &host, &head).map_err(|Astray(index)| run.astray(index, &host))?;
+
+    hygiene::clean_request(&mut head.headers, !run.leases.is_empty());
+    readdress(&mut head, &host)?;
+    let secrets = substitute::uses(run.held(), &head.headers);
+    run.record_uses(&secrets, &host).await?;
+    substitute::fill(run.held(), &host, &mut head.headers).map_err(|unfit| unfit_for_a_field(run, &unfit, &host))?;
+
+    let Some(inner) = body.take() else { return Err(broken(&host)) };
+    let (watched, tripwire) = Watched::new(inner, run, &host);
+    let (reply, sender) = match timeout(REPLY_TIMEOUT, send(run, &host, head, watched)).await {
+        Ok(Ok(sent)) => sent,
+        Ok(Err(refusal)) => return Err(tripped(run, &host, &tripwire, body).unwrap_or(refusal)),
+        Err(_) => {
+            let sentence = "the host did not answer in time";
+            return Err(Refusal::failed(StatusCode::GATEWAY_TIMEOUT, host.to_string(), sentence));
+        }
+    };
+    hand_back(run, host, reply, sender)
+}
+
+/// Makes it a request to the host itself: path and query only, our own Host field, HTTP/1.1.
+fn readdress(head: &mut Parts, host: &Host) -> Result<(), Refusal> {
+    let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    head.uri = Uri::from(path);
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    let value = HeaderValue::from_str(&host.to_string()).map_err(|_| broken(host))?;
+    head.headers.insert(HOST, value);
+    Ok(())
+}
+
+/// Sends over a kept connection or a new one. A kept one may have been closed by the host meanwhile: then the
+/// request is sent again when it never left, or when doing so twice does no harm.
+async fn send(
+    run: &Arc<Run>,
+    host: &Host,
+    head: Parts,
+    body: Watched,
+) -> Result<(Response<Incoming>, Sender), Refusal> {
+    let mut request = Request::from_parts(head, body);
+    while let Some(mut sender) = run.pool.take(host).await {
+        match sender.try_send_request(request).await {
+            Ok(reply) => return Ok((reply, sender)),
+            Err(mut error) => match error.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Err(gone(host, error.error())),
+            },
+        }
+    }
+    let mut sender = connect(run, host).await?;
+    let reply = sender.send_request(request).await.map_err(|error| gone(host, &error))?;
+    Ok((reply, sender))
+}
+
+async fn connect(run: &Arc<Run>, host: &Host) -> Result<Sender, Refusal> {
+    let failed = |sentence: String| Refusal::failed(StatusCode::BAD_GATEWAY, "", sentence);
+    let stream = timeout(CONNECT_TIMEOUT, run.dialer.connect_tls(host))
+        .await
+        .map_err(|_| failed(format!("{host}: connecting took too long")))?
+        .map_err(|error| failed(error.to_string()))?;
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| gone(host, &error))?;
+    run.tasks.spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// Turns the host's reply into the code's: nothing in it that could be a secret, or that cannot be read.
+fn hand_back(run: &Arc<Run>, host: Host, reply: Response<Incoming>, sender: Sender) -> Result<Response<Body>, Refusal> {
+    let (mut head, body) = reply.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), "the host wants another protocol"));
+    }
+    if run.knows_secrets(&host) && !hygiene::readable(&head.headers) {
+        let sentence = "the host got a secret and encodes its replies, so that they cannot be scrubbed";
+        return Err(Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence));
+    }
+    hygiene::clean_reply(&mut head.headers);
+    head.version = Version::HTTP_11;
+    let reason = head.extensions.remove::<ReasonPhrase>();
+    head.extensions.clear();
+    let scrub = (!run.leases.is_empty()).then(|| run.scrubber.stream());
+    if scrub.is_some() {
+        head.headers = scrub_headers(run, head.headers);
+    }
+    if let Some(reason) = reason.and_then(|r| ReasonPhrase::try_from(run.scrubber.scrub(r.as_bytes())).ok()) {
+        head.extensions.insert(reason);
+    }
+    let body = Scrubbed::new(body, scrub, Kept { run: Arc::clone(run), host, sender });
+    Ok(Response::from_parts(head, body.boxed_unsync()))
+}
+
+/// Scrubs the values of fields. A field whose name holds a secret goes.
+fn scrub_headers(run: &Run, headers: HeaderMap) -> HeaderMap {
+    let mut clean = HeaderMap::with_capacity(headers.len());
+    let mut name: Option<HeaderName> = None;
+    for (next, value) in headers {
+        name = next.or(name);
+        let Some(name) = &name else { continue };
+        if run.scrubber.scrub(name.as_str().as_bytes()) != name.as_str().as_bytes() {
+            continue;
+        }
+        if let Ok(value) = HeaderValue::from_bytes(&run.scrubber.scrub(value.as_bytes())) {
+            clean.append(name.clone(), value);
+        }
+    }
+    clean
+}
+
+/// The refusal for a body that held a placeholder, whose rest is put back to be drained.
+fn tripped(run: &Run, host: &Host, tripwire: &Tripwire, body: &mut Option<Incoming>) -> Option<Refusal> {
+    let (index, rest) = tripwire.take()?;
+    *body = Some(rest);
+    Some(run.astray(index, host))
+}
+
+fn unfit_for_a_field(run: &Run, Unfit(index): &Unfit, host: &Host) -> Refusal {
+    let name = run.leases.get(*index).map_or("a secret", |lease| lease.name.as_str());
+    let sentence = format!("the value of {name} holds a line break or another control character; store it without");
+    Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence)
+}
+
+fn gone(host: &Host, error: &hyper::Error) -> Refusal {
+    tracing::debug!(%error, "upstream exchange failed");
+    let sentence = if error.is_parse() || error.is_parse_too_large() {
+        "the host's reply is not HTTP as we know it, or its head is too large"
+    } else if error.is_user() || error.is_body_write_aborted() {
+        "the request's body ended early"
+    } else {
+        "the host ended the connection before it answered"
+    };
+    Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence)
+}
+
+fn broken(host: &Host) -> Refusal {
+    Refusal::failed(StatusCode::BAD_REQUEST, host.to_string(), "the request cannot be sent on")
+}
+
+/// Reads some of a refused request's body: code that is still writing would otherwise see a broken connection
+/// in place of the answer.
+async fn drain(body: Option<Incoming>) {
+    let Some(mut body) = body else { return };
+    let read = async {
+        let mut left = MAX_DRAIN_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = timeout(DRAIN_TIMEOUT, read).await;
+}

@@ -1,0 +1,18 @@
+//! Who is told what the data plane does.
+
+use async_trait::async_trait;
+use oauth3_core::{Host, SecretName};
+
+/// Hears of uses and refusals; the keeper writes them into the audit chain.
+#[async_trait]
+pub trait Observer: Send + Sync {
+    /// A secret is about to leave for a host; awaited before it does, once per secret, host and run.
+    ///
+    /// # Errors
+    /// When it could not be recorded: then the request is refused and nothing leaves.
+    async fn secret_used(&self, secret: &SecretName, host: &Host) -> Result<(), ()>;
+
+    /// Something was refused. `host` is what the code named, cleaned; `reason` is a sentence without values.
+    /// Each distinct refusal of a run is told once, and at most 64 of them.
+    async fn refused(&self, host: &str, reason: &str);
+}

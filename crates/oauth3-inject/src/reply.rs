@@ -1,0 +1,51 @@
+//! Answers of the egress itself.
+
+use crate::body::Body;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full};
+use std::borrow::Cow;
+
+/// Why a request ends here. The sentence is fit for the code, the agent and the audit: it holds no value.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    /// What the code named, when it named something.
+    pub(crate) host: String,
+    pub(crate) sentence: Cow<'static, str>,
+    /// Whether it is the code's doing, so that the owner should hear of it.
+    pub(crate) audited: bool,
+}
+
+impl Refusal {
+    /// The code asked for what it may not have.
+    pub(crate) fn denied(status: StatusCode, host: impl Into<String>, sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, host: host.into(), sentence: sentence.into(), audited: true }
+    }
+
+    /// Something that the request needs did not work.
+    pub(crate) fn failed(status: StatusCode, host: impl Into<String>, sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, host: host.into(), sentence: sentence.into(), audited: false }
+    }
+
+    /// The answer that the code reads.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let text = if self.host.is_empty() {
+            format!("oauth3 egress: {}\n", self.sentence)
+        } else {
+            format!("oauth3 egress: {}: {}\n", self.host, self.sentence)
+        };
+        let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+/// The answer to a CONNECT that is allowed.
+pub(crate) fn connected() -> Response<Body> {
+    Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync())
+}

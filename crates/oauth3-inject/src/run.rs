@@ -1,0 +1,142 @@
+//! What all connections of one run share.
+
+use crate::dns::Names;
+use crate::limits::{MAX_REFUSALS, RECORD_TIMEOUT};
+use crate::marks::Marks;
+use crate::observer::Observer;
+use crate::pool::Pool;
+use crate::reply::Refusal;
+use crate::substitute::Held;
+use crate::tasks::Tasks;
+use http::StatusCode;
+use oauth3_core::Host;
+use oauth3_dial::Dialer;
+use oauth3_vault::{Lease, Scrubber};
+use rustls::ServerConfig;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OnceCell, Semaphore, oneshot};
+use tokio::time::timeout;
+
+const NOT_BOUND: &str =
+    "the request holds the placeholder of a secret that is not bound to this host; nothing was put in its place";
+
+/// Which secrets were recorded toward which hosts; an empty cell is being recorded, or failed to be.
+pub(crate) type Uses = BTreeMap<(usize, Host), Arc<OnceCell<()>>>;
+
+/// One run's data plane.
+pub(crate) struct Run {
+    pub(crate) hosts: BTreeSet<Host>,
+    pub(crate) names: Names,
+    pub(crate) leases: Arc<[Lease]>,
+    pub(crate) marks: Marks,
+    pub(crate) scrubber: Scrubber,
+    pub(crate) dialer: Dialer,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) pool: Pool,
+    pub(crate) connections: Arc<Semaphore>,
+    /// Connections, both ways.
+    pub(crate) tasks: Tasks,
+    /// Reports to the observer, which outlive the connections that they are about.
+    pub(crate) records: Tasks,
+    pub(crate) uses: Mutex<Uses>,
+    pub(crate) refusals: Mutex<Refusals>,
+}
+
+/// The refusals of a run, bounded.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    sentences: Vec<String>,
+    more: u64,
+}
+
+impl Run {
+    /// The leases with the means to find their placeholders.
+    pub(crate) fn held(&self) -> Held<'_> {
+        Held { leases: &self.leases, marks: &self.marks }
+    }
+
+    /// Records that these secrets are about to go to this host, unless they were recorded before.
+    pub(crate) async fn record_uses(&self, secrets: &BTreeSet<usize>, host: &Host) -> Result<(), Refusal> {
+        for &index in secrets {
+            let Some(lease) = self.leases.get(index) else { continue };
+            let cell = {
+                let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+                Arc::clone(uses.entry((index, host.clone())).or_default())
+            };
+            let record = cell.get_or_try_init(|| self.observer.secret_used(&lease.name, host));
+            if !matches!(timeout(RECORD_TIMEOUT, record).await, Ok(Ok(()))) {
+                let sentence = "the use of a secret could not be recorded, so nothing was sent";
+                return Err(Refusal::failed(StatusCode::SERVICE_UNAVAILABLE, host.to_string(), sentence));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any secret went to this host.
+    pub(crate) fn knows_secrets(&self, host: &Host) -> bool {
+        let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.iter().any(|((_, to), cell)| to == host && cell.initialized())
+    }
+
+    /// A placeholder was seen toward a host that its secret is not bound to.
+    pub(crate) fn astray(&self, index: usize, host: &Host) -> Refusal {
+        let name = self.leases.get(index).map_or("a secret", |lease| lease.name.as_str());
+        Refusal::denied(StatusCode::FORBIDDEN, host.to_string(), format!("{NOT_BOUND} ({name})"))
+    }
+
+    /// The same, from within a body that is being polled: noted and reported without waiting.
+    pub(crate) fn astray_in_body(self: &Arc<Self>, index: usize, host: &Host) {
+        drop(self.note(&self.astray(index, host)));
+    }
+
+    /// Keeps a refusal for the end of the run and, when it is the code's doing, tells the observer; returns
+    /// when that is done.
+    pub(crate) async fn refuse(&self, refusal: &Refusal) {
+        if let Some(told) = self.note(refusal) {
+            // The record goes on by itself when the code does not wait for its answer.
+            let _ = timeout(RECORD_TIMEOUT, told).await;
+        }
+    }
+
+    /// Keeps a sentence without telling the observer.
+    pub(crate) fn keep(&self, sentence: String) -> bool {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.sentences.contains(&sentence) {
+            return false;
+        }
+        if refusals.sentences.len() >= MAX_REFUSALS {
+            refusals.more = refusals.more.saturating_add(1);
+            return false;
+        }
+        refusals.sentences.push(sentence);
+        true
+    }
+
+    /// What was refused, scrubbed.
+    pub(crate) fn sentences(&self) -> Vec<String> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let scrub = |text: &String| String::from_utf8_lossy(&self.scrubber.scrub(text.as_bytes())).into_owned();
+        let more = (refusals.more > 0).then(|| format!("and {} more", refusals.more));
+        refusals.sentences.iter().map(scrub).chain(more).collect()
+    }
+
+    fn note(&self, refusal: &Refusal) -> Option<oneshot::Receiver<()>> {
+        let sentence = match refusal.host.as_str() {
+            "" => refusal.sentence.to_string(),
+            host => format!("{host}: {}", refusal.sentence),
+        };
+        tracing::debug!(status = refusal.status.as_u16(), "refused by the egress");
+        if !self.keep(sentence) || !refusal.audited {
+            return None;
+        }
+        let (tell, told) = oneshot::channel();
+        let (observer, host, reason) = (Arc::clone(&self.observer), refusal.host.clone(), refusal.sentence.to_string());
+        self.records.spawn(async move {
+            observer.refused(&host, &reason).await;
+            let _ = tell.send(());
+        });
+        Some(told)
+    }
+}

@@ -1,0 +1,105 @@
+//! One connection of the code.
+
+use crate::body::Body;
+use crate::forward::answer;
+use crate::limits::{HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
+use crate::reply::{Refusal, connected};
+use crate::run::Run;
+use crate::target::{Entry, allow, clean};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use oauth3_core::Host;
+use rustls::server::Acceptor;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+
+/// A place among the run's connections; an upgraded connection keeps the place of the one it was.
+pub(crate) type Place = Arc<OwnedSemaphorePermit>;
+
+/// Speaks HTTP/1.1 with the code until it hangs up.
+pub(crate) async fn http<S>(run: Arc<Run>, stream: S, entry: Entry, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| respond(&run, &entry, &place, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "connection of the code ended");
+    }
+}
+
+/// Ends the code's TLS, which must name a host, and speaks HTTP inside. `asked` is the host of a CONNECT.
+pub(crate) async fn tls<S>(run: Arc<Run>, stream: S, port: u16, asked: Option<Host>, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = async {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
+        // Without a name there is no certificate to show: this fails and tells the code so by an alert.
+        let stream = start.into_stream(Arc::clone(&run.tls)).await;
+        if name.is_none() {
+            let sentence = "TLS without a server name is refused; connect to the host by its name";
+            run.refuse(&Refusal::denied(StatusCode::FORBIDDEN, "", sentence)).await;
+        }
+        stream.map(|stream| (stream, name))
+    };
+    match timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok((stream, Some(name)))) => {
+            http(run, stream, Entry::Tls { name, port, asked }, place).await;
+        }
+        Ok(Ok((_, None))) => {}
+        Ok(Err(error)) => tracing::debug!(kind = %error.kind(), "TLS with the code failed"),
+        Err(_) => tracing::debug!("TLS with the code took too long"),
+    }
+}
+
+async fn respond(
+    run: &Arc<Run>,
+    entry: &Entry,
+    place: &Place,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    if matches!(entry, Entry::Proxy) && *request.method() == Method::CONNECT {
+        return Ok(match connect(run, place, request) {
+            Ok(response) => response,
+            Err(refusal) => {
+                run.refuse(&refusal).await;
+                refusal.into_response()
+            }
+        });
+    }
+    Ok(answer(run, entry, request).await)
+}
+
+/// CONNECT gives no tunnel: what comes through it is TLS that ends here.
+fn connect(run: &Arc<Run>, place: &Place, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    let authority = request.uri().authority().map_or("", http::uri::Authority::as_str);
+    if authority.rsplit_once(':').is_none_or(|(_, port)| port.is_empty()) {
+        let sentence = "CONNECT needs host:port";
+        return Err(Refusal::denied(StatusCode::BAD_REQUEST, clean(authority), sentence));
+    }
+    let host = allow(authority, &run.hosts)?;
+    let (run_inside, place) = (Arc::clone(run), Arc::clone(place));
+    let upgrade = hyper::upgrade::on(request);
+    run.tasks.spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => tls(run_inside, TokioIo::new(upgraded), host.port(), Some(host), place).await,
+            Err(error) => tracing::debug!(%error, "CONNECT was not followed"),
+        }
+    });
+    Ok(connected())
+}

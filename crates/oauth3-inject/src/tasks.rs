@@ -1,0 +1,50 @@
+//! Tasks that end with the run.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// A set of tasks that can be ended all at once, and takes no more after that.
+#[derive(Debug)]
+pub(crate) struct Tasks(Mutex<Option<JoinSet<()>>>);
+
+impl Tasks {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Some(JoinSet::new())))
+    }
+
+    /// Starts a task, unless the set was ended; then the future is dropped.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(set) = set.as_mut() {
+            while set.try_join_next().is_some() {}
+            set.spawn(task);
+        }
+    }
+
+    /// Ends every task and returns when they are gone.
+    pub(crate) async fn abort(&self) {
+        if let Some(mut set) = self.take() {
+            set.shutdown().await;
+        }
+    }
+
+    /// Waits until every task has ended by itself, at most so long; ends the rest.
+    pub(crate) async fn finish(&self, patience: Duration) {
+        if let Some(mut set) = self.take() {
+            let all = async { while set.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(patience, all).await;
+            set.shutdown().await;
+        }
+    }
+
+    /// Ends every task without waiting.
+    pub(crate) fn abort_now(&self) {
+        drop(self.take());
+    }
+
+    fn take(&self) -> Option<JoinSet<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
