@@ -4,7 +4,10 @@
 mod bad_input;
 mod canary;
 mod commands;
+mod containment;
 mod crash;
 mod grants;
 mod main_path;
+mod notify;
 mod readme;
+mod runtimes;

@@ -24,10 +24,16 @@ async fn the_openai_skill_runs_unchanged_on_the_embedded_runtime() {
     openai_skill("embedded").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_openai_skill_runs_unchanged_on_deno() {
+    openai_skill("deno").await;
+}
+
 async fn openai_skill(runtime: &str) {
     let api = Standin::echo("api.openai.com").await;
     let (world, token) = World::ready("").await;
-    world.write_config(&api.egress(world.home()));
+    let deno = crate::runtimes::installed("OAUTH3_TEST_DENO");
+    world.write_config(&format!("{}[runtimes]\ndeno = {deno:?}\n", api.egress(world.home())));
     world.add_secret("OPENAI_API_KEY", KEY, &["api.openai.com"]).await;
     let serve = world.serve().await;
     let agent = Agent::new(&serve.base, &token);
