@@ -402,7 +402,8 @@ mod tests {
 
     #[test]
     fn values_out_of_bounds_are_refused() {
-        for toml in ["executor = \"none\"", "[limits]\npending_minutes = 0", "[egress]\nallow_private = [\"10.0.0.1\"]"] {
+        for toml in ["executor = \"none\"", "[limits]\npending_minutes = 0", "[egress]\nallow_private = [\"10.0.0.1\"]"]
+        {
             assert!(load(toml, &[]).is_err(), "{toml}");
         }
     }

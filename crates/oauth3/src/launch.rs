@@ -24,8 +24,17 @@ const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
 /// Variables that the keeper is given; it shares nothing else of our environment.
 const KEEPER_VARIABLES: &[&str] = &[
-    "HOME", "XDG_DATA_HOME", "PATH", "LANG", "DB_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "OAUTH3_HOME", "OAUTH3_LOG",
-    "OAUTH3_PASSPHRASE", "OAUTH3_PASSPHRASE_FILE",
+    "HOME",
+    "XDG_DATA_HOME",
+    "PATH",
+    "LANG",
+    "DB_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "OAUTH3_HOME",
+    "OAUTH3_LOG",
+    "OAUTH3_PASSPHRASE",
+    "OAUTH3_PASSPHRASE_FILE",
 ];
 /// And those that begin so.
 const KEEPER_VARIABLE_PREFIXES: &[&str] = &["OAUTH3_EGRESS_", "OAUTH3_LIMITS_", "OAUTH3_VAULT_"];
@@ -167,7 +176,10 @@ impl SupervisedKeeper {
     }
 
     fn side(&self) -> Result<Arc<GatewaySide>, Fault> {
-        self.current.read().map(|side| side.clone()).map_err(|_| Fault::Unavailable("the keeper does not answer".into()))
+        self.current
+            .read()
+            .map(|side| side.clone())
+            .map_err(|_| Fault::Unavailable("the keeper does not answer".into()))
     }
 }
 

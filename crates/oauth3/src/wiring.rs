@@ -78,11 +78,8 @@ pub fn key_source(settings: &Settings) -> Result<KeySource> {
 /// When our own program file cannot be found.
 pub fn native(settings: &Settings) -> Result<NativeConfig> {
     let runtimes = &settings.config.runtimes;
-    let configured = [
-        (Runtime::Deno, &runtimes.deno),
-        (Runtime::Node, &runtimes.node),
-        (Runtime::Python, &runtimes.python),
-    ];
+    let configured =
+        [(Runtime::Deno, &runtimes.deno), (Runtime::Node, &runtimes.node), (Runtime::Python, &runtimes.python)];
     Ok(NativeConfig {
         helper: std::env::current_exe().context("cannot find our own program file")?,
         runtimes: configured

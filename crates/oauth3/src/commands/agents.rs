@@ -30,7 +30,11 @@ pub async fn agent(owner: &Owner, command: AgentCommand, out: Output) -> Result<
                     [a.name.to_string(), state.into(), when(a.created_at), seen]
                 })
                 .collect();
-            out.table(["NAME", "STATE", "ADDED", "LAST SEEN"], &rows, "No agents yet; add one with `oauth3 agent add NAME`.");
+            out.table(
+                ["NAME", "STATE", "ADDED", "LAST SEEN"],
+                &rows,
+                "No agents yet; add one with `oauth3 agent add NAME`.",
+            );
         }
     }
     Ok(())

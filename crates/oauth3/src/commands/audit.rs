@@ -70,7 +70,8 @@ pub fn line(row: &AuditRow) -> String {
     } else {
         format!(" {}", serde_json::Value::Object(row.event.detail.clone()))
     };
-    let head = format!("{:>5}  {}  {:<15} {}{subject}", row.seq, when(row.at), row.event.kind.as_str(), row.event.actor);
+    let head =
+        format!("{:>5}  {}  {:<15} {}{subject}", row.seq, when(row.at), row.event.kind.as_str(), row.event.actor);
     format!("{head}{}", dim(&detail))
 }
 
@@ -78,7 +79,11 @@ pub fn line(row: &AuditRow) -> String {
 pub async fn kill_switch(owner: &Owner, state: &str, out: Output) -> Result<()> {
     let on = state == "on";
     owner.port().set_kill_switch(on, BY).await?;
-    let sentence = if on { "Everything is denied, and what ran has ended. `oauth3 kill-switch off` ends this." } else { "Requests are decided again." };
+    let sentence = if on {
+        "Everything is denied, and what ran has ended. `oauth3 kill-switch off` ends this."
+    } else {
+        "Requests are decided again."
+    };
     out.result(&serde_json::json!({ "kill_switch": state }), sentence);
     Ok(())
 }

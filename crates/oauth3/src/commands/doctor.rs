@@ -30,7 +30,9 @@ struct Check {
 pub async fn doctor(settings: Result<Settings>, out: Output) -> Result<Outcome> {
     let mut checks = Vec::new();
     match settings {
-        Err(error) => checks.push(bad("configuration", format!("{error:#}"), "mend oauth3.toml or the variable it names")),
+        Err(error) => {
+            checks.push(bad("configuration", format!("{error:#}"), "mend oauth3.toml or the variable it names"))
+        }
         Ok(settings) => {
             let file = settings.config_file.as_ref().map_or("defaults".into(), |f| f.display().to_string());
             checks.push(good("configuration", file));
@@ -44,7 +46,13 @@ pub async fn doctor(settings: Result<Settings>, out: Output) -> Result<Outcome> 
         out.json(&serde_json::json!({ "ok": !failed, "checks": checks }));
     } else {
         for check in &checks {
-            let mark = if check.ok { green("✓") } else if check.optional { "·".into() } else { red("✗") };
+            let mark = if check.ok {
+                green("✓")
+            } else if check.optional {
+                "·".into()
+            } else {
+                red("✗")
+            };
             let mend = if check.ok || check.mend.is_empty() { String::new() } else { format!(" — {}", check.mend) };
             out.line(format!("{mark} {:<16} {}{mend}", check.name, check.detail));
         }
@@ -62,20 +70,33 @@ async fn keeper(settings: &Settings, checks: &mut Vec<Check>) {
         Err(error) => checks.push(bad("keeper", format!("{error:#}"), "see its own message above")),
         Ok(owner) => {
             let gateway = if owner.running().is_ok() { "runs" } else { "does not run" };
-            checks.push(Check { optional: true, ..line("gateway", owner.running().is_ok(), gateway, "start it with `oauth3 serve`") });
+            checks.push(Check {
+                optional: true,
+                ..line("gateway", owner.running().is_ok(), gateway, "start it with `oauth3 serve`")
+            });
             checks.push(good("keeper", "unlocks the vault".into()));
             match owner.port().overview().await {
                 Ok(state) => {
                     let detail = format!("answers; {} open, {} running", state.open_requests, state.running);
                     checks.push(good("store", detail));
-                    checks.push(line("kill switch", !state.kill_switch, if state.kill_switch { "on" } else { "off" }, "`oauth3 kill-switch off`"));
+                    checks.push(line(
+                        "kill switch",
+                        !state.kill_switch,
+                        if state.kill_switch { "on" } else { "off" },
+                        "`oauth3 kill-switch off`",
+                    ));
                 }
                 Err(fault) => checks.push(bad("store", fault.to_string(), "is the disk full, or the file another's?")),
             }
             match owner.port().verify_audit().await {
                 Ok(report) => {
                     let detail = report.fault.clone().unwrap_or_else(|| format!("holds, {} rows", report.rows));
-                    checks.push(line("audit chain", report.fault.is_none(), &detail, "somebody changed the database; keep a copy and look"));
+                    checks.push(line(
+                        "audit chain",
+                        report.fault.is_none(),
+                        &detail,
+                        "somebody changed the database; keep a copy and look",
+                    ));
                 }
                 Err(fault) => checks.push(bad("audit chain", fault.to_string(), "")),
             }
@@ -88,7 +109,13 @@ fn sandbox(settings: &Settings, checks: &mut Vec<Check>) {
         Err(error) => checks.push(bad("sandbox", format!("{error:#}"), "")),
         Ok(config) => {
             for probe in oauth3_sandbox::probe(&config) {
-                checks.push(Check { name: probe.name, ok: probe.ok, optional: probe.optional, detail: probe.detail, mend: probe.mend });
+                checks.push(Check {
+                    name: probe.name,
+                    ok: probe.ok,
+                    optional: probe.optional,
+                    detail: probe.detail,
+                    mend: probe.mend,
+                });
             }
         }
     }
@@ -108,8 +135,17 @@ async fn peers(settings: &Settings, checks: &mut Vec<Check>) {
             let detail = answer.map_or_else(|e| e, |a| format!("answers {}", a.status));
             line("telegram", ok, &detail, "is the token right, and the api_url reachable?")
         }
-        (None, true) => bad("telegram", "a token but no chat_id".into(), "send /id to the bot and set [telegram] chat_id"),
-        (None, false) => Check { optional: true, ..bad("telegram", "not configured".into(), "set TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID to approve on the phone") },
+        (None, true) => {
+            bad("telegram", "a token but no chat_id".into(), "send /id to the bot and set [telegram] chat_id")
+        }
+        (None, false) => Check {
+            optional: true,
+            ..bad(
+                "telegram",
+                "not configured".into(),
+                "set TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID to approve on the phone",
+            )
+        },
     };
     checks.push(telegram);
     let notify = &settings.config.notify;
@@ -117,9 +153,17 @@ async fn peers(settings: &Settings, checks: &mut Vec<Check>) {
         let url = format!("{}/health", notify.openclaw_url.trim_end_matches('/'));
         let answer = client.send(request("GET", url, settings.openclaw_token.as_ref())).await;
         let ok = answer.is_ok();
-        checks.push(line("openclaw", ok, &answer.map_or_else(|e| e, |_| "reachable".into()), "is its gateway running?"));
+        checks.push(line(
+            "openclaw",
+            ok,
+            &answer.map_or_else(|e| e, |_| "reachable".into()),
+            "is its gateway running?",
+        ));
     } else if notify.command.is_empty() && notify.webhook_url.is_empty() {
-        checks.push(Check { optional: true, ..bad("notifications", "none".into(), "agents poll; [notify] wakes them instead") });
+        checks.push(Check {
+            optional: true,
+            ..bad("notifications", "none".into(), "agents poll; [notify] wakes them instead")
+        });
     } else {
         checks.push(good("notifications", "configured".into()));
     }

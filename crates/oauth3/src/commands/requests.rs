@@ -32,10 +32,21 @@ pub async fn requests(settings: &Settings, watch: bool, all: bool, out: Output) 
             .iter()
             .map(|e| {
                 let i = &e.intent;
-                [e.id.to_string(), e.status.to_string(), i.agent.to_string(), i.skill_id.to_string(), joined(&i.secrets), joined(&i.hosts)]
+                [
+                    e.id.to_string(),
+                    e.status.to_string(),
+                    i.agent.to_string(),
+                    i.skill_id.to_string(),
+                    joined(&i.secrets),
+                    joined(&i.hosts),
+                ]
             })
             .collect();
-        out.table(["REQUEST", "STATUS", "AGENT", "SKILL", "SECRETS", "HOSTS"], &rows, "Nothing waits. `--all` shows what was.");
+        out.table(
+            ["REQUEST", "STATUS", "AGENT", "SKILL", "SECRETS", "HOSTS"],
+            &rows,
+            "Nothing waits. `--all` shows what was.",
+        );
         return Ok(());
     }
     let port = owner.running()?;
@@ -175,7 +186,15 @@ pub async fn grants(owner: &Owner, command: Option<GrantsCommand>, out: Output) 
                 (None, None) => "forever".into(),
             };
             let i = &g.intent;
-            [g.id.to_string(), state, i.agent.to_string(), i.skill_id.to_string(), i.code_digest.short(), joined(&i.secrets), joined(&i.hosts)]
+            [
+                g.id.to_string(),
+                state,
+                i.agent.to_string(),
+                i.skill_id.to_string(),
+                i.code_digest.short(),
+                joined(&i.secrets),
+                joined(&i.hosts),
+            ]
         })
         .collect();
     out.table(["GRANT", "STANDS", "AGENT", "SKILL", "CODE", "SECRETS", "HOSTS"], &rows, "No standing grants.");
@@ -184,6 +203,9 @@ pub async fn grants(owner: &Owner, command: Option<GrantsCommand>, out: Output) 
 
 async fn revoke(owner: &Owner, id: &GrantId, out: Output) -> Result<()> {
     owner.port().revoke_grant(id, BY).await?;
-    out.result(&serde_json::json!({ "id": id, "revoked": true }), format!("{id} is revoked; runs that used it have ended."));
+    out.result(
+        &serde_json::json!({ "id": id, "revoked": true }),
+        format!("{id} is revoked; runs that used it have ended."),
+    );
     Ok(())
 }

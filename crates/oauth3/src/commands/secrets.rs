@@ -34,7 +34,11 @@ pub async fn secret(settings: &Settings, command: SecretCommand, out: Output) ->
                 .iter()
                 .map(|s| [s.name.to_string(), joined(&s.hosts), s.version.to_string(), when(s.updated_at)])
                 .collect();
-            out.table(["NAME", "HOSTS", "VERSION", "CHANGED"], &rows, "No secrets yet; add one with `oauth3 secret add NAME --host HOST`.");
+            out.table(
+                ["NAME", "HOSTS", "VERSION", "CHANGED"],
+                &rows,
+                "No secrets yet; add one with `oauth3 secret add NAME --host HOST`.",
+            );
             Ok(Outcome::Done)
         }
     }
@@ -75,7 +79,11 @@ async fn put(
 fn read_value(name: &SecretName, source: &ValueSource) -> Result<Option<WriteOnly>> {
     let mut bytes = Vec::new();
     if source.stdin {
-        std::io::stdin().lock().take(MAX_VALUE_BYTES + 2).read_to_end(&mut bytes).context("cannot read standard input")?;
+        std::io::stdin()
+            .lock()
+            .take(MAX_VALUE_BYTES + 2)
+            .read_to_end(&mut bytes)
+            .context("cannot read standard input")?;
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
             if bytes.last() == Some(&b'\r') {

@@ -38,10 +38,11 @@ impl Api {
         let issuer = CertifiedIssuer::self_signed(ca, ca_key)?;
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new(vec![HOST.to_owned()])?.signed_by(&key, &issuer)?;
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))?;
+        let config =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()?
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))?;
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.context("no port on loopback")?;
         let address = listener.local_addr()?;
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -66,7 +67,10 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, seen: Arc<Mutex<Vec<Str
     }
 }
 
-async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Vec<String>>>) -> Result<Response<Full<Bytes>>, http::Error> {
+async fn answer(
+    request: Request<Incoming>,
+    seen: Arc<Mutex<Vec<String>>>,
+) -> Result<Response<Full<Bytes>>, http::Error> {
     let sent = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
     let body = serde_json::json!({ "weather": "18 °C, light wind, some clouds", "echo": sent }).to_string();
     if let Ok(mut seen) = seen.lock() {

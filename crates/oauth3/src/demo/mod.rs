@@ -35,7 +35,8 @@ pub async fn run(yes: bool, out: Output) -> Result<Outcome> {
     let secret = random_key()?;
     let token = set_up(&stage, &api, &secret, story).await?;
     let address = stage.serve().await?;
-    let agent = Agent { base: format!("http://{address}"), token, http: HttpClient::new(Dialer::new(DialConfig::default())?) };
+    let agent =
+        Agent { base: format!("http://{address}"), token, http: HttpClient::new(Dialer::new(DialConfig::default())?) };
 
     story.step("An agent asks", &format!("POST {}/execute", agent.base));
     let submitted = agent.call("POST", "/execute", &json!({ "skill_id": "weather-report", "code": SKILL })).await?;
@@ -76,7 +77,10 @@ pub async fn run(yes: bool, out: Output) -> Result<Outcome> {
         ("the run ended with success", status["status"] == "success"),
         ("the code held a placeholder of the same shape, never the key", is_placeholder(held_by_code, &secret)),
         ("the API received the real value", !seen.is_empty() && seen.iter().all(|s| *s == format!("Bearer {secret}"))),
-        ("the key that the API echoed was scrubbed", echoed == format!("Bearer {held_by_code}") && !stdout.contains(&secret)),
+        (
+            "the key that the API echoed was scrubbed",
+            echoed == format!("Bearer {held_by_code}") && !stdout.contains(&secret),
+        ),
         ("the key is nowhere in the audit", !rows.contains(&secret)),
         ("the audit chain holds", chain["ok"] == true),
     ];

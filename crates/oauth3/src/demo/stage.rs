@@ -28,7 +28,10 @@ impl Stage {
         let name = format!("oauth3-demo-{}", data_encoding::HEXLOWER.encode(&random));
         let home = std::env::temp_dir().join(name);
         use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().mode(0o700).create(&home).with_context(|| format!("cannot make {}", home.display()))?;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&home)
+            .with_context(|| format!("cannot make {}", home.display()))?;
         Ok(Self { home, serve: None })
     }
 
@@ -70,7 +73,8 @@ impl Stage {
         let mut child = self.command(&["serve", "--json"])?.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("no output of serve")?;
         let mut lines = BufReader::new(stdout).lines();
-        let first = tokio::time::timeout(START_TIMEOUT, lines.next_line()).await.context("serve did not start in time")??;
+        let first =
+            tokio::time::timeout(START_TIMEOUT, lines.next_line()).await.context("serve did not start in time")??;
         self.serve = Some(child);
         let line: Value = serde_json::from_str(&first.context("serve ended; its own message is above")?)?;
         Ok(line.get("listening").and_then(Value::as_str).context("serve told no address")?.to_owned())
