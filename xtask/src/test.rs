@@ -1,0 +1,37 @@
+//! `cargo xtask test`: everything the tests need, then the tests.
+
+use crate::metadata::Tree;
+use crate::{peers, shell, tidy};
+use anyhow::Result;
+
+pub(crate) fn run(tree: &Tree, filters: &[String]) -> Result<()> {
+    let peers = shell::step("test peers", || peers::install(tree))?;
+    let nextest = peers::tool(tree, "cargo-nextest");
+    shell::step("build the binary that the outside tests start", || {
+        shell::run(shell::cargo().args(["build", "--quiet", "--package", "oauth3"]).current_dir(&tree.root))
+    })?;
+    let binary = std::env::var_os("OAUTH3_TEST_BIN").unwrap_or_else(|| tree.target.join("debug/oauth3").into());
+
+    if filters.is_empty() && tidy::has_doc_tests(tree)? {
+        shell::step("documentation tests", || {
+            shell::run(shell::cargo().args(["test", "--quiet", "--doc", "--workspace"]).current_dir(&tree.root))
+        })?;
+    }
+
+    // Last, so that the runner's own summary ends the output.
+    println!("▸ tests");
+    let mut tests = match &nextest {
+        Ok(nextest) => {
+            let mut command = shell::command(nextest);
+            command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+            command
+        }
+        Err(error) => {
+            println!("  without cargo-nextest: {error:#}");
+            let mut command = shell::cargo();
+            command.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--"]);
+            command
+        }
+    };
+    shell::run(tests.args(filters).envs(peers).env("OAUTH3_TEST_BIN", binary).current_dir(&tree.root))
+}
