@@ -1,0 +1,212 @@
+//! The command line's side of the owner's socket.
+
+use super::call::{Call, MAX_REPLY_BYTES, Reply};
+use super::socket::connect;
+use crate::ApiError;
+use async_trait::async_trait;
+use oauth3_core::{
+    AgentName, AgentRecord, AgentToken, AuditRow, ChainReport, Draft, Execution, Fault, Grant, GrantId, Keeper,
+    NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName, SecretRecord, Status, Submitted, Verdict, WriteOnly,
+};
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// Longest that a reply may take beyond the wait that was asked for, in seconds (15 minutes): a submission
+/// under a standing grant is answered when its run has ended.
+const REPLY_SECONDS: u64 = 15 * 60;
+/// Longest that the answer to "is anybody there" may take, in seconds.
+const PING_SECONDS: u64 = 5;
+
+/// The owner's port over the socket of a running gateway. Values of secrets do not take this way: they go to
+/// the keeper that the client was given.
+#[derive(Clone)]
+pub struct OwnerClient {
+    socket: PathBuf,
+    keeper: Arc<dyn Keeper>,
+}
+
+impl fmt::Debug for OwnerClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnerClient").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl OwnerClient {
+    /// A client of the gateway that listens on `socket`. Connects per call, so it may be made before the
+    /// gateway runs; each method then fails with [`Fault::Unavailable`] and says how to start it.
+    #[must_use]
+    pub fn new(socket: PathBuf, keeper: Arc<dyn Keeper>) -> Self {
+        Self { socket, keeper }
+    }
+
+    /// Whether a gateway answers on the socket.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] when something is there and does not answer as a gateway of this version.
+    pub async fn is_running(&self) -> Result<bool, Fault> {
+        match timeout(Duration::from_secs(PING_SECONDS), self.exchange::<()>(&Call::Ping)).await {
+            Ok(Ok(answer)) => answer.map(|()| true),
+            Ok(Err(ApiError::NotRunning)) => Ok(false),
+            Ok(Err(error)) => Err(Fault::Unavailable(error.to_string())),
+            Err(_) => Err(silent()),
+        }
+    }
+
+    /// Tells the gateway that values changed in the keeper, so that requests which wait for one go on.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] when no gateway answers.
+    pub async fn secrets_changed(&self) -> Result<(), Fault> {
+        self.call(&Call::SecretsChanged).await
+    }
+
+    async fn call<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Fault> {
+        self.call_within(call, Duration::ZERO).await
+    }
+
+    /// One call whose answer may take `patience` by itself.
+    async fn call_within<T: DeserializeOwned>(&self, call: &Call, patience: Duration) -> Result<T, Fault> {
+        let most = patience.saturating_add(Duration::from_secs(REPLY_SECONDS));
+        match timeout(most, self.exchange(call)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Err(Fault::Unavailable(error.to_string())),
+            Err(_) => Err(silent()),
+        }
+    }
+
+    async fn exchange<T: DeserializeOwned>(&self, call: &Call) -> Result<Result<T, Fault>, ApiError> {
+        let mut stream = connect(&self.socket).await?;
+        let mut line = serde_json::to_vec(call)
+            .map_err(|error| ApiError::Io { what: "spell a call to oauth3", source: error.into() })?;
+        line.push(b'\n');
+        stream.write_all(&line).await.map_err(ApiError::io("send a call to oauth3"))?;
+        let mut reply = Zeroizing::new(Vec::new());
+        (&mut stream)
+            .take(MAX_REPLY_BYTES)
+            .read_to_end(&mut reply)
+            .await
+            .map_err(ApiError::io("read oauth3's reply"))?;
+        if reply.is_empty() {
+            return Err(ApiError::Io {
+                what: "get a reply from oauth3: it ended, or this process is of another user",
+                source: std::io::ErrorKind::UnexpectedEof.into(),
+            });
+        }
+        // The reader's complaint may quote the reply, which may hold a token.
+        let reply = serde_json::from_slice(&reply).map_err(|_| ApiError::Io {
+            what: "read oauth3's reply; restart `oauth3 serve` so that both are of one version",
+            source: std::io::ErrorKind::InvalidData.into(),
+        })?;
+        Ok(match reply {
+            Reply::Done(done) => Ok(done),
+            Reply::Fault(fault) => Err(fault),
+        })
+    }
+
+    async fn token(&self, call: &Call) -> Result<AgentToken, Fault> {
+        let text = Zeroizing::new(self.call::<String>(call).await?);
+        AgentToken::parse(&text).ok_or_else(|| Fault::Unavailable("oauth3 answered something that is no token".into()))
+    }
+}
+
+fn silent() -> Fault {
+    Fault::Unavailable("oauth3 does not answer; look at its log, or restart `oauth3 serve`".into())
+}
+
+/// `by` stays here: the gateway knows this socket's identity by itself.
+#[async_trait]
+impl OwnerPort for OwnerClient {
+    async fn verdict(&self, id: &RequestId, verdict: Verdict, _by: &str) -> Result<Execution, Fault> {
+        self.call(&Call::Verdict { id: id.clone(), verdict }).await
+    }
+
+    async fn show(&self, id: &RequestId) -> Result<Execution, Fault> {
+        self.call(&Call::Show { id: id.clone() }).await
+    }
+
+    /// Without code and output: [`OwnerPort::show`] has them.
+    async fn requests(&self, statuses: &[Status], limit: u32) -> Result<Vec<Execution>, Fault> {
+        self.call(&Call::Requests { statuses: statuses.to_vec(), limit }).await
+    }
+
+    async fn wait(&self, id: &RequestId, seen: Status, patience: Duration) -> Result<Execution, Fault> {
+        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.call_within(&Call::Wait { id: id.clone(), seen, patience_ms }, patience).await
+    }
+
+    async fn submit(&self, draft: Draft) -> Result<Submitted, Fault> {
+        self.call(&Call::Submit { draft: Box::new(draft) }).await
+    }
+
+    async fn grants(&self) -> Result<Vec<Grant>, Fault> {
+        self.call(&Call::Grants).await
+    }
+
+    async fn revoke_grant(&self, id: &GrantId, _by: &str) -> Result<(), Fault> {
+        self.call(&Call::RevokeGrant { id: id.clone() }).await
+    }
+
+    async fn secrets(&self) -> Result<Vec<SecretRecord>, Fault> {
+        self.call(&Call::Secrets).await
+    }
+
+    /// Hands the value to the keeper. Once it is stored this is done, even when no gateway runs: one that
+    /// starts later looks by itself.
+    async fn put_secret(&self, secret: NewSecret, value: WriteOnly) -> Result<(), Fault> {
+        self.keeper.put_secret(secret, value).await?;
+        if let Err(fault) = self.secrets_changed().await {
+            tracing::debug!(code = fault.code(), "stored a secret; no gateway was told");
+        }
+        Ok(())
+    }
+
+    async fn remove_secret(&self, name: &SecretName, _by: &str) -> Result<(), Fault> {
+        self.call(&Call::RemoveSecret { name: name.clone() }).await
+    }
+
+    async fn agents(&self) -> Result<Vec<AgentRecord>, Fault> {
+        self.call(&Call::Agents).await
+    }
+
+    async fn add_agent(&self, name: &AgentName, _by: &str) -> Result<AgentToken, Fault> {
+        self.token(&Call::AddAgent { name: name.clone() }).await
+    }
+
+    async fn rotate_agent(&self, name: &AgentName, _by: &str) -> Result<AgentToken, Fault> {
+        self.token(&Call::RotateAgent { name: name.clone() }).await
+    }
+
+    async fn revoke_agent(&self, name: &AgentName, _by: &str) -> Result<(), Fault> {
+        self.call(&Call::RevokeAgent { name: name.clone() }).await
+    }
+
+    async fn overview(&self) -> Result<OwnerOverview, Fault> {
+        self.call(&Call::Overview).await
+    }
+
+    async fn set_kill_switch(&self, on: bool, _by: &str) -> Result<(), Fault> {
+        self.call(&Call::SetKillSwitch { on }).await
+    }
+
+    async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, Fault> {
+        self.call(&Call::AuditAfter { seq, limit }).await
+    }
+
+    async fn audit_head(&self) -> Result<i64, Fault> {
+        self.call(&Call::AuditHead).await
+    }
+
+    async fn verify_audit(&self) -> Result<ChainReport, Fault> {
+        self.call(&Call::VerifyAudit).await
+    }
+
+    async fn report_stranger(&self, by: &str, what: &str) -> Result<(), Fault> {
+        self.call(&Call::ReportStranger { by: by.to_owned(), what: what.to_owned() }).await
+    }
+}
