@@ -1,0 +1,61 @@
+//! The embedded JavaScript and TypeScript runtime: `QuickJS` with the parts of Deno, Node and the web platform that
+//! skills use. It runs inside the sandboxed process, after the lock-down, so nothing in here is a security border.
+//!
+//! - [`script`]: TypeScript to JavaScript, refusal of imports, positions for stack traces
+//! - [`engine`]: the event loop
+//! - [`natives`], [`data`], [`net`]: what the JavaScript prelude in `js/` calls
+
+mod data;
+mod engine;
+mod natives;
+mod net;
+mod output;
+mod raw;
+mod script;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use output::Output;
+
+/// Stack of the thread that parses and runs the code, in bytes. The parser recurses without a check of its own.
+const THREAD_STACK_BYTES: usize = 16 << 20;
+
+/// Exit code for code that failed: an uncaught error, a syntax error, a limit.
+const EXIT_FAILED: i32 = 1;
+
+/// One program to run.
+#[derive(Debug)]
+pub(crate) struct EmbeddedJob {
+    /// Source text in UTF-8, JavaScript or TypeScript, always read as one ES module.
+    pub(crate) code: Vec<u8>,
+    /// The environment that the code sees. The environment of this process is never shown to it.
+    pub(crate) env: Vec<(String, String)>,
+    /// Port on 127.0.0.1 where the egress takes absolute-form HTTP requests.
+    pub(crate) proxy_port: u16,
+    /// Limit of the JavaScript heap, in bytes.
+    pub(crate) memory_bytes: u64,
+}
+
+/// Runs `job` with output to file descriptors 1 and 2 and returns the exit code. Bad code never makes it panic.
+pub(crate) fn run(job: EmbeddedJob) -> i32 {
+    run_with(job, Output::standard())
+}
+
+/// [`run`] with output to anywhere. Memory of the engine is left to the end of the process on purpose: taking a large
+/// heap apart object by object would only delay the result.
+fn run_with(job: EmbeddedJob, output: Output) -> i32 {
+    let emergency = output.clone();
+    let thread = std::thread::Builder::new().name("skill".to_owned()).stack_size(THREAD_STACK_BYTES);
+    match thread.spawn(move || engine::run(job, output)).map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        Ok(Err(_)) => {
+            emergency.error_line("error: the embedded runtime failed; use runtime deno or node for this code");
+            EXIT_FAILED
+        }
+        Err(error) => {
+            emergency.error_line(&format!("error: no thread for the embedded runtime: {error}"));
+            EXIT_FAILED
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! From the source that was approved to one plain ES module: types stripped, imports refused, positions kept.
+//!
+//! Every program takes the same way through oxc, plain JavaScript too: what parses as JavaScript may mean something
+//! else as TypeScript (`f<T>(x)` are two comparisons), and the way costs a fraction of a millisecond.
+
+use oxc::allocator::Allocator;
+use oxc::codegen::{Codegen, CodegenOptions, CommentOptions};
+use oxc::diagnostics::OxcDiagnostic;
+use oxc::parser::Parser;
+use oxc::semantic::SemanticBuilder;
+use oxc::span::SourceType;
+use oxc::transformer::{TransformOptions, Transformer};
+
+/// The name of the program in stack traces and in `import.meta.url`.
+pub(super) const MODULE_NAME: &str = "file:///skill.ts";
+
+/// A program ready to run.
+#[derive(Debug)]
+pub(super) struct Script {
+    /// JavaScript source of one module without imports.
+    pub(super) code: String,
+    /// From positions in `code` to positions in what was approved.
+    pub(super) positions: Positions,
+}
+
+/// Reads `source` as one TypeScript module.
+///
+/// # Errors
+/// A message for the owner of the code, with line and column, when it is no UTF-8, does not parse or imports anything.
+pub(super) fn compile(source: &[u8]) -> Result<Script, String> {
+    let source = std::str::from_utf8(source)
+        .map_err(|error| format!("error: The code is no UTF-8 text: bad byte at offset {}", error.valid_up_to()))?;
+    let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+    let allocator = Allocator::default();
+    let parsed = Parser::new(&allocator, source, SourceType::ts()).parse();
+    if let Some(first) = parsed.diagnostics.first() {
+        return Err(syntax_error(source, first));
+    }
+    refuse_imports(source, &parsed.module_record)?;
+
+    let mut program = parsed.program;
+    let semantic = SemanticBuilder::new().with_check_syntax_error(true).with_enum_eval(true).build(&program);
+    if let Some(first) = semantic.diagnostics.first() {
+        return Err(syntax_error(source, first));
+    }
+    let scoping = semantic.semantic.into_scoping();
+    let options = TransformOptions::default();
+    let transformed =
+        Transformer::new(&allocator, MODULE_NAME.as_ref(), &options).build_with_scoping(scoping, &mut program);
+    if let Some(first) = transformed.diagnostics.first() {
+        return Err(syntax_error(source, first));
+    }
+    let printed = Codegen::new()
+        .with_options(CodegenOptions {
+            source_map_path: Some(MODULE_NAME.into()),
+            comments: CommentOptions::disabled(),
+            ..CodegenOptions::default()
+        })
+        .build(&program);
+    let tokens = printed.map.iter().flat_map(|map| map.get_tokens());
+    let mut marks: Vec<Mark> = tokens
+        .map(|token| Mark {
+            at: (token.get_dst_line(), token.get_dst_col()),
+            source: (token.get_src_line(), token.get_src_col()),
+        })
+        .collect();
+    marks.sort_unstable_by_key(|mark| mark.at);
+    Ok(Script { code: printed.code, positions: Positions { marks } })
+}
+
+/// The sentence for an import that is not served.
+pub(super) fn import_refusal(specifier: &str) -> String {
+    let mend = if specifier.starts_with("node:") {
+        "Use runtime deno or node for node: built-ins"
+    } else {
+        "Put everything in one file"
+    };
+    format!("The import of \"{specifier}\" is refused: what runs is only what was approved. {mend}.")
+}
+
+/// Static imports are refused before anything runs, with their place.
+fn refuse_imports(source: &str, record: &oxc::syntax::module_record::ModuleRecord<'_>) -> Result<(), String> {
+    let first = record
+        .requested_modules
+        .iter()
+        .flat_map(|(name, requests)| requests.iter().map(move |request| (name, request)))
+        .filter(|(_, request)| !request.is_type)
+        .min_by_key(|(_, request)| request.statement_span.start);
+    match first {
+        None => Ok(()),
+        Some((name, request)) => {
+            let place = Place::find(source, request.statement_span.start as usize);
+            Err(format!("error: {}\n{place}", import_refusal(name.as_str())))
+        }
+    }
+}
+
+fn syntax_error(source: &str, diagnostic: &OxcDiagnostic) -> String {
+    let mut text = format!("error: The code does not parse: {}", diagnostic.message);
+    if let Some(label) = diagnostic.labels.first() {
+        let place = Place::find(source, label.offset() as usize);
+        text.push_str(&format!("\n{place}"));
+    }
+    if let Some(help) = &diagnostic.help {
+        text.push_str(&format!("\n    help: {help}"));
+    }
+    text
+}
+
+/// A place in the source, shown as its line with a mark below and the position in the form of a stack frame.
+struct Place<'s> {
+    text: &'s str,
+    line: usize,
+    column: usize,
+}
+
+impl<'s> Place<'s> {
+    /// Longest line that is shown, in bytes: minified code has lines without end.
+    const SHOWN_LINE_BYTES: usize = 200;
+
+    fn find(source: &'s str, offset: usize) -> Self {
+        let before = source.get(..offset).unwrap_or(source);
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let text = source.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        let column = before.get(start..).unwrap_or_default().chars().count() + 1;
+        Self { text, line: before.matches('\n').count() + 1, column }
+    }
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.text.trim().is_empty() && self.text.len() <= Self::SHOWN_LINE_BYTES {
+            let lead: String =
+                self.text.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            writeln!(f, "{}\n{lead}^", self.text)?;
+        }
+        write!(f, "    at {MODULE_NAME}:{}:{}", self.line, self.column)
+    }
+}
+
+/// One entry of the source map; lines and columns count from zero.
+#[derive(Debug)]
+struct Mark {
+    at: (u32, u32),
+    source: (u32, u32),
+}
+
+/// Maps positions of the stripped code back to the approved source.
+#[derive(Debug)]
+pub(super) struct Positions {
+    marks: Vec<Mark>,
+}
+
+impl Positions {
+    /// Rewrites a stack trace of the engine: positions become those of the source, frames of the prelude go away.
+    pub(super) fn map_stack(&self, stack: &str) -> String {
+        let frames = stack.lines().filter(|line| !line.contains("(oauth3:") && !line.contains("at oauth3:"));
+        // The engine shows native functions as `at call (native)`; they tell the reader nothing.
+        let frames = frames.filter(|line| !line.ends_with("(native)"));
+        let lines: Vec<String> = frames.map(|line| self.map_line(line)).collect();
+        lines.join("\n")
+    }
+
+    fn map_line(&self, line: &str) -> String {
+        let Some((before, after)) = line.split_once(MODULE_NAME) else { return line.to_owned() };
+        let (position, tail) = match after.strip_suffix(')') {
+            Some(position) => (position, ")"),
+            None => (after, ""),
+        };
+        let mut numbers = position.split(':').skip(1).map(|number| number.parse::<u32>().ok());
+        let (Some(Some(row)), Some(column)) = (numbers.next(), numbers.next().unwrap_or(Some(1))) else {
+            return line.to_owned();
+        };
+        let (row, column) = self.source_of(row, column.max(1));
+        let before = before.replace("<anonymous> (", "(");
+        match before.strip_suffix("at (") {
+            Some(indent) => format!("{indent}at {MODULE_NAME}:{row}:{column}"),
+            None => format!("{before}{MODULE_NAME}:{row}:{column}{tail}"),
+        }
+    }
+
+    /// The source position of a position in the code, both counted from one.
+    fn source_of(&self, row: u32, column: u32) -> (u32, u32) {
+        let at = (row.saturating_sub(1), column.saturating_sub(1));
+        let next = self.marks.partition_point(|mark| mark.at <= at);
+        match next.checked_sub(1).and_then(|index| self.marks.get(index)).filter(|mark| mark.at.0 == at.0) {
+            Some(mark) => (mark.source.0 + 1, mark.source.1 + 1),
+            None => (row, column),
+        }
+    }
+}
