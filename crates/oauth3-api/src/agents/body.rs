@@ -25,6 +25,7 @@ const MAX_DRAINED_BYTES: usize = 64 << 20;
 /// encoded.
 pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
     if is_encoded(request.headers()) {
+        discard(request.into_body()).await;
         return Err(Problem::invalid("send the body as it is, without a content-encoding"));
     }
     let late = |_| {
@@ -32,6 +33,13 @@ pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
         Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", text)
     };
     timeout(Duration::from_secs(BODY_READ_SECONDS), collect(request.into_body())).await.map_err(late)?
+}
+
+/// Reads and throws away what a refused client still sends, within the same bounds: one that writes everything
+/// before it listens would otherwise see a broken connection instead of the answer.
+pub(super) async fn discard(body: Body) {
+    // Whatever went wrong here, the answer is the refusal.
+    let _ = timeout(Duration::from_secs(BODY_READ_SECONDS), collect(body)).await;
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {

@@ -22,9 +22,16 @@ const HEALTH_SECONDS: u64 = 5;
 /// `POST /execute`: authenticate, read, decide (in the port), and answer with the result or a promise.
 pub(super) async fn execute(
     State(api): State<Api>,
-    Caller(agent): Caller,
+    caller: Result<Caller, Problem>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let Caller(agent) = match caller {
+        Ok(caller) => caller,
+        Err(problem) => {
+            body::discard(request.into_body()).await;
+            return Err(problem);
+        }
+    };
     let call = ExecuteRequest::parse(&body::read(request).await?)?;
     if call.dry_run {
         return Ok(Json(api.port.dry_run(&agent, call.draft).await?).into_response());

@@ -108,6 +108,7 @@ struct ErrorResponse<'a> {
 pub(super) async fn finish(request: Request, next: Next) -> Response {
     let id = call_id();
     let response = if request.headers().contains_key(ORIGIN) {
+        super::body::discard(request.into_body()).await;
         let text = "web pages may not call this API; call it from the agent, without an Origin field";
         Problem::new(StatusCode::FORBIDDEN, "denied_by_policy", text).into_response()
     } else {

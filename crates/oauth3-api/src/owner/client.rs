@@ -1,6 +1,6 @@
 //! The command line's side of the owner's socket.
 
-use super::call::{Call, MAX_REPLY_BYTES, Reply};
+use super::call::{Call, MAX_CALL_BYTES, MAX_REPLY_BYTES, Reply};
 use super::socket::connect;
 use crate::ApiError;
 use async_trait::async_trait;
@@ -81,10 +81,13 @@ impl OwnerClient {
     }
 
     async fn exchange<T: DeserializeOwned>(&self, call: &Call) -> Result<Result<T, Fault>, ApiError> {
-        let mut stream = connect(&self.socket).await?;
         let mut line = serde_json::to_vec(call)
             .map_err(|error| ApiError::Io { what: "spell a call to oauth3", source: error.into() })?;
         line.push(b'\n');
+        if line.len() as u64 > MAX_CALL_BYTES {
+            return Ok(Err(Fault::TooLarge("this is larger than oauth3 takes in one call".into())));
+        }
+        let mut stream = connect(&self.socket).await?;
         stream.write_all(&line).await.map_err(ApiError::io("send a call to oauth3"))?;
         let mut reply = Zeroizing::new(Vec::new());
         (&mut stream)

@@ -1,0 +1,208 @@
+//! An owner's port that notes what it was told, and a keeper that takes values.
+
+use crate::samples::{CREATED, agent, execution, result, secret};
+use async_trait::async_trait;
+use oauth3_core::{
+    AgentName, AgentRecord, AgentToken, AuditEvent, AuditKind, AuditRow, ChainReport, Draft, Execution, Fault, Grant,
+    GrantId, Keeper, LaneFds, NewSecret, OpenedRun, OwnerOverview, OwnerPort, RequestId, RunOutput, SecretName,
+    SecretRecord, Status, Submitted, Timestamp, Trust, Verdict, WriteOnly,
+};
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+#[derive(Default)]
+pub(crate) struct FakeOwner {
+    /// What was called, in words.
+    pub(crate) calls: Mutex<Vec<String>>,
+    /// When set, every method fails with it.
+    pub(crate) fault: Mutex<Option<Fault>>,
+    /// The last token that was handed out.
+    pub(crate) token: Mutex<String>,
+    /// When set, waiting never ends by itself.
+    pub(crate) wait_for_ever: Mutex<bool>,
+    pub(crate) waiting: WaitEvents,
+}
+
+pub(crate) struct WaitEvents {
+    pub(crate) began: Semaphore,
+    pub(crate) dropped: Semaphore,
+}
+
+impl Default for WaitEvents {
+    fn default() -> Self {
+        Self { began: Semaphore::new(0), dropped: Semaphore::new(0) }
+    }
+}
+
+struct OnDrop<'a>(&'a Semaphore);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
+}
+
+impl FakeOwner {
+    fn note(&self, call: String) -> Result<(), Fault> {
+        self.calls.lock().unwrap().push(call);
+        match self.fault.lock().unwrap().clone() {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        }
+    }
+
+    fn fresh_token(&self) -> AgentToken {
+        let token = AgentToken::random().unwrap();
+        *self.token.lock().unwrap() = token.reveal().to_owned();
+        token
+    }
+}
+
+/// A request with everything filled in.
+pub(crate) fn full(id: &RequestId) -> Execution {
+    let mut execution = execution("alice", Status::Success);
+    execution.id = id.clone();
+    execution.result = Some(result(0));
+    execution.trust = Some(Trust::Forever);
+    execution.args.insert("k".into(), serde_json::json!({"z": [1.5, null], "a": "ü"}));
+    execution
+}
+
+pub(crate) fn grant() -> Grant {
+    Grant {
+        id: GrantId::parse("grt_abc").unwrap(),
+        intent: execution("alice", Status::Pending).intent,
+        trust: Trust::Day,
+        granted_at: Timestamp::from_millis(CREATED),
+        expires_at: Some(Timestamp::from_millis(CREATED + 1)),
+        revoked_at: None,
+        granted_by: "cli".into(),
+    }
+}
+
+pub(crate) fn agent_record() -> AgentRecord {
+    AgentRecord {
+        name: agent("alice"),
+        created_at: Timestamp::from_millis(CREATED),
+        rotated_at: None,
+        revoked_at: None,
+        last_seen_at: Some(Timestamp::from_millis(CREATED)),
+    }
+}
+
+pub(crate) fn audit_row() -> AuditRow {
+    AuditRow {
+        seq: 7,
+        at: Timestamp::from_millis(CREATED),
+        event: AuditEvent::new(AuditKind::Approved, "cli").with("trust", "once"),
+        mac: "00".into(),
+    }
+}
+
+#[async_trait]
+impl OwnerPort for FakeOwner {
+    async fn verdict(&self, id: &RequestId, verdict: Verdict, by: &str) -> Result<Execution, Fault> {
+        self.note(format!("verdict {id} {verdict:?} {by}")).map(|()| full(id))
+    }
+    async fn show(&self, id: &RequestId) -> Result<Execution, Fault> {
+        self.note(format!("show {id}")).map(|()| full(id))
+    }
+    async fn requests(&self, statuses: &[Status], limit: u32) -> Result<Vec<Execution>, Fault> {
+        self.note(format!("requests {statuses:?} {limit}"))?;
+        Ok(vec![full(&RequestId::parse("req_abc").unwrap())])
+    }
+    async fn wait(&self, id: &RequestId, seen: Status, patience: Duration) -> Result<Execution, Fault> {
+        let _event = OnDrop(&self.waiting.dropped);
+        self.waiting.began.add_permits(1);
+        let for_ever = *self.wait_for_ever.lock().unwrap();
+        if for_ever {
+            std::future::pending::<()>().await;
+        }
+        self.note(format!("wait {id} {seen} {patience:?}")).map(|()| full(id))
+    }
+    async fn submit(&self, draft: Draft) -> Result<Submitted, Fault> {
+        self.note(format!("submit {draft:?}"))?;
+        let missing_secrets = vec![SecretName::parse("A_KEY").unwrap()];
+        let execution = full(&RequestId::parse("req_abc").unwrap());
+        Ok(Submitted { execution, missing_secrets, asked: vec!["telegram".into()] })
+    }
+    async fn grants(&self) -> Result<Vec<Grant>, Fault> {
+        self.note("grants".into()).map(|()| vec![grant()])
+    }
+    async fn revoke_grant(&self, id: &GrantId, by: &str) -> Result<(), Fault> {
+        self.note(format!("revoke_grant {id} {by}"))
+    }
+    async fn secrets(&self) -> Result<Vec<SecretRecord>, Fault> {
+        self.note("secrets".into()).map(|()| vec![secret()])
+    }
+    async fn put_secret(&self, _: NewSecret, _: WriteOnly) -> Result<(), Fault> {
+        panic!("no value may reach the gateway over this socket");
+    }
+    async fn remove_secret(&self, name: &SecretName, by: &str) -> Result<(), Fault> {
+        self.note(format!("remove_secret {name} {by}"))
+    }
+    async fn agents(&self) -> Result<Vec<AgentRecord>, Fault> {
+        self.note("agents".into()).map(|()| vec![agent_record()])
+    }
+    async fn add_agent(&self, name: &AgentName, by: &str) -> Result<AgentToken, Fault> {
+        self.note(format!("add_agent {name} {by}")).map(|()| self.fresh_token())
+    }
+    async fn rotate_agent(&self, name: &AgentName, by: &str) -> Result<AgentToken, Fault> {
+        self.note(format!("rotate_agent {name} {by}")).map(|()| self.fresh_token())
+    }
+    async fn revoke_agent(&self, name: &AgentName, by: &str) -> Result<(), Fault> {
+        self.note(format!("revoke_agent {name} {by}"))
+    }
+    async fn overview(&self) -> Result<OwnerOverview, Fault> {
+        self.note("overview".into()).map(|()| OwnerOverview { kill_switch: true, open_requests: 2, running: 3 })
+    }
+    async fn set_kill_switch(&self, on: bool, by: &str) -> Result<(), Fault> {
+        self.note(format!("set_kill_switch {on} {by}"))
+    }
+    async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, Fault> {
+        self.note(format!("audit_after {seq} {limit}")).map(|()| vec![audit_row()])
+    }
+    async fn audit_head(&self) -> Result<i64, Fault> {
+        self.note("audit_head".into()).map(|()| 7)
+    }
+    async fn verify_audit(&self) -> Result<ChainReport, Fault> {
+        self.note("verify_audit".into()).map(|()| ChainReport { rows: 7, fault: Some("row 3 was edited".into()) })
+    }
+    async fn report_stranger(&self, by: &str, what: &str) -> Result<(), Fault> {
+        self.note(format!("report_stranger {by} {what}"))
+    }
+}
+
+/// A keeper that remembers names and sizes of values.
+#[derive(Default)]
+pub(crate) struct FakeKeeper {
+    pub(crate) stored: Mutex<Vec<(String, usize)>>,
+    pub(crate) fault: Mutex<Option<Fault>>,
+}
+
+#[async_trait]
+impl Keeper for FakeKeeper {
+    async fn put_secret(&self, secret: NewSecret, value: WriteOnly) -> Result<(), Fault> {
+        if let Some(fault) = self.fault.lock().unwrap().clone() {
+            return Err(fault);
+        }
+        self.stored.lock().unwrap().push((secret.name.to_string(), value.len()));
+        Ok(())
+    }
+    async fn ping(&self) -> Result<(), Fault> {
+        unreachable!()
+    }
+    async fn audit(&self, _: AuditEvent) -> Result<(), Fault> {
+        unreachable!()
+    }
+    async fn verify_audit(&self) -> Result<ChainReport, Fault> {
+        unreachable!()
+    }
+    async fn open_run(&self, _: &RequestId, _: LaneFds) -> Result<OpenedRun, Fault> {
+        unreachable!()
+    }
+    async fn close_run(&self, _: &RequestId) -> Result<RunOutput, Fault> {
+        unreachable!()
+    }
+}
