@@ -4,9 +4,9 @@ use crate::{SecretBytes, VaultError};
 use argon2::{Algorithm, Argon2, Params, Version};
 use data_encoding::HEXLOWER;
 use hkdf::Hkdf;
-use oauth3_core::Credential;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -36,19 +36,19 @@ const KEY_FILE: &str = "master.key";
 const PARAMETER_FILE: &str = "vault.json";
 
 /// Where the master key comes from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum KeySource {
     /// `master.key` in the data directory, readable by its owner only.
     File {
         /// The data directory.
-        data_dir: PathBuf,
+        dir: PathBuf,
     },
     /// A passphrase, stretched by Argon2id with the parameters in `vault.json` of the data directory.
     Passphrase {
         /// The data directory.
-        data_dir: PathBuf,
+        dir: PathBuf,
         /// The passphrase.
-        passphrase: Credential,
+        passphrase: Zeroizing<String>,
     },
 }
 
@@ -60,16 +60,16 @@ impl KeySource {
     /// directory cannot be written.
     pub fn create(&self) -> Result<(), VaultError> {
         match self {
-            Self::File { data_dir } => {
-                refuse_other(&data_dir.join(PARAMETER_FILE))?;
+            Self::File { dir } => {
+                refuse_other(&dir.join(PARAMETER_FILE))?;
                 let key = random_key()?;
                 let hex = Zeroizing::new(HEXLOWER.encode(key.as_ref()));
                 let text = Zeroizing::new(format!("{KEY_FILE_HEADER}{}\n", *hex));
-                write_new(&data_dir.join(KEY_FILE), text.as_bytes())
+                write_new(&dir.join(KEY_FILE), text.as_bytes())
             }
-            Self::Passphrase { data_dir, passphrase } => {
-                refuse_other(&data_dir.join(KEY_FILE))?;
-                if passphrase.reveal().len() < MIN_PASSPHRASE_BYTES {
+            Self::Passphrase { dir, passphrase } => {
+                refuse_other(&dir.join(KEY_FILE))?;
+                if passphrase.len() < MIN_PASSPHRASE_BYTES {
                     return Err(VaultError::WeakPassphrase(MIN_PASSPHRASE_BYTES));
                 }
                 let mut salt = [0u8; SALT_BYTES];
@@ -83,7 +83,7 @@ impl KeySource {
                     salt: HEXLOWER.encode(&salt),
                     verifier: String::new(),
                 };
-                let path = data_dir.join(PARAMETER_FILE);
+                let path = dir.join(PARAMETER_FILE);
                 let key = parameters.stretch(passphrase, &path)?;
                 parameters.verifier = HEXLOWER.encode(verifier(&key)?.as_ref());
                 let text = serde_json::to_vec_pretty(&parameters).map_err(|e| file_error(&path, e.into()))?;
@@ -96,25 +96,25 @@ impl KeySource {
     #[must_use]
     pub fn exists(&self) -> bool {
         match self {
-            Self::File { data_dir } => data_dir.join(KEY_FILE).exists(),
-            Self::Passphrase { data_dir, .. } => data_dir.join(PARAMETER_FILE).exists(),
+            Self::File { dir } => dir.join(KEY_FILE).exists(),
+            Self::Passphrase { dir, .. } => dir.join(PARAMETER_FILE).exists(),
         }
     }
 
     /// Reads or derives the master key. A passphrase takes a moment and 64 MiB by design.
     pub(crate) fn master_key(&self) -> Result<SecretBytes, VaultError> {
         match self {
-            Self::File { data_dir } => {
-                let path = data_dir.join(KEY_FILE);
+            Self::File { dir } => {
+                let path = dir.join(KEY_FILE);
                 if !path.exists() {
-                    refuse_other(&data_dir.join(PARAMETER_FILE))?;
+                    refuse_other(&dir.join(PARAMETER_FILE))?;
                 }
                 read_key_file(&path)
             }
-            Self::Passphrase { data_dir, passphrase } => {
-                let path = data_dir.join(PARAMETER_FILE);
+            Self::Passphrase { dir, passphrase } => {
+                let path = dir.join(PARAMETER_FILE);
                 if !path.exists() {
-                    refuse_other(&data_dir.join(KEY_FILE))?;
+                    refuse_other(&dir.join(KEY_FILE))?;
                 }
                 let text = read_small(open(&path)?, &path)?;
                 let parameters: Parameters =
@@ -129,6 +129,16 @@ impl KeySource {
                 Ok(key)
             }
         }
+    }
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, dir) = match self {
+            Self::File { dir } => ("File", dir),
+            Self::Passphrase { dir, .. } => ("Passphrase", dir),
+        };
+        f.debug_struct(kind).field("dir", dir).finish_non_exhaustive()
     }
 }
 
@@ -173,7 +183,7 @@ enum Kdf {
 }
 
 impl Parameters {
-    fn stretch(&self, passphrase: &Credential, path: &Path) -> Result<SecretBytes, VaultError> {
+    fn stretch(&self, passphrase: &str, path: &Path) -> Result<SecretBytes, VaultError> {
         let malformed = || VaultError::KeyMalformed(path.to_owned());
         let fair = self.format == 1
             && ARGON_MEMORY_KIB_RANGE.contains(&self.memory_kib)
@@ -186,7 +196,7 @@ impl Parameters {
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(KEY_BYTES)).map_err(|_| malformed())?;
         let mut key = Zeroizing::new(vec![0u8; KEY_BYTES]);
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(passphrase.reveal().as_bytes(), &salt, &mut key)
+            .hash_password_into(passphrase.as_bytes(), &salt, &mut key)
             .map_err(|_| VaultError::Crypto("Argon2id"))?;
         Ok(SecretBytes::new(key))
     }

@@ -1,14 +1,14 @@
 //! Key files and passphrases.
 
 use super::file_source;
-use oauth3_core::{AuditMac, Credential};
+use oauth3_core::AuditMac;
 use oauth3_vault::{KeySource, Vault, VaultError};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 fn passphrase(dir: &Path, text: &str) -> KeySource {
-    KeySource::Passphrase { data_dir: dir.to_owned(), passphrase: Credential::new(text.to_owned()) }
+    KeySource::Passphrase { dir: dir.to_owned(), passphrase: text.to_owned().into() }
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn weak_parameters_and_passphrases_are_refused() {
 }
 
 #[test]
-fn one_data_directory_has_one_kind_of_key() {
+fn one_directory_has_one_kind_of_key() {
     let dir = tempfile::tempdir().unwrap();
     file_source(dir.path()).create().unwrap();
     let other = passphrase(dir.path(), "correct horse battery");

@@ -8,7 +8,7 @@ use oauth3_vault::{KeySource, Vault};
 use std::path::Path;
 
 fn file_source(dir: &Path) -> KeySource {
-    KeySource::File { data_dir: dir.to_owned() }
+    KeySource::File { dir: dir.to_owned() }
 }
 
 /// A vault with a fresh key file, and the directory that holds it.
