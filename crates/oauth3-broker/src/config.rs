@@ -1,0 +1,62 @@
+//! What a broker is made from.
+
+use oauth3_core::{AgentName, Clock, Credential, HttpPort, Keeper, Runner, Store};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The owner's bounds. Every one is a bound on each agent or request, never on the whole.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// How long a request waits for a verdict and for missing secrets; after that, silence is a no.
+    pub pending_for: Duration,
+    /// Calls that one agent may make within a minute; dry runs and granted runs count.
+    pub requests_per_minute: u32,
+    /// Open requests that one agent may have.
+    pub pending_per_agent: u32,
+    /// The longest timeout that a request may name.
+    pub timeout_max: Duration,
+    /// The timeout of a request that names none.
+    pub default_timeout: Duration,
+    /// Memory of a run, in MiB.
+    pub memory_mb: u64,
+    /// Bytes kept of a run's stdout and stderr each.
+    pub output_bytes: u64,
+    /// Processes and threads of a run.
+    pub processes: u32,
+    /// The agent that calls without a token act as, if any.
+    pub anonymous_agent: Option<AgentName>,
+    /// How agents are woken.
+    pub wake: WakeConfig,
+}
+
+/// How agents are woken when a request reaches its final state. Each that is set is used.
+#[derive(Debug, Clone, Default)]
+pub struct WakeConfig {
+    /// Base address of an OpenClaw gateway, and its hook token.
+    pub openclaw: Option<(String, Credential)>,
+    /// A program and its arguments, in which `{request_id}` and `{status}` are replaced; no shell. Empty: none.
+    pub command: Vec<String>,
+    /// Address of a webhook, and the key that its calls are signed with.
+    pub webhook: Option<(String, Credential)>,
+}
+
+/// The parts that the broker works through.
+#[derive(Clone)]
+pub struct Ports {
+    /// Durable state.
+    pub store: Arc<dyn Store>,
+    /// The keeper process.
+    pub keeper: Arc<dyn Keeper>,
+    /// Builds sandboxes.
+    pub runner: Arc<dyn Runner>,
+    /// Speaks to the outside: skills and wake calls.
+    pub http: Arc<dyn HttpPort>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ports")
+    }
+}

@@ -1,0 +1,130 @@
+//! From what came in to one intent: the code is fetched, the effective set made, the limits set.
+
+use crate::{Broker, skill_source};
+use oauth3_core::{
+    AgentName, AuditEvent, Digest, Draft, Execution, Fault, Intent, Limits, RequestId, Resolved, Runtime, Source,
+    Status, SubmissionError, Timestamp,
+};
+use std::time::Duration;
+
+/// A request that is well-formed and not yet decided.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) intent: Intent,
+    description: String,
+    skill_url: Option<String>,
+    code: Vec<u8>,
+    args: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Broker {
+    /// Reads a draft; fetches its code when that is elsewhere.
+    pub(crate) async fn take_in(&self, agent: &AgentName, mut draft: Draft) -> Result<Order, Fault> {
+        let source = std::mem::replace(&mut draft.source, Source::Inline(Vec::new()));
+        let (code, skill_url) = match source {
+            Source::Inline(code) => (code, None),
+            Source::Url(url) => {
+                let fetched = skill_source::fetch(&*self.ports.http, &url).await?;
+                (fetched.code, Some(fetched.shown_url))
+            }
+        };
+        let resolved = draft.resolve(&code).map_err(refusal)?;
+        let (runtime, limits) = (self.runtime(&resolved)?, self.limits(&resolved)?);
+        let intent = Intent {
+            agent: agent.clone(),
+            skill_id: resolved.skill_id,
+            code_digest: Digest::of(&code),
+            runtime,
+            secrets: resolved.secrets,
+            hosts: resolved.hosts,
+            limits,
+        };
+        Ok(Order { intent, description: resolved.description, skill_url, code, args: resolved.args })
+    }
+
+    fn runtime(&self, resolved: &Resolved) -> Result<Runtime, Fault> {
+        let runner = &self.ports.runner;
+        let wanted = resolved.runtime.unwrap_or_else(|| match runner.default_runtime() {
+            default if runner.has(default) => default,
+            _ => Runtime::Embedded,
+        });
+        if runner.has(wanted) {
+            return Ok(wanted);
+        }
+        let there: Vec<&str> = Runtime::ALL.into_iter().filter(|r| runner.has(*r)).map(Runtime::as_str).collect();
+        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        Err(Fault::UnknownRuntime(format!("runtime {wanted} is not installed here; there is: {there}")))
+    }
+
+    fn limits(&self, resolved: &Resolved) -> Result<Limits, Fault> {
+        let config = &self.config;
+        let timeout = resolved.timeout_ms.map_or(config.default_timeout, Duration::from_millis);
+        if timeout > config.timeout_max {
+            let max = config.timeout_max.as_secs();
+            return Err(Fault::InvalidRequest(format!("timeout is at most {max} seconds here")));
+        }
+        Ok(Limits {
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            memory_mb: config.memory_mb,
+            output_bytes: config.output_bytes,
+            processes: config.processes,
+        })
+    }
+}
+
+impl Order {
+    /// The request as it is first stored.
+    pub(crate) fn into_execution(self, now: Timestamp, pending_for: Duration) -> Result<Execution, Fault> {
+        let id = RequestId::random().ok_or_else(no_randomness)?;
+        Ok(Execution {
+            id,
+            intent_digest: self.intent.digest(),
+            intent: self.intent,
+            description: self.description,
+            skill_url: self.skill_url,
+            code: self.code,
+            args: self.args,
+            status: Status::Pending,
+            created_at: now,
+            expires_at: now.plus(pending_for),
+            approved_at: None,
+            executed_at: None,
+            finished_at: None,
+            trust: None,
+            grant_id: None,
+            trusted: false,
+            decided_by: None,
+            result: None,
+            error: None,
+            notified_at: None,
+        })
+    }
+}
+
+/// What the audit says about an intent: names and digests.
+pub(crate) fn described(event: AuditEvent, intent: &Intent) -> AuditEvent {
+    let secrets: Vec<&str> = intent.secrets.iter().map(|name| name.as_str()).collect();
+    let hosts: Vec<String> = intent.hosts.iter().map(ToString::to_string).collect();
+    event
+        .agent(&intent.agent)
+        .with("skill_id", intent.skill_id.as_str())
+        .with("code_digest", intent.code_digest.to_string())
+        .with("intent_digest", intent.digest().to_string())
+        .with("runtime", intent.runtime.as_str())
+        .with("secrets", secrets)
+        .with("hosts", hosts)
+}
+
+pub(crate) fn no_randomness() -> Fault {
+    Fault::Unavailable("the system has no randomness to give".to_owned())
+}
+
+fn refusal(error: SubmissionError) -> Fault {
+    let text = error.to_string();
+    match error {
+        SubmissionError::Conflict(_) => Fault::ConflictingMetadata(text),
+        SubmissionError::UnknownRuntime(_) => Fault::UnknownRuntime(text),
+        SubmissionError::TooLarge { .. } => Fault::TooLarge(text),
+        SubmissionError::Name(_) | SubmissionError::Invalid(_) => Fault::InvalidRequest(text),
+    }
+}

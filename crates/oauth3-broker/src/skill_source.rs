@@ -1,0 +1,115 @@
+//! Fetches a skill once, from an https or `data:` URL; the bytes that come are the bytes that are hashed and run.
+//!
+//! Whatever an agent names is dialled through [`HttpPort`] as an outsider's address: https only, public
+//! addresses only, every redirect checked like the first address.
+
+mod data_url;
+mod pasted;
+
+use oauth3_core::{Fault, Host, HttpPort, HttpRequest, HttpResponse, MAX_CODE_BYTES};
+use std::time::Duration;
+use url::Url;
+
+/// Time for the whole of it, redirects included.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
+/// Most redirects that are followed.
+const MAX_REDIRECTS: usize = 5;
+/// Longest https address, in bytes.
+const MAX_URL_BYTES: usize = 2048;
+/// Bytes at the beginning that are looked at for signs of a web page.
+const SNIFF_BYTES: usize = 512;
+
+/// What a `skill_url` gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fetched {
+    /// The code.
+    pub(crate) code: Vec<u8>,
+    /// The address as it is kept and shown: of a `data:` URL only what is before the comma.
+    pub(crate) shown_url: String,
+}
+
+/// Fetches the code.
+///
+/// # Errors
+/// [`Fault::SkillFetchFailed`] with a sentence that names the host at most.
+pub(crate) async fn fetch(http: &dyn HttpPort, url: &str) -> Result<Fetched, Fault> {
+    if let Some(rest) = data_url::strip_scheme(url) {
+        let (media_type, code) = data_url::decode(rest).map_err(failed)?;
+        return Ok(Fetched { code, shown_url: format!("data:{media_type}") });
+    }
+    let code = match tokio::time::timeout(FETCH_TIMEOUT, follow(http, url)).await {
+        Ok(fetched) => fetched.map_err(failed)?,
+        Err(_) => return Err(failed("skill_url took too long to answer".into())),
+    };
+    if looks_like_a_page(&code) {
+        return Err(failed("skill_url gives a web page and not code; use the link to the raw file".into()));
+    }
+    Ok(Fetched { code, shown_url: url.to_owned() })
+}
+
+async fn follow(http: &dyn HttpPort, url: &str) -> Result<Vec<u8>, String> {
+    if url.len() > MAX_URL_BYTES {
+        return Err(format!("skill_url is longer than {MAX_URL_BYTES} bytes"));
+    }
+    let mut address = pasted::to_raw(checked(Url::parse(url).map_err(|_| "skill_url is not an address".to_owned())?)?);
+    for _ in 0..=MAX_REDIRECTS {
+        address.set_fragment(None);
+        let reply = http.send(request(&address)).await?;
+        match next_hop(&address, &reply)? {
+            Some(next) => address = checked(next)?,
+            None => return Ok(reply.body),
+        }
+    }
+    Err(format!("skill_url redirects more than {MAX_REDIRECTS} times"))
+}
+
+fn request(address: &Url) -> HttpRequest {
+    HttpRequest {
+        method: "GET",
+        url: address.as_str().to_owned(),
+        headers: vec![("accept", "text/plain, */*;q=0.1".to_owned())],
+        body: Vec::new(),
+        timeout: FETCH_TIMEOUT,
+        max_reply_bytes: MAX_CODE_BYTES,
+        owner_configured: false,
+    }
+}
+
+/// Where the reply points to; `None` when it is the code.
+fn next_hop(address: &Url, reply: &HttpResponse) -> Result<Option<Url>, String> {
+    let host = address.host_str().unwrap_or_default();
+    match (reply.status, &reply.location) {
+        (200, _) if reply.body.len() > MAX_CODE_BYTES => Err(format!("the code is larger than {MAX_CODE_BYTES} bytes")),
+        (200, _) => Ok(None),
+        (301 | 302 | 303 | 307 | 308, Some(location)) => {
+            address.join(location).map(Some).map_err(|_| format!("{host} redirects to what is not an address"))
+        }
+        (status, _) => Err(format!("{host} answered {status} instead of the code")),
+    }
+}
+
+/// Every address that is dialled is of this form.
+fn checked(url: Url) -> Result<Url, String> {
+    if url.scheme() != "https" {
+        return Err("skill_url, and whatever it redirects to, must be https (or skill_url a data: URL)".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("skill_url must not carry a user name or password".into());
+    }
+    let host = url.host_str().unwrap_or_default();
+    let named = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    match Host::parse(&named) {
+        Ok(_) => Ok(url),
+        Err(_) => Err("skill_url, and whatever it redirects to, must name a host and not an address".into()),
+    }
+}
+
+fn looks_like_a_page(code: &[u8]) -> bool {
+    let start = code.get(..SNIFF_BYTES.min(code.len())).unwrap_or_default();
+    let start = String::from_utf8_lossy(start).trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']).to_lowercase();
+    ["<!doctype html", "<html", "<head", "<body"].iter().any(|sign| start.starts_with(sign))
+}
+
+fn failed(text: String) -> Fault {
+    Fault::SkillFetchFailed(text)
+}
