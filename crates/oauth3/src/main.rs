@@ -23,7 +23,7 @@ const WORKER_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     // The sandbox's first stage must run before any thread exists and before anything is parsed.
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == "sandbox-init") {
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == oauth3_sandbox::INIT_SUBCOMMAND) {
         oauth3_sandbox::init_main();
     }
     let cli = Cli::parse();

@@ -3,14 +3,19 @@
 use crate::launch::RunningKeeper;
 use crate::settings::Settings;
 use crate::wiring;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use async_trait::async_trait;
 use oauth3_api::OwnerClient;
 use oauth3_broker::{Broker, Ports};
-use oauth3_core::{Fault, Keeper, Lane, LaneSpec, OwnerPort, Runner, Runtime};
+use oauth3_core::{
+    AuditEvent, ChainReport, Fault, Keeper, Lane, LaneFds, LaneSpec, NewSecret, OpenedRun, OwnerPort, RequestId,
+    RunOutput, Runner, Runtime, WriteOnly,
+};
 use oauth3_dial::{Dialer, HttpClient};
 use oauth3_wire::GatewaySide;
+use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::net::UnixStream;
 
 /// The owner's side, and what must live as long as it does.
 pub struct Owner {
@@ -26,9 +31,9 @@ impl Owner {
     /// When `init` was not run, or the keeper does not start.
     pub async fn reach(settings: &Settings) -> Result<Self> {
         settings.home.require()?;
-        if OwnerClient::is_running(&settings.home.owner_socket()).await {
-            let keeper = keeper_socket(settings).await?;
-            let client = OwnerClient::new(settings.home.owner_socket(), keeper);
+        let keeper = Arc::new(KeeperSocket { path: settings.home.keeper_socket() });
+        let client = OwnerClient::new(settings.home.owner_socket(), keeper);
+        if client.is_running().await? {
             return Ok(Self { port: Arc::new(client), running: true, _keeper: None });
         }
         let keeper = RunningKeeper::start(settings, false).await?;
@@ -61,12 +66,42 @@ impl Owner {
 }
 
 /// The keeper's own socket: values go in through it without passing the gateway.
-async fn keeper_socket(settings: &Settings) -> Result<Arc<dyn Keeper>> {
-    let path = settings.home.keeper_socket();
-    let stream = tokio::net::UnixStream::connect(&path)
-        .await
-        .with_context(|| format!("cannot reach the keeper at {}; is `oauth3 serve` still starting?", path.display()))?;
-    Ok(Arc::new(GatewaySide::new(stream)))
+struct KeeperSocket {
+    path: PathBuf,
+}
+
+impl KeeperSocket {
+    async fn connect(&self) -> Result<GatewaySide, Fault> {
+        let stream = UnixStream::connect(&self.path).await.map_err(|_| {
+            Fault::Unavailable(format!(
+                "the keeper does not answer at {}; is `oauth3 serve` still starting?",
+                self.path.display()
+            ))
+        })?;
+        Ok(GatewaySide::new(stream))
+    }
+}
+
+#[async_trait]
+impl Keeper for KeeperSocket {
+    async fn ping(&self) -> Result<(), Fault> {
+        self.connect().await?.ping().await
+    }
+    async fn audit(&self, event: AuditEvent) -> Result<(), Fault> {
+        self.connect().await?.audit(event).await
+    }
+    async fn verify_audit(&self) -> Result<ChainReport, Fault> {
+        self.connect().await?.verify_audit().await
+    }
+    async fn put_secret(&self, secret: NewSecret, value: WriteOnly) -> Result<(), Fault> {
+        self.connect().await?.put_secret(secret, value).await
+    }
+    async fn open_run(&self, id: &RequestId, lane: LaneFds) -> Result<OpenedRun, Fault> {
+        self.connect().await?.open_run(id, lane).await
+    }
+    async fn close_run(&self, id: &RequestId) -> Result<RunOutput, Fault> {
+        self.connect().await?.close_run(id).await
+    }
 }
 
 /// Without a gateway nothing runs.

@@ -32,7 +32,8 @@ pub async fn serve(mut settings: Settings, listen: Option<SocketAddr>, out: Outp
     let runner = NativeRunner::new(wiring::native(&settings)?).context("cannot prepare the sandbox")?;
     let api = ApiConfig { version: env!("CARGO_PKG_VERSION").into(), public_url: settings.config.public_url.clone() };
 
-    let owner_listener = bind_owner_socket(&settings.home.owner_socket()).context("cannot open the owner's socket")?;
+    let owner_listener =
+        bind_owner_socket(&settings.home.owner_socket()).await.context("cannot open the owner's socket")?;
     let store = wiring::store(&settings).await?;
     let listen = settings.config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
@@ -60,13 +61,15 @@ pub async fn serve(mut settings: Settings, listen: Option<SocketAddr>, out: Outp
     let (stop, stopped) = watch::channel(false);
     let poke = {
         let broker = broker.clone();
-        OwnerHooks::new(move || {
-            let broker = broker.clone();
-            Box::pin(async move { broker.secrets_changed().await })
-        })
+        OwnerHooks {
+            secrets_changed: Arc::new(move || {
+                let broker = broker.clone();
+                Box::pin(async move { broker.secrets_changed().await })
+            }),
+        }
     };
-    let agents = tokio::spawn(serve_agents(listener, agent_router(broker.clone(), api), stopped.clone()));
-    let owner = tokio::spawn(serve_owner(owner_listener, broker.clone(), poke, stopped.clone()));
+    let agents = tokio::spawn(serve_agents(listener, agent_router(broker.clone(), api), ended(stopped.clone())));
+    let owner = tokio::spawn(serve_owner(owner_listener, broker.clone(), poke, ended(stopped.clone())));
     out.result(
         &serde_json::json!({ "listening": address.to_string(), "data_dir": home.dir() }),
         format!("oauth3 {} listens on http://{address} · data in {}", env!("CARGO_PKG_VERSION"), home.dir().display()),
@@ -92,4 +95,10 @@ pub async fn serve(mut settings: Settings, listen: Option<SocketAddr>, out: Outp
     }
     let _ = std::fs::remove_file(home.owner_socket());
     outcome
+}
+
+/// Done when the gateway is to stop.
+async fn ended(mut stop: watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -87,6 +87,7 @@ pub fn native(settings: &Settings) -> Result<NativeConfig> {
             .filter(|(_, path)| !path.is_empty())
             .map(|(runtime, path)| (runtime, PathBuf::from(path)))
             .collect::<BTreeMap<_, _>>(),
+        search: std::env::var_os("PATH").unwrap_or_default(),
     })
 }
 

@@ -131,7 +131,10 @@ pub async fn show(owner: &Owner, id: &RequestId, out: Output) -> Result<()> {
         out.json(&value);
         return Ok(());
     }
-    let card = Card::new(&execution, &owner.port().secrets().await?);
+    let secrets = owner.port().secrets().await?;
+    let present: Vec<_> = secrets.iter().map(|s| s.name.clone()).collect();
+    let missing: Vec<_> = execution.missing_secrets(&present).cloned().collect();
+    let card = Card::new(&execution, &secrets, &missing);
     out.line(oauth3_approve::render_text(&card));
     out.line(format!("\n{}\n{}", bold("Code:"), harmless(&code)));
     if let Some(result) = &execution.result {
