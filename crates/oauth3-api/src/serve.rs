@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -30,7 +30,7 @@ const SHUTDOWN_GRACE_SECONDS: u64 = 2;
 /// Pause after a failed accept, in milliseconds, so that a lack of descriptors does not become a busy loop.
 const ACCEPT_PAUSE_MILLIS: u64 = 100;
 
-/// Serves `router` until `shutdown` is done, then lets open calls end for a moment and closes the rest.
+/// Serves `router` until `shutdown` says true or its sender is gone, then lets open calls end for a moment and closes the rest.
 ///
 /// Bounds: 512 connections, 30 s for a request's head, 30 s for a reader that stands still, 32 KiB and 64
 /// fields of header. HTTP/1.1 only.
@@ -40,12 +40,12 @@ const ACCEPT_PAUSE_MILLIS: u64 = 100;
 pub async fn serve_agents(
     listener: TcpListener,
     router: Router,
-    shutdown: impl Future<Output = ()> + Send,
+    mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), ApiError> {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
+    let mut stopped = pin!(shutdown.wait_for(|stop| *stop));
     loop {
         let next = async {
             let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
@@ -53,7 +53,7 @@ pub async fn serve_agents(
         };
         let (slot, accepted) = tokio::select! {
             biased;
-            () = &mut shutdown => break,
+            _ = &mut stopped => break,
             Some(_) = connections.join_next() => continue,
             next = next => match next { Some(next) => next, None => break },
         };

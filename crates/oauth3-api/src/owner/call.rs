@@ -12,8 +12,6 @@ pub(super) const MAX_REPLY_BYTES: u64 = 256 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Call {
-    /// Is anybody there?
-    Ping,
     Verdict {
         id: RequestId,
         verdict: Verdict,

@@ -10,7 +10,7 @@ use oauth3_core::{
 };
 use serde::de::DeserializeOwned;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,8 +20,6 @@ use zeroize::Zeroizing;
 /// Longest that a reply may take beyond the wait that was asked for, in seconds (15 minutes): a submission
 /// under a standing grant is answered when its run has ended.
 const REPLY_SECONDS: u64 = 15 * 60;
-/// Longest that the answer to "is anybody there" may take, in seconds.
-const PING_SECONDS: u64 = 5;
 
 /// The owner's port over the socket of a running gateway. Values of secrets do not take this way: they go to
 /// the keeper that the client was given.
@@ -45,17 +43,10 @@ impl OwnerClient {
         Self { socket, keeper }
     }
 
-    /// Whether a gateway answers on the socket.
-    ///
-    /// # Errors
-    /// [`Fault::Unavailable`] when something is there and does not answer as a gateway of this version.
-    pub async fn is_running(&self) -> Result<bool, Fault> {
-        match timeout(Duration::from_secs(PING_SECONDS), self.exchange::<()>(&Call::Ping)).await {
-            Ok(Ok(answer)) => answer.map(|()| true),
-            Ok(Err(ApiError::NotRunning)) => Ok(false),
-            Ok(Err(error)) => Err(Fault::Unavailable(error.to_string())),
-            Err(_) => Err(silent()),
-        }
+    /// Whether somebody listens on `socket`. Anything but a plain no is a yes: a caller that would otherwise
+    /// work on the data by itself must not do so beside a gateway that it only cannot reach.
+    pub async fn is_running(socket: &Path) -> bool {
+        !matches!(connect(socket).await, Err(ApiError::NotRunning))
     }
 
     /// Tells the gateway that values changed in the keeper, so that requests which wait for one go on.

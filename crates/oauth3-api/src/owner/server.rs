@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
@@ -33,8 +33,15 @@ const ACCEPT_PAUSE_MILLIS: u64 = 100;
 /// What the gateway does on calls that are no part of [`OwnerPort`].
 #[derive(Clone)]
 pub struct OwnerHooks {
-    /// Values changed in the keeper: look again at the requests that wait for one.
-    pub secrets_changed: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+    secrets_changed: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+}
+
+impl OwnerHooks {
+    /// `secrets_changed` is called when values changed in the keeper: look again at the requests that wait for one.
+    #[must_use]
+    pub fn new(secrets_changed: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self { secrets_changed: Arc::new(secrets_changed) }
+    }
 }
 
 impl fmt::Debug for OwnerHooks {
@@ -43,7 +50,7 @@ impl fmt::Debug for OwnerHooks {
     }
 }
 
-/// Answers the owner's commands until `shutdown` is done. Every connection is checked first: the process at
+/// Answers the owner's commands until `shutdown` says true or its sender is gone. Every connection is checked first: the process at
 /// its other end must be of the same user (SO_PEERCRED), whatever the mode of the file says.
 ///
 /// # Errors
@@ -52,11 +59,11 @@ pub async fn serve_owner(
     listener: UnixListener,
     port: Arc<dyn OwnerPort>,
     hooks: OwnerHooks,
-    shutdown: impl Future<Output = ()> + Send,
+    mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), ApiError> {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
+    let mut stopped = pin!(shutdown.wait_for(|stop| *stop));
     loop {
         let next = async {
             let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
@@ -64,7 +71,7 @@ pub async fn serve_owner(
         };
         let (slot, accepted) = tokio::select! {
             biased;
-            () = &mut shutdown => break,
+            _ = &mut stopped => break,
             Some(_) = connections.join_next() => continue,
             next = next => match next { Some(next) => next, None => break },
         };
@@ -108,6 +115,10 @@ async fn answer(stream: UnixStream, port: &dyn OwnerPort, hooks: &OwnerHooks) ->
     let line = timeout(Duration::from_secs(CALL_READ_SECONDS), read_line(&mut read))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    if line.is_empty() {
+        // Somebody looked whether anybody is here.
+        return Ok(());
+    }
     let reply = match serde_json::from_slice::<Call>(&line) {
         // A wait ends when nobody waits any more; everything else is brought to its end.
         Ok(call @ Call::Wait { .. }) => tokio::select! {
@@ -140,7 +151,6 @@ async fn hung_up(read: &mut (impl AsyncRead + Unpin)) {
 async fn perform(call: Call, port: &dyn OwnerPort, hooks: &OwnerHooks) -> Zeroizing<Vec<u8>> {
     let by = OWNER_IDENTITY;
     match call {
-        Call::Ping => encode(Ok(())),
         Call::Verdict { id, verdict } => encode(port.verdict(&id, verdict, by).await),
         Call::Show { id } => encode(port.show(&id).await),
         Call::Requests { statuses, limit } => {

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 /// What `submit` does.
@@ -165,7 +165,7 @@ impl AgentPort for FakeAgents {
 pub(crate) struct Server {
     pub(crate) port: Arc<FakeAgents>,
     pub(crate) address: SocketAddr,
-    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) stop: watch::Sender<bool>,
     pub(crate) task: JoinHandle<Result<(), ApiError>>,
 }
 
@@ -180,8 +180,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let config = ApiConfig { version: "1.2.3".into(), public_url: public_url.into() };
         let router = agent_router(Arc::clone(&port) as Arc<dyn AgentPort>, config);
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve_agents(listener, router, async { drop(stopped.await) }));
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(serve_agents(listener, router, stopped));
         Self { port, address, stop, task }
     }
 

@@ -148,7 +148,7 @@ async fn a_shutdown_ends_the_server_though_a_client_still_waits() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let port = Arc::clone(&server.port);
     port.somebody_waits().await;
-    server.stop.send(()).unwrap();
+    server.stop.send(true).unwrap();
     server.task.await.unwrap().unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 struct Gateway {
@@ -23,7 +23,7 @@ struct Gateway {
     client: OwnerClient,
     socket: PathBuf,
     pokes: Arc<AtomicUsize>,
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<bool>,
     task: JoinHandle<Result<(), ApiError>>,
     _dir: tempfile::TempDir,
 }
@@ -36,18 +36,16 @@ impl Gateway {
         let (owner, keeper) = (Arc::new(FakeOwner::default()), Arc::new(FakeKeeper::default()));
         let pokes = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&pokes);
-        let hooks = OwnerHooks {
-            secrets_changed: Arc::new(move || {
-                let counter = Arc::clone(&counter);
-                async move {
-                    counter.fetch_add(1, Ordering::SeqCst);
-                }
-                .boxed()
-            }),
-        };
-        let (stop, stopped) = oneshot::channel();
+        let hooks = OwnerHooks::new(move || {
+            let counter = Arc::clone(&counter);
+            async move {
+                counter.fetch_add(1, Ordering::SeqCst);
+            }
+            .boxed()
+        });
+        let (stop, stopped) = watch::channel(false);
         let port = Arc::clone(&owner) as Arc<dyn OwnerPort>;
-        let task = tokio::spawn(serve_owner(listener, port, hooks, async { drop(stopped.await) }));
+        let task = tokio::spawn(serve_owner(listener, port, hooks, stopped));
         let client = OwnerClient::new(socket.clone(), Arc::clone(&keeper) as Arc<dyn Keeper>);
         Self { owner, keeper, client, socket, pokes, stop, task, _dir: dir }
     }
@@ -70,7 +68,7 @@ async fn every_method_crosses_the_socket_unchanged() {
     // The identity is the socket's own, whatever the caller says.
     let by = "telegram:42";
 
-    assert_eq!(client.is_running().await, Ok(true));
+    assert!(OwnerClient::is_running(&gateway.socket).await);
     let verdict = Verdict::Approve { trust: Trust::Day };
     assert_eq!(client.verdict(&id, verdict, by).await, Ok(full(&id)));
     assert_eq!(gateway.last_call(), "verdict req_abc Approve { trust: Day } cli");
@@ -160,7 +158,7 @@ async fn without_a_gateway_a_value_is_still_stored_and_everything_else_says_how_
     let dir = tempfile::tempdir().unwrap();
     let keeper = Arc::new(FakeKeeper::default());
     let client = OwnerClient::new(dir.path().join("owner.sock"), Arc::clone(&keeper) as Arc<dyn Keeper>);
-    assert_eq!(client.is_running().await, Ok(false));
+    assert!(!OwnerClient::is_running(&dir.path().join("owner.sock")).await);
     client.put_secret(new_secret(), WriteOnly::new(b"sk".to_vec())).await.unwrap();
     assert_eq!(keeper.stored.lock().unwrap().len(), 1);
     let fault = client.audit_head().await.unwrap_err();
@@ -191,14 +189,9 @@ async fn what_is_no_call_gets_a_fault_or_nothing() {
         let _ = stream.read_to_string(&mut reply).await;
         reply
     };
-    for noise in [
-        "\n",
-        "nonsense\n",
-        "{\"become_root\":null}\n",
-        "{\"show\":{\"id\":\"../etc\"}}\n",
-        "",
-        "GET / HTTP/1.1\r\n\r\n",
-    ] {
+    for noise in
+        ["\n", "nonsense\n", "{\"become_root\":null}\n", "{\"show\":{\"id\":\"../etc\"}}\n", "GET / HTTP/1.1\r\n\r\n"]
+    {
         let reply = ask(noise.as_bytes()).await;
         assert!(reply.contains(r#""code":"invalid_request""#), "{noise:?}: {reply}");
     }
@@ -208,7 +201,7 @@ async fn what_is_no_call_gets_a_fault_or_nothing() {
     long.extend_from_slice(b"\"}}\n");
     assert!(!ask(&long).await.contains("done"));
     assert!(gateway.owner.calls.lock().unwrap().is_empty());
-    assert_eq!(gateway.client.is_running().await, Ok(true));
+    assert!(OwnerClient::is_running(&gateway.socket).await);
 }
 
 #[tokio::test]
@@ -237,7 +230,8 @@ async fn a_client_that_says_nothing_is_hung_up_on() {
 #[tokio::test]
 async fn a_shutdown_ends_the_server_and_the_client_sees_that_nothing_runs() {
     let gateway = Gateway::start().await;
-    gateway.stop.send(()).unwrap();
+    gateway.stop.send(true).unwrap();
     gateway.task.await.unwrap().unwrap();
-    assert_eq!(gateway.client.is_running().await, Ok(false));
+    assert!(!OwnerClient::is_running(&gateway.socket).await);
+    assert!(gateway.client.audit_head().await.unwrap_err().to_string().contains("not running"));
 }
