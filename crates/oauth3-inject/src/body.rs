@@ -54,6 +54,19 @@ impl Watched {
     }
 }
 
+impl Watched {
+    /// The same for a body that has no bytes, to send a request once more; `None` for every other.
+    pub(crate) fn empty_again(&self) -> Option<Self> {
+        http_body::Body::is_end_stream(self).then(|| Self {
+            inner: None,
+            run: Arc::clone(&self.run),
+            host: self.host.clone(),
+            scan: self.scan,
+            tripwire: Arc::clone(&self.tripwire),
+        })
+    }
+}
+
 impl http_body::Body for Watched {
     type Data = Bytes;
     type Error = BoxError;
@@ -86,7 +99,7 @@ impl http_body::Body for Watched {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(SizeHint::default, http_body::Body::size_hint)
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 }
 
@@ -110,6 +123,16 @@ impl Scrubbed {
             body.end();
         }
         body
+    }
+
+    fn scrubbed(&mut self, data: Bytes, last: bool) -> Bytes {
+        let Some(scrub) = self.scrub.as_mut() else { return data };
+        let mut clean = Vec::with_capacity(data.len());
+        scrub.push(&data, &mut clean);
+        if last && let Some(scrub) = self.scrub.take() {
+            scrub.finish(&mut clean);
+        }
+        clean.into()
     }
 
     fn end(&mut self) {
@@ -137,33 +160,24 @@ impl http_body::Body for Scrubbed {
                 }
             };
             this.idle.as_mut().reset(Instant::now() + BODY_IDLE_TIMEOUT);
+            let over = frame.is_none();
             let data = match frame {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => data,
-                    Err(_trailers) => continue,
-                },
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => {
                     this.ended = true;
                     this.connection = None;
                     return Poll::Ready(Some(Err(error.into())));
                 }
-                None => {
-                    this.end();
-                    let mut rest = Vec::new();
-                    if let Some(scrub) = this.scrub.take() {
-                        scrub.finish(&mut rest);
-                    }
-                    if rest.is_empty() {
-                        return Poll::Ready(None);
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(rest.into()))));
-                }
+                None => Bytes::new(),
             };
-            let Some(scrub) = this.scrub.as_mut() else { return Poll::Ready(Some(Ok(Frame::data(data)))) };
-            let mut clean = Vec::with_capacity(data.len());
-            scrub.push(&data, &mut clean);
+            // A reply of known length is not asked for its end, so that the end is looked for here.
+            let last = http_body::Body::is_end_stream(&this.inner) || over;
+            let clean = this.scrubbed(data, last);
+            if last {
+                this.end();
+            }
             if !clean.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(clean.into()))));
+                return Poll::Ready(Some(Ok(Frame::data(clean))));
             }
         }
         Poll::Ready(None)

@@ -8,10 +8,11 @@ use crate::reply::Refusal;
 use crate::run::Run;
 use crate::substitute::{self, Astray, Unfit};
 use crate::target::{Entry, target};
-use http::header::{HOST, HeaderName};
+use http::header::{HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -52,6 +53,10 @@ async fn exchange(
     substitute::fill(run.held(), &host, &mut head.headers).map_err(|unfit| unfit_for_a_field(run, &unfit, &host))?;
 
     let Some(inner) = body.take() else { return Err(broken(&host)) };
+    if !inner.is_end_stream() && inner.size_hint().exact().is_none() {
+        // Without this a GET with a body of unknown length would go out without it.
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let (watched, tripwire) = Watched::new(inner, run, &host);
     let (reply, sender) = match timeout(REPLY_TIMEOUT, send(run, &host, head, watched)).await {
         Ok(Ok(sent)) => sent,
@@ -83,13 +88,15 @@ async fn send(
     head: Parts,
     body: Watched,
 ) -> Result<(Response<Incoming>, Sender), Refusal> {
+    let again = if head.method.is_idempotent() { body.empty_again().map(|body| (head.clone(), body)) } else { None };
     let mut request = Request::from_parts(head, body);
-    while let Some(mut sender) = run.pool.take(host).await {
+    if let Some(mut sender) = run.pool.take(host).await {
         match sender.try_send_request(request).await {
             Ok(reply) => return Ok((reply, sender)),
-            Err(mut error) => match error.take_message() {
-                Some(unsent) => request = unsent,
-                None => return Err(gone(host, error.error())),
+            Err(mut error) => match (error.take_message(), again) {
+                (Some(unsent), _) => request = unsent,
+                (None, Some((head, body))) => request = Request::from_parts(head, body),
+                (None, None) => return Err(gone(host, error.error())),
             },
         }
     }

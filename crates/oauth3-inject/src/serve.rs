@@ -51,9 +51,16 @@ where
         let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
         // Without a name there is no certificate to show: this fails and tells the code so by an alert.
         let stream = start.into_stream(Arc::clone(&run.tls)).await;
-        if name.is_none() {
-            let sentence = "TLS without a server name is refused; connect to the host by its name";
-            run.refuse(&Refusal::denied(StatusCode::FORBIDDEN, "", sentence)).await;
+        match &name {
+            None => {
+                let sentence = "TLS without a server name is refused; connect to the host by its name";
+                run.refuse(&Refusal::denied(StatusCode::FORBIDDEN, "", sentence)).await;
+            }
+            Some(name) if stream.is_err() => {
+                let sentence = "the TLS handshake failed; the code must trust this run's CA and speak HTTP/1.1";
+                run.keep(format!("{}: {sentence}", clean(name)));
+            }
+            Some(_) => {}
         }
         stream.map(|stream| (stream, name))
     };

@@ -1,0 +1,174 @@
+//! One open egress between a client and a server.
+
+use crate::upstream::{Handler, Upstream};
+use async_trait::async_trait;
+use oauth3_core::{
+    AgentName, Digest, Host, Intent, Limits, ListenerFd, ListenerRole, Runtime, SecretName, SkillId, Status, Timestamp,
+    Trust,
+};
+use oauth3_dial::{DialConfig, Dialer};
+use oauth3_inject::{Egress, InjectError, Observer, open_egress};
+use oauth3_policy::{Decision, Facts, Permit, Stage, decide};
+use oauth3_vault::{Lease, Scrubber, SecretBytes, make_placeholder};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Two secrets, each of a known shape, the first bound to the first host, the second to the second.
+pub const KEY: &str = "sk-proj-Zm9vYmFyYmF6cXV4Y29ycmVjdGhvcnNl";
+pub const OTHER_KEY: &str = "ghp_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8";
+pub const API: &str = "api.test";
+pub const OTHER: &str = "other.test:8443";
+
+/// What the observer was told.
+#[derive(Default)]
+pub struct Seen {
+    pub used: Mutex<Vec<(String, String)>>,
+    pub refused: Mutex<Vec<(String, String)>>,
+    pub silent: AtomicBool,
+}
+
+#[async_trait]
+impl Observer for Seen {
+    async fn secret_used(&self, secret: &SecretName, host: &Host) -> Result<(), ()> {
+        if self.silent.load(Ordering::SeqCst) {
+            return Err(());
+        }
+        self.used.lock().unwrap().push((secret.to_string(), host.to_string()));
+        Ok(())
+    }
+
+    async fn refused(&self, host: &str, reason: &str) {
+        self.refused.lock().unwrap().push((host.to_owned(), reason.to_owned()));
+    }
+}
+
+impl Seen {
+    pub fn uses(&self) -> Vec<(String, String)> {
+        self.used.lock().unwrap().clone()
+    }
+
+    pub fn refusals(&self) -> Vec<(String, String)> {
+        self.refused.lock().unwrap().clone()
+    }
+}
+
+pub struct World {
+    pub egress: Egress,
+    pub upstream: Upstream,
+    pub seen: Arc<Seen>,
+    /// What the code has in place of [`KEY`] and [`OTHER_KEY`].
+    pub placeholder: String,
+    pub other_placeholder: String,
+    pub tls: SocketAddr,
+    pub tls_other: SocketAddr,
+    pub plain: SocketAddr,
+    pub proxy: SocketAddr,
+    pub dns: SocketAddr,
+}
+
+impl World {
+    pub async fn new(handler: Handler) -> Self {
+        Self::with(handler, &[KEY, OTHER_KEY], true).await
+    }
+
+    /// With these values for the secrets KEY and OTHER, or fewer; `trusted`: whether the dialer knows the
+    /// server's authority.
+    pub async fn with(handler: Handler, values: &[&str], trusted: bool) -> Self {
+        let upstream = Upstream::start(&["api.test", "other.test"], handler).await;
+        let resolve = ["api.test", "other.test"].map(|name| (name.to_owned(), upstream.address)).into();
+        let extra_ca = if trusted { vec![upstream.ca_pem.clone().into_bytes()] } else { Vec::new() };
+        let dialer = Dialer::new(DialConfig { resolve, extra_ca, ..DialConfig::default() }).unwrap();
+        let leases: Arc<[Lease]> = leases(values).into();
+        let placeholder = |i: usize| leases.get(i).map(|lease| lease.placeholder.clone()).unwrap_or_default();
+        let (placeholder, other_placeholder) = (placeholder(0), placeholder(1));
+        let mut listeners = Vec::new();
+        let mut tcp = |role| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            listeners.push(ListenerFd { role, fd: listener.into() });
+            address
+        };
+        let tls = tcp(ListenerRole::Tls { port: 443 });
+        let tls_other = tcp(ListenerRole::Tls { port: 8443 });
+        let plain = tcp(ListenerRole::Plain);
+        let proxy = tcp(ListenerRole::Proxy);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let dns = socket.local_addr().unwrap();
+        listeners.push(ListenerFd { role: ListenerRole::Dns, fd: socket.into() });
+        let seen = Arc::<Seen>::default();
+        let scrubber = Scrubber::new(&leases);
+        let egress = open_egress(permit(&["KEY", "OTHER"]), leases, scrubber, listeners, dialer, seen.clone()).unwrap();
+        Self { egress, upstream, seen, placeholder, other_placeholder, tls, tls_other, plain, proxy, dns }
+    }
+}
+
+/// A permit for both hosts and these secrets.
+pub fn permit(secrets: &[&str]) -> Permit {
+    let intent = Intent {
+        agent: AgentName::parse("agent").unwrap(),
+        skill_id: SkillId::parse("skill").unwrap(),
+        code_digest: Digest::of(b"code"),
+        runtime: Runtime::Embedded,
+        secrets: secrets.iter().map(|name| SecretName::parse(name).unwrap()).collect(),
+        hosts: [API, OTHER].iter().map(|host| Host::parse(host).unwrap()).collect(),
+        limits: Limits { timeout_ms: 1000, memory_mb: 64, output_bytes: 1024, processes: 4 },
+    };
+    let stage = Stage::Stored {
+        status: Status::Approved,
+        trust: Some(Trust::Once),
+        approved_at: Some(Timestamp::from_millis(1)),
+        expires_at: Timestamp::from_millis(1000),
+        trusted: false,
+        grant_revoked: false,
+    };
+    let facts = Facts {
+        intent: &intent,
+        now: Timestamp::from_millis(2),
+        kill_switch: false,
+        agent_active: true,
+        grant: None,
+        missing: &[],
+        stage,
+    };
+    match decide(&facts) {
+        Decision::Permit(permit) => permit,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn leases(values: &[&str]) -> Vec<Lease> {
+    let bound = [("KEY", API), ("OTHER", OTHER)];
+    let lease = |((name, host), value): ((&str, &str), &&str)| {
+        let value = SecretBytes::new(value.as_bytes().to_vec());
+        let placeholder = make_placeholder(&value).unwrap();
+        let hosts = [Host::parse(host).unwrap()].into();
+        Lease { name: SecretName::parse(name).unwrap(), hosts, placeholder, value }
+    };
+    bound.into_iter().zip(values).map(lease).collect()
+}
+
+fn open(permit: Permit, leases: Vec<Lease>) -> Result<Egress, InjectError> {
+    let leases: Arc<[Lease]> = leases.into();
+    let scrubber = Scrubber::new(&leases);
+    let dialer = Dialer::new(DialConfig::default()).unwrap();
+    open_egress(permit, leases, scrubber, Vec::new(), dialer, Arc::<Seen>::default())
+}
+
+#[tokio::test]
+async fn a_lease_that_the_permit_does_not_name_opens_nothing() {
+    let refused = open(permit(&["KEY"]), leases(&[KEY, OTHER_KEY])).unwrap_err();
+    assert!(matches!(refused, InjectError::NotPermitted(name) if name == "OTHER"));
+}
+
+#[tokio::test]
+async fn two_leases_with_one_placeholder_open_nothing() {
+    let mut twins = leases(&[KEY, OTHER_KEY]);
+    twins[1].placeholder = twins[0].placeholder.clone();
+    assert!(matches!(open(permit(&["KEY", "OTHER"]), twins), Err(InjectError::Placeholder(_))));
+}
+
+#[test]
+fn outside_a_runtime_it_says_so() {
+    assert!(matches!(open(permit(&[]), Vec::new()), Err(InjectError::NoRuntime)));
+}
