@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: house rules that no compiler checks.
 
+mod dependencies;
 mod docs;
 mod edges;
 mod files;
@@ -27,6 +28,7 @@ pub(crate) fn run(tree: &Tree) -> Result<()> {
     let files = read(tree)?;
     let mut problems = Vec::new();
     files::check(&files, &mut problems);
+    dependencies::check(&files, &mut problems);
     edges::check(tree, &files, &mut problems);
     docs::check(tree, &files, &mut problems);
     for problem in &problems {
