@@ -1,0 +1,85 @@
+//! Joins the calls of the wire to what answers them.
+
+use crate::audit::Audit;
+use crate::open::Opener;
+use crate::secrets::Secrets;
+use async_trait::async_trait;
+use oauth3_core::{AuditEvent, ChainReport, Fault, LaneFds, NewSecret, OpenedRun, RequestId, RunOutput, Store};
+use oauth3_vault::SecretBytes;
+use oauth3_wire::Handler;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// What answers the gateway.
+pub(crate) struct Desk {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) secrets: Secrets,
+    pub(crate) opener: Opener,
+}
+
+#[async_trait]
+impl Handler for Desk {
+    async fn ping(&self) -> Result<(), Fault> {
+        // The vault is unlocked since before the first call; what may fail is the store.
+        self.store.check().await
+    }
+
+    async fn audit(&self, event: AuditEvent) -> Result<(), Fault> {
+        self.audit.append_for_gateway(&event).await
+    }
+
+    async fn verify_audit(&self) -> Result<ChainReport, Fault> {
+        self.audit.verify().await
+    }
+
+    async fn put_secret(&self, secret: NewSecret, value: Zeroizing<Vec<u8>>) -> Result<(), Fault> {
+        self.secrets.put(secret, SecretBytes::new(value)).await
+    }
+
+    async fn open_run(&self, id: RequestId, lane: LaneFds) -> Result<OpenedRun, Fault> {
+        self.opener.open(&id, lane).await
+    }
+
+    async fn close_run(&self, id: RequestId) -> Result<RunOutput, Fault> {
+        self.opener.runs.close(&id).await
+    }
+}
+
+/// What answers the owner's command line: it may name nobody but itself, and opens nothing.
+pub(crate) struct OwnerDesk(pub(crate) Arc<Desk>);
+
+/// Who gave a value that came over the keeper's own socket.
+const OWNER_ACTOR: &str = "cli";
+
+#[async_trait]
+impl Handler for OwnerDesk {
+    async fn ping(&self) -> Result<(), Fault> {
+        self.0.ping().await
+    }
+
+    async fn verify_audit(&self) -> Result<ChainReport, Fault> {
+        self.0.verify_audit().await
+    }
+
+    async fn put_secret(&self, mut secret: NewSecret, value: Zeroizing<Vec<u8>>) -> Result<(), Fault> {
+        OWNER_ACTOR.clone_into(&mut secret.by);
+        self.0.put_secret(secret, value).await
+    }
+
+    async fn audit(&self, _event: AuditEvent) -> Result<(), Fault> {
+        Err(refused())
+    }
+
+    async fn open_run(&self, _id: RequestId, _lane: LaneFds) -> Result<OpenedRun, Fault> {
+        Err(refused())
+    }
+
+    async fn close_run(&self, _id: RequestId) -> Result<RunOutput, Fault> {
+        Err(refused())
+    }
+}
+
+fn refused() -> Fault {
+    Fault::DeniedByPolicy("only the gateway may ask this of the keeper".into())
+}

@@ -1,0 +1,127 @@
+//! Opens a run: reads the request, decides again, records, takes it, and only then unseals.
+
+use crate::audit::Audit;
+use crate::capture::Capture;
+use crate::runs::{Run, Runs};
+use crate::watch::Watch;
+use oauth3_core::{
+    AuditKind, Clock, Digest, Execution, Fault, LaneFds, OpenedRun, RequestId, SecretName, Status, Store,
+};
+use oauth3_dial::Dialer;
+use oauth3_inject::open_egress;
+use oauth3_policy::{Basis, Decision, Permit, decide, gather};
+use oauth3_vault::{Lease, Scrubber, Vault, make_placeholder};
+use std::sync::Arc;
+
+/// What runs are opened with.
+pub(crate) struct Opener {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) dialer: Dialer,
+    pub(crate) runs: Runs,
+}
+
+impl Opener {
+    /// Opens the run of an approved request. Once per request: it is `executing` from then on, whatever happens.
+    pub(crate) async fn open(&self, id: &RequestId, lane: LaneFds) -> Result<OpenedRun, Fault> {
+        let opening = self.runs.begin(id)?;
+        let execution = self.store.execution(id).await?.ok_or_else(|| Fault::NotFound("no such request".into()))?;
+        let permit = self.permit(&execution).await?;
+        let watch = Arc::new(Watch::new(Arc::clone(&self.audit), id.clone(), execution.intent.agent.clone()));
+        self.take(execution, &permit, &watch).await?;
+        let opened = self.serve(permit, lane, Arc::clone(&watch)).await;
+        match opened.and_then(|(run, opened)| opening.opened(run).map(|()| opened)) {
+            Ok(opened) => Ok(opened),
+            Err(fault) => {
+                let event = watch.event(AuditKind::RunClosed).with("opened", false).with("reason", fault.to_string());
+                watch.record(&event).await?;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Checks that the stored bytes are those that were approved, and asks the PDP.
+    async fn permit(&self, execution: &Execution) -> Result<Permit, Fault> {
+        let intent = &execution.intent;
+        let whole = Digest::of(&execution.code) == intent.code_digest && intent.digest() == execution.intent_digest;
+        if !whole {
+            tracing::error!(request = %execution.id, "a stored request is not what it was when it came in");
+            return Err(Fault::DeniedByPolicy("the stored request was changed after it was made".into()));
+        }
+        let gathered = gather(&*self.store, intent, Some(execution)).await?;
+        match decide(&gathered.stored(execution, self.clock.now())) {
+            Decision::Permit(permit) => Ok(permit),
+            Decision::Ask(reason) => Err(Fault::DeniedByPolicy(reason.to_string())),
+            Decision::Deny(reason) => Err(Fault::DeniedByPolicy(reason.to_string())),
+        }
+    }
+
+    /// Records the run and takes the request, so that nobody can run it a second time.
+    async fn take(&self, mut execution: Execution, permit: &Permit, watch: &Watch) -> Result<(), Fault> {
+        let names = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>();
+        let basis = match permit.basis() {
+            Basis::Verdict => "verdict".to_owned(),
+            Basis::Grant(id) => id.to_string(),
+        };
+        let event = watch
+            .event(AuditKind::RunOpened)
+            .with("intent", permit.intent_digest().to_string())
+            .with("code", execution.intent.code_digest.to_string())
+            .with("secrets", names(&mut permit.secrets().iter().map(ToString::to_string)))
+            .with("hosts", names(&mut permit.hosts().iter().map(ToString::to_string)))
+            .with("basis", basis);
+        watch.record(&event).await?;
+        execution.status = Status::Executing;
+        execution.executed_at = Some(self.clock.now());
+        if self.store.transition(&execution, Status::Approved).await? {
+            return Ok(());
+        }
+        let event = watch.event(AuditKind::RunClosed).with("opened", false).with("reason", "somebody was first");
+        watch.record(&event).await?;
+        Err(Fault::AlreadyDecided("this request is not approved any more, or ran before".into()))
+    }
+
+    /// Unseals what the permit names and serves the lane.
+    async fn serve(&self, permit: Permit, lane: LaneFds, watch: Arc<Watch>) -> Result<(Run, OpenedRun), Fault> {
+        let mut leases = Vec::with_capacity(permit.secrets().len());
+        for name in permit.secrets() {
+            leases.push(self.lease(name).await?);
+        }
+        let placeholders = leases.iter().map(|lease| (lease.name.clone(), lease.placeholder.clone())).collect();
+        let scrubber = Scrubber::new(&leases);
+        let limit = permit.limits().output_bytes;
+        let LaneFds { listeners, stdout, stderr } = lane;
+        let capture = |pipe| {
+            Capture::start(pipe, &scrubber, limit).map_err(|error| {
+                tracing::error!(kind = %error.kind(), "a lane's pipe cannot be read");
+                Fault::Unavailable("the sandbox's pipes cannot be read".into())
+            })
+        };
+        let (stdout, stderr) = (capture(stdout)?, capture(stderr)?);
+        let observer = Arc::clone(&watch);
+        let egress = open_egress(permit, leases.into(), scrubber.clone(), listeners, self.dialer.clone(), observer)
+            .map_err(|error| {
+                tracing::error!(%error, "an egress cannot be opened");
+                Fault::Unavailable("the sandbox's network cannot be served".into())
+            })?;
+        let opened = OpenedRun { placeholders, ca_pem: egress.ca_pem().to_owned() };
+        Ok((Run { egress, stdout, stderr, scrubber, watch }, opened))
+    }
+
+    async fn lease(&self, name: &SecretName) -> Result<Lease, Fault> {
+        let sealed = self.store.sealed_secret(name).await?;
+        let sealed = sealed.ok_or_else(|| Fault::DeniedByPolicy(format!("{name} was removed meanwhile")))?;
+        if sealed.record.reveal {
+            return Err(Fault::DeniedByPolicy(format!("{name} would be revealed, which this version never does")));
+        }
+        let failed = |error: oauth3_vault::VaultError| {
+            tracing::error!(%error, "a secret cannot be lent");
+            Fault::Unavailable(format!("{name} cannot be unsealed; set it again"))
+        };
+        let value = self.vault.unseal(&sealed).map_err(failed)?;
+        let placeholder = make_placeholder(&value).map_err(failed)?;
+        Ok(Lease { name: name.clone(), hosts: sealed.record.hosts, placeholder, value })
+    }
+}

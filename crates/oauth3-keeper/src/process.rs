@@ -1,0 +1,119 @@
+//! The keeper's life from start to end.
+
+use crate::KeeperError;
+use crate::audit::{ACTOR, Audit};
+use crate::handler::{Desk, OwnerDesk};
+use crate::harden::harden;
+use crate::open::Opener;
+use crate::owner_socket::OwnerSocket;
+use crate::runs::Runs;
+use crate::secrets::Secrets;
+use oauth3_core::{AuditEvent, AuditKind, Clock, Store};
+use oauth3_dial::{DialConfig, Dialer};
+use oauth3_store::SqliteStore;
+use oauth3_vault::{KeySource, Vault};
+use oauth3_wire::{Role, serve};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+
+/// What a keeper works with.
+pub struct KeeperConfig {
+    /// The data directory, which nobody else may write to.
+    pub data_dir: PathBuf,
+    /// The database; the same file that the gateway has open.
+    pub db_path: PathBuf,
+    /// The file that remembers where the audit chain ends.
+    pub audit_head: PathBuf,
+    /// Where the master key comes from.
+    pub key_source: KeySource,
+    /// How hosts are reached.
+    pub dial: DialConfig,
+    /// The keeper's end of the socket pair that its gateway made. When the other end closes, the keeper ends.
+    pub gateway: OwnedFd,
+    /// Where the owner's command line finds the keeper; `None` for a keeper that serves one command only.
+    pub owner_socket: Option<PathBuf>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Makes the master key, or a passphrase's parameters. The key never leaves this call.
+///
+/// # Errors
+/// When there is one already, or it cannot be written.
+pub fn create_key(source: &KeySource) -> Result<(), KeeperError> {
+    Ok(source.create()?)
+}
+
+/// Is the keeper: hardens the process, opens the store, unlocks the vault, serves the gateway until it hangs up,
+/// closes what still runs, and returns.
+///
+/// # Errors
+/// When one of the steps before the serving fails; then nothing was served.
+pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
+    harden()?;
+    check_data_dir(&config.data_dir)?;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.db_path, &config.audit_head).await?);
+    let vault = Arc::new(unlock(config.key_source).await?);
+    let dialer = Dialer::new(config.dial)?;
+    let gateway = gateway_socket(config.gateway).map_err(KeeperError::Gateway)?;
+    let clock = config.clock;
+    let audit = Arc::new(Audit::new(Arc::clone(&store), Arc::clone(&vault), Arc::clone(&clock)));
+    let secrets = Secrets {
+        store: Arc::clone(&store),
+        vault: Arc::clone(&vault),
+        audit: Arc::clone(&audit),
+        clock: Arc::clone(&clock),
+        turn: Mutex::new(()),
+    };
+    let opener =
+        Opener { store: Arc::clone(&store), vault, audit: Arc::clone(&audit), clock, dialer, runs: Runs::default() };
+    let desk = Arc::new(Desk { store, audit: Arc::clone(&audit), secrets, opener });
+
+    let owner = match config.owner_socket {
+        Some(path) => {
+            let socket = OwnerSocket::bind(&path).await?;
+            // A keeper for one command leaves no trace of its own: what the command does is recorded.
+            audit.append(&AuditEvent::new(AuditKind::Started, ACTOR)).await?;
+            Some(tokio::spawn(socket.serve(Arc::new(OwnerDesk(Arc::clone(&desk))))))
+        }
+        None => None,
+    };
+    tracing::info!("the keeper is ready");
+    serve(gateway, Role::Gateway, desk.clone()).await;
+    if let Some(owner) = owner {
+        owner.abort();
+        // Its socket file goes with it.
+        let _ = owner.await;
+    }
+    desk.opener.runs.close_all().await;
+    tracing::info!("the gateway is gone; the keeper ends");
+    Ok(())
+}
+
+/// Who can write there can put another database or socket in the place of ours.
+fn check_data_dir(dir: &Path) -> Result<(), KeeperError> {
+    let failed = |source| KeeperError::DataDir { path: dir.to_owned(), source };
+    let meta = std::fs::metadata(dir).map_err(failed)?;
+    if meta.mode() & 0o022 != 0 {
+        return Err(KeeperError::OpenDataDir(dir.to_owned()));
+    }
+    Ok(())
+}
+
+/// Off the async threads: a passphrase takes a second of computing.
+async fn unlock(source: KeySource) -> Result<Vault, KeeperError> {
+    match tokio::task::spawn_blocking(move || Vault::open(&source)).await {
+        Ok(vault) => Ok(vault?),
+        Err(error) => Err(KeeperError::Gateway(std::io::Error::other(error))),
+    }
+}
+
+fn gateway_socket(fd: OwnedFd) -> std::io::Result<UnixStream> {
+    let socket = std::os::unix::net::UnixStream::from(fd);
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket)
+}

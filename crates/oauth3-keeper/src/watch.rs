@@ -1,0 +1,58 @@
+//! Writes down what the data plane of one run does.
+
+use crate::audit::{ACTOR, Audit};
+use async_trait::async_trait;
+use oauth3_core::{AgentName, AuditEvent, AuditKind, Fault, Host, RequestId, SecretName};
+use oauth3_inject::Observer;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Refusals of one run that are recorded; code in a loop must not fill the disk.
+const MAX_RECORDED_REFUSALS: u32 = 64;
+/// Longest text of a refusal that is recorded, in characters.
+const MAX_TEXT_CHARS: usize = 300;
+
+/// The observer of one run.
+pub(crate) struct Watch {
+    audit: Arc<Audit>,
+    id: RequestId,
+    agent: AgentName,
+    refusals: AtomicU32,
+}
+
+impl Watch {
+    pub(crate) fn new(audit: Arc<Audit>, id: RequestId, agent: AgentName) -> Self {
+        Self { audit, id, agent, refusals: AtomicU32::new(0) }
+    }
+
+    /// An event about this run.
+    pub(crate) fn event(&self, kind: AuditKind) -> AuditEvent {
+        AuditEvent::new(kind, ACTOR).request(&self.id).agent(&self.agent)
+    }
+
+    /// Writes one down.
+    pub(crate) async fn record(&self, event: &AuditEvent) -> Result<(), Fault> {
+        self.audit.append(event).await
+    }
+}
+
+#[async_trait]
+impl Observer for Watch {
+    async fn secret_used(&self, secret: &SecretName, host: &Host) -> Result<(), ()> {
+        let event = self.event(AuditKind::SecretUsed).with("secret", secret.as_str()).with("host", host.to_string());
+        self.audit.append(&event).await.map_err(|fault| {
+            tracing::error!(request = %self.id, %fault, "the use of a secret cannot be recorded; it is refused");
+        })
+    }
+
+    async fn refused(&self, host: &str, reason: &str) {
+        if self.refusals.fetch_add(1, Ordering::Relaxed) >= MAX_RECORDED_REFUSALS {
+            return;
+        }
+        let short = |text: &str| text.chars().take(MAX_TEXT_CHARS).collect::<String>();
+        let event = self.event(AuditKind::EgressRefused).with("host", short(host)).with("reason", short(reason));
+        if let Err(fault) = self.audit.append(&event).await {
+            tracing::error!(request = %self.id, %fault, "a refusal cannot be recorded");
+        }
+    }
+}
