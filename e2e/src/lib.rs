@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod standin;
+pub mod telegram_emulator;
 pub mod world;
 
 pub use agent::{Agent, Reply};

@@ -1,0 +1,249 @@
+//! What an owner is shown of a request, for every channel alike.
+//!
+//! Every field that an agent had a hand in has passed through an escape that leaves nothing invisible
+//! (control and format characters, bidi overrides, zero-width characters). Markup is the channel's own job.
+
+use crate::visible;
+use oauth3_core::{Execution, Intent, SecretName, SecretRecord, Status, Timestamp, Trust};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+/// How times are shown: UTC, to the minute.
+const TIME_FORMAT: &[BorrowedFormatItem<'static>] = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
+
+/// Most names of secrets in a headline; the list below it has them all.
+const MAX_NAMES_IN_HEADLINE: usize = 3;
+
+/// One request, ready to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// The request's id.
+    pub id: String,
+    /// Where it stands.
+    pub status: Status,
+    /// What happens or happened, in a sentence.
+    pub headline: String,
+    /// More about the outcome, such as why it failed; empty when there is nothing to say.
+    pub remark: String,
+    /// The agent that asks.
+    pub agent: String,
+    /// What the agent calls it.
+    pub skill: String,
+    /// What the agent says that it does. A claim that nobody checked; may be empty.
+    pub claim: String,
+    /// The first 16 hex digits of the code's SHA-256.
+    pub digest: String,
+    /// Where the code was fetched from.
+    pub source: Option<String>,
+    /// One line for each secret.
+    pub secrets: Vec<CardSecret>,
+    /// The hosts that it may talk to.
+    pub hosts: Vec<String>,
+    /// What runs it.
+    pub runtime: &'static str,
+    /// What it may use.
+    pub limits: String,
+    /// The arguments, as indented JSON; empty when there are none.
+    pub args: String,
+    /// The code, one escaped character for each that cannot be seen.
+    pub code: String,
+    /// Whether [`Card::code`] is the code, byte for byte.
+    pub code_is_exact: bool,
+    /// Size of the code, in bytes.
+    pub code_bytes: usize,
+    /// When silence becomes a no.
+    pub expires_at: String,
+}
+
+/// One secret on a card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardSecret {
+    /// Its name.
+    pub name: String,
+    /// Whether it still has to be added.
+    pub missing: bool,
+    /// Whether the code gets the real value.
+    pub reveal: bool,
+    /// The hosts that its value may go to. For a missing one, those that it will get from this card.
+    pub hosts: Vec<String>,
+    /// Whether none of its hosts is one that this request may talk to.
+    pub useless: bool,
+}
+
+impl Card {
+    /// Builds the card of a request. `secrets` are those that are stored, `missing` those that are named and not.
+    #[must_use]
+    pub fn new(execution: &Execution, secrets: &[SecretRecord], missing: &[SecretName]) -> Self {
+        let intent = &execution.intent;
+        let code = String::from_utf8_lossy(&execution.code);
+        let shown_code = visible::lines(&code);
+        let args = if execution.args.is_empty() {
+            String::new()
+        } else {
+            visible::lines(&serde_json::to_string_pretty(&execution.args).unwrap_or_default())
+        };
+        Self {
+            id: execution.id.to_string(),
+            status: execution.status,
+            headline: headline(execution, missing),
+            remark: visible::one_line(execution.error.as_deref().unwrap_or_default()),
+            agent: intent.agent.to_string(),
+            skill: intent.skill_id.to_string(),
+            claim: visible::one_line(&execution.description),
+            digest: intent.code_digest.short(),
+            source: execution.skill_url.as_deref().map(visible::one_line),
+            secrets: intent.secrets.iter().map(|name| card_secret(name, intent, secrets, missing)).collect(),
+            hosts: intent.hosts.iter().map(ToString::to_string).collect(),
+            runtime: intent.runtime.as_str(),
+            limits: limits(intent),
+            args,
+            code_is_exact: shown_code.as_bytes() == execution.code,
+            code_bytes: execution.code.len(),
+            code: shown_code,
+            expires_at: show_time(execution.expires_at),
+        }
+    }
+}
+
+/// The card as plain text, code and all; what `show` prints.
+#[must_use]
+pub fn render_text(card: &Card) -> String {
+    let mut out = render_text_without_code(card);
+    let exact = if card.code_is_exact { "" } else { ", with escapes for what cannot be seen" };
+    // Writing to a String cannot fail.
+    let _ = write!(out, "\nCode ({}{exact})\n{}", bytes(card.code_bytes), card.code);
+    if !card.code.ends_with('\n') {
+        out.push('\n');
+    }
+    out
+}
+
+/// The card as plain text, without its code.
+pub(crate) fn render_text_without_code(card: &Card) -> String {
+    let mut out = format!("{}\n", card.headline);
+    let mut line = |label: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{label:<9} {value}");
+    };
+    if !card.remark.is_empty() {
+        line("Remark", &card.remark);
+    }
+    line("Request", &card.id);
+    line("Agent", &card.agent);
+    line("Skill", &card.skill);
+    if !card.claim.is_empty() {
+        line("Claim", &format!("{} (the agent's words, not checked)", card.claim));
+    }
+    line("Code", &format!("sha256 {}… · {}", card.digest, bytes(card.code_bytes)));
+    if let Some(source) = &card.source {
+        line("Fetched", source);
+    }
+    line("Runtime", &format!("{} · {}", card.runtime, card.limits));
+    if card.secrets.is_empty() {
+        line("Secrets", "none");
+    }
+    for (n, secret) in card.secrets.iter().enumerate() {
+        line(if n == 0 { "Secrets" } else { "" }, &secret_line(secret));
+    }
+    if card.hosts.is_empty() {
+        line("Network", "none");
+    }
+    for (n, host) in card.hosts.iter().enumerate() {
+        line(if n == 0 { "Network" } else { "" }, host);
+    }
+    if card.status.is_open() {
+        line("Expires", &card.expires_at);
+    }
+    if !card.args.is_empty() {
+        let _ = writeln!(out, "\nArguments\n{}", card.args);
+    }
+    out
+}
+
+/// One secret in one line.
+pub(crate) fn secret_line(secret: &CardSecret) -> String {
+    let hosts = if secret.hosts.is_empty() { "no host".to_owned() } else { secret.hosts.join(", ") };
+    let mut line = if secret.missing {
+        format!("{} MISSING; added here it goes to: {hosts}", secret.name)
+    } else {
+        format!("{} → {hosts}", secret.name)
+    };
+    if secret.reveal {
+        line.push_str(" · REAL VALUE: the code gets the secret itself");
+    } else if secret.useless {
+        line.push_str(" · bound to none of the hosts of this request");
+    }
+    line
+}
+
+/// A point in time as owners read it.
+pub(crate) fn show_time(at: Timestamp) -> String {
+    time::OffsetDateTime::from_unix_timestamp(at.unix_seconds())
+        .ok()
+        .and_then(|t| t.format(TIME_FORMAT).ok())
+        .unwrap_or_else(|| at.unix_seconds().to_string())
+}
+
+/// A size as owners read it.
+pub(crate) fn bytes(n: usize) -> String {
+    if n < 10_240 { format!("{n} bytes") } else { format!("{} KiB", n.div_ceil(1024)) }
+}
+
+fn card_secret(name: &SecretName, intent: &Intent, stored: &[SecretRecord], missing: &[SecretName]) -> CardSecret {
+    let absent = missing.contains(name);
+    let record = stored.iter().find(|s| s.name == *name && !absent);
+    let hosts: &BTreeSet<_> = record.map_or(&intent.hosts, |r| &r.hosts);
+    CardSecret {
+        name: name.to_string(),
+        missing: record.is_none(),
+        reveal: record.is_some_and(|r| r.reveal),
+        hosts: hosts.iter().map(ToString::to_string).collect(),
+        useless: hosts.is_disjoint(&intent.hosts),
+    }
+}
+
+fn limits(intent: &Intent) -> String {
+    let limits = &intent.limits;
+    let seconds = limits.timeout_ms as f64 / 1000.0;
+    format!(
+        "{seconds} s · {} MB memory · {} output · {} processes",
+        limits.memory_mb,
+        bytes(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX)),
+        limits.processes
+    )
+}
+
+fn headline(execution: &Execution, missing: &[SecretName]) -> String {
+    let by = execution.decided_by.as_deref().map(|by| format!(" by {}", visible::one_line(by))).unwrap_or_default();
+    let trust = match execution.trust {
+        Some(Trust::Day) => "Trusted for 24 h",
+        Some(Trust::Forever) => "Always trusted",
+        Some(Trust::Once) | None => "Approved once",
+    };
+    match execution.status {
+        Status::Pending => "🔔 Approval wanted".to_owned(),
+        Status::AwaitingSecrets => {
+            let names: Vec<_> = missing.iter().map(SecretName::as_str).collect();
+            let what = match names.len() {
+                1..=MAX_NAMES_IN_HEADLINE => names.join(", "),
+                n => format!("{n} secrets"),
+            };
+            format!("🔑 {trust}{by}; waits for {what}")
+        }
+        Status::Approved => format!("⏳ {trust}{by}; about to run"),
+        Status::Executing => format!("⏳ {trust}{by}; runs now"),
+        Status::Success | Status::Failed => {
+            let mark = if execution.status == Status::Success { "✅ Success" } else { "⚠️ Failed" };
+            let how = execution
+                .result
+                .as_ref()
+                .map_or(String::new(), |r| format!("; exit code {} after {} ms", r.exit_code, r.duration_ms));
+            format!("{mark}{how} · {trust}{by}")
+        }
+        Status::Denied => format!("❌ Denied{by}"),
+        Status::Expired => "⌛ Expired: nobody answered in time, so it was denied".to_owned(),
+        Status::Cancelled => "🚫 Cancelled by the agent".to_owned(),
+    }
+}

@@ -1,0 +1,148 @@
+//! Fits a card into one message; what does not fit becomes a document, and the message says so.
+
+use super::html::{Html, MAX_MESSAGE_UNITS};
+use crate::card::{self, Card};
+use oauth3_core::{Execution, Runtime};
+
+/// Units kept free for the sentences that are added when a document could not be sent.
+const RESERVED_UNITS: usize = 300;
+
+/// A card as a message and its documents.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    /// The message.
+    pub(crate) html: Html,
+    /// What did not fit.
+    pub(crate) files: Vec<File>,
+}
+
+/// One document.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct File {
+    /// Its name.
+    pub(crate) name: String,
+    /// Exactly these bytes.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The parts that can leave the message, in the order in which they do.
+#[derive(Debug, Clone, Copy, Default)]
+struct Left {
+    code: bool,
+    args: bool,
+    claim: bool,
+    lists: bool,
+}
+
+/// Lays a card out. `attached` says whether documents can be sent; when not, the message says how else to read them.
+pub(crate) fn layout(card: &Card, execution: &Execution, attached: bool) -> Layout {
+    let mut left = Left { code: !card.code_is_exact, ..Left::default() };
+    let mut html = message(card, execution, left, attached);
+    let steps: [fn(&mut Left); 4] = [|l| l.code = true, |l| l.args = true, |l| l.claim = true, |l| l.lists = true];
+    for step in steps {
+        if html.units() + RESERVED_UNITS <= MAX_MESSAGE_UNITS {
+            break;
+        }
+        step(&mut left);
+        html = message(card, execution, left, attached);
+    }
+    let mut files = Vec::new();
+    if left.claim || left.lists {
+        let name = file_name(card, "request", "txt");
+        files.push(File { name, bytes: card::render_text_without_code(card).into_bytes() });
+    }
+    if left.args {
+        let bytes = serde_json::to_vec(&execution.args).unwrap_or_default();
+        files.push(File { name: file_name(card, "args", "json"), bytes });
+    }
+    if left.code {
+        files.push(File { name: code_name(card, execution), bytes: execution.code.clone() });
+    }
+    Layout { html, files }
+}
+
+/// The least that a card can say; for a server that refuses the whole one.
+pub(crate) fn minimal(card: &Card) -> Html {
+    Html::new()
+        .bold(&card.headline)
+        .end()
+        .field("Agent", &card.agent)
+        .field("Skill", &card.skill)
+        .field("Code", &format!("sha256 {}…", card.digest))
+        .text("The chat server does not take the whole card. Read it with ")
+        .code(&format!("oauth3 show {}", card.id))
+        .text(" and approve it there.")
+        .end()
+}
+
+fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Html {
+    let place = |name: &str| {
+        if attached { format!("attached as {name}") } else { format!("NOT SHOWN HERE: oauth3 show {}", card.id) }
+    };
+    let request = file_name(card, "request", "txt");
+    let mut html = Html::new().bold(&card.headline).end();
+    if !card.remark.is_empty() {
+        // Errors may quote what the code dialled, and are short by nature; the rest is in `show`.
+        let remark: String = card.remark.chars().take(300).collect();
+        let more = if remark.len() < card.remark.len() { " … (more: oauth3 show)" } else { "" };
+        html = html.code(&remark).text(more).end();
+    }
+    html = html.end().field("Agent", &card.agent).field("Skill", &card.skill);
+    if left.claim {
+        html = html.text("The agent's claim and source: ").text(&place(&request)).end();
+    } else {
+        if !card.claim.is_empty() {
+            html = html.text("The agent claims (not checked):").end().pre(&card.claim).end();
+        }
+        if let Some(source) = &card.source {
+            html = html.text("Fetched from: ").code(source).end();
+        }
+    }
+    html = html.field("Runtime", card.runtime).text("Limits: ").text(&card.limits).end();
+    if left.lists {
+        let counts = format!("{} secrets, {} hosts: too many for this message, ", card.secrets.len(), card.hosts.len());
+        html = html.bold("⚠️ ").text(&counts).text(&place(&request)).end();
+    } else {
+        html = list(html, "Secrets", card.secrets.iter().map(card::secret_line).collect());
+        html = list(html, "Network", card.hosts.clone());
+    }
+    if left.args {
+        html = html.text("Arguments: ").text(&place(&file_name(card, "args", "json"))).end();
+    } else if !card.args.is_empty() {
+        html = html.text("Arguments:").end().pre(&card.args).end();
+    }
+    let size = format!(" · {}", card::bytes(card.code_bytes));
+    html = html.text("Code: sha256 ").code(&card.digest).text("…").text(&size);
+    if left.code {
+        html = html.text(", ").text(&place(&code_name(card, execution))).end();
+    } else {
+        html = html.end().pre(card.code.trim_end_matches('\n')).end();
+    }
+    html = html.text("Request: ").code(&card.id).end();
+    if card.status.is_open() {
+        html = html.text("Expires: ").text(&card.expires_at).end();
+    }
+    html
+}
+
+/// All items in one entity: a message has room for 100 entities only.
+fn list(html: Html, label: &str, items: Vec<String>) -> Html {
+    if items.is_empty() {
+        return html.text(label).text(": none").end();
+    }
+    html.text(label).text(":").end().pre(&items.join("\n")).end()
+}
+
+fn code_name(card: &Card, execution: &Execution) -> String {
+    let extension = match execution.intent.runtime {
+        Runtime::Embedded | Runtime::Deno => "ts",
+        Runtime::Node => "js",
+        Runtime::Python => "py",
+    };
+    file_name(card, "code", extension)
+}
+
+/// The digest in the name ties the document to its card.
+fn file_name(card: &Card, what: &str, extension: &str) -> String {
+    format!("{what}-{}.{extension}", card.digest)
+}
