@@ -1,0 +1,121 @@
+//! The run's control group: memory and process count of the whole tree.
+
+use super::{Step, StepError};
+use crate::wire::{CgroupPlan, Setup};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::Pid;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often, and how long apart, removal is tried: the kernel lets go a moment after the last process ended.
+const REMOVE_TRIES: u32 = 100;
+const REMOVE_PAUSE: Duration = Duration::from_micros(200);
+
+/// A control group that exists. Not removed on drop: call [`Group::remove`] when the tree is gone.
+pub(super) struct Group {
+    plan: CgroupPlan,
+    /// The unified directory, for cloning right into it.
+    fd: Option<OwnedFd>,
+}
+
+impl Group {
+    /// Makes the directories and sets the limits.
+    pub(super) fn create(plan: &CgroupPlan, setup: &Setup) -> Result<Self, StepError> {
+        let group = Self { plan: plan.clone(), fd: None };
+        group.fill(setup).inspect_err(|_| group.remove())
+    }
+
+    fn fill(&self, setup: &Setup) -> Result<Self, StepError> {
+        let memory_bytes = setup.memory_bytes.to_string();
+        // One more: process 1 is ours.
+        let processes = setup.processes.saturating_add(1).to_string();
+        let mut fd = None;
+        match &self.plan {
+            CgroupPlan::V2 { directory } => {
+                let directory = make(directory)?;
+                put(directory, "memory.max", &memory_bytes)?;
+                put(directory, "pids.max", &processes)?;
+                // Swap may not be accounted, and a group kill may be unknown.
+                let _ = fs::write(directory.join("memory.swap.max"), "0");
+                let _ = fs::write(directory.join("memory.oom.group"), "1");
+                fd = Some(
+                    open(directory, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                        .step("open the cgroup")?,
+                );
+            }
+            CgroupPlan::V1 { memory, pids } => {
+                let directory = make(memory)?;
+                put(directory, "memory.limit_in_bytes", &memory_bytes)?;
+                let _ = fs::write(directory.join("memory.memsw.limit_in_bytes"), &memory_bytes);
+                if let Some(pids) = pids {
+                    put(make(pids)?, "pids.max", &processes)?;
+                }
+            }
+        }
+        Ok(Self { plan: self.plan.clone(), fd })
+    }
+
+    /// Where the child is to be born, when the kernel can do that.
+    pub(super) fn birthplace(&self) -> Option<&OwnedFd> {
+        self.fd.as_ref()
+    }
+
+    /// Moves a process in, where it could not be born inside.
+    pub(super) fn attach(&self, pid: Pid) -> Result<(), StepError> {
+        if let CgroupPlan::V1 { memory, pids } = &self.plan {
+            let pid = pid.as_raw_nonzero().to_string();
+            for directory in std::iter::once(memory).chain(pids) {
+                put(Path::new(directory), "cgroup.procs", &pid)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many processes the memory limit ended.
+    pub(super) fn oom_kills(&self) -> u64 {
+        let file = match &self.plan {
+            CgroupPlan::V2 { directory } => Path::new(directory).join("memory.events"),
+            CgroupPlan::V1 { memory, .. } => Path::new(memory).join("memory.oom_control"),
+        };
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Removes the directories. What cannot be removed is left for the next start to find.
+    pub(super) fn remove(&self) {
+        for directory in directories(&self.plan) {
+            for _ in 0..REMOVE_TRIES {
+                match rustix::fs::rmdir(&directory) {
+                    Err(rustix::io::Errno::BUSY) => std::thread::sleep(REMOVE_PAUSE),
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    /// The word for it, for the doctor.
+    pub(super) fn flavour(&self) -> &'static str {
+        match &self.plan {
+            CgroupPlan::V2 { .. } => "v2: memory, pids",
+            CgroupPlan::V1 { pids: Some(_), .. } => "v1: memory, pids",
+            CgroupPlan::V1 { pids: None, .. } => "v1: memory",
+        }
+    }
+}
+
+fn directories(plan: &CgroupPlan) -> Vec<PathBuf> {
+    match plan {
+        CgroupPlan::V2 { directory } => vec![directory.into()],
+        CgroupPlan::V1 { memory, pids } => std::iter::once(memory).chain(pids).map(PathBuf::from).collect(),
+    }
+}
+
+fn make(directory: &str) -> Result<&Path, StepError> {
+    fs::create_dir(directory).step("make a cgroup").map(|()| Path::new(directory))
+}
+
+fn put(directory: &Path, file: &str, value: &str) -> Result<(), StepError> {
+    fs::write(directory.join(file), value).step(&format!("set cgroup {file}"))
+}

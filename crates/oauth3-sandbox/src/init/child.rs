@@ -1,0 +1,121 @@
+//! Process 1 inside, and the job's process.
+//!
+//! The order matters: network and listeners, then the file system, then wait for the job, then give up every
+//! right, then start it. Process 1 stays as the parent of everything: it is not dumpable, so nothing inside
+//! can read it, and when it ends the kernel ends the rest.
+
+use super::{Step, StepError, limits, lockdown, mounts, net, seccomp, sys};
+use crate::embedded::{self, EmbeddedJob};
+use crate::wire::{Features, FromChild, JobHead, Launch, Setup, read_job, receive, send};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior, set_parent_process_death_signal};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// User and group id inside.
+pub(super) const INSIDE_ID: u32 = 1000;
+/// The host name inside.
+const HOST_NAME: &[u8] = b"sandbox";
+/// Exit code of a job process that could not start the program.
+const EXIT_NOT_STARTED: i32 = 127;
+
+/// Runs as process 1. `guard` is the socket to stage 0.
+pub(super) fn main(setup: &Setup, guard: &OwnedFd) -> ! {
+    if let Err(StepError { step, errno }) = live(setup, guard) {
+        let _ = send(guard, &FromChild::Failed { step, errno: errno.raw_os_error() }, &[]);
+    }
+    sys::exit_now(1)
+}
+
+fn live(setup: &Setup, guard: &OwnedFd) -> Result<(), StepError> {
+    // Stage 0 says that the ids are mapped. Silence means that it is gone, and so are we.
+    if receive(guard, RecvFlags::empty()).step("wait for the id map")?.is_none() {
+        return Ok(());
+    }
+    let sources = mounts::collect(setup)?;
+    become_inside_user(setup)?;
+    set_parent_process_death_signal(Some(Signal::KILL)).step("tie to the guard")?;
+    rustix::process::setsid().step("new session")?;
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+    rustix::system::sethostname(HOST_NAME).step("set the host name")?;
+
+    let (roles, listeners): (Vec<_>, Vec<_>) = net::open(setup)?.into_iter().unzip();
+    let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    send(guard, &FromChild::Network { roles }, &fds).step("hand over the listeners")?;
+    drop(listeners);
+
+    let root = mounts::build(sources, setup)?;
+    let features = Features { landlock_abi: sys::landlock_abi(), private_proc: root.private_proc };
+    send(guard, &FromChild::Built { features }, &[]).step("report")?;
+
+    let Some(packet) = receive(guard, RecvFlags::empty()).step("wait for the job")? else { return Ok(()) };
+    let file = packet.fds.first().ok_or(Errno::BADMSG).step("take the job")?;
+    let (job, code) = read_job(file).step("read the job")?;
+    drop(packet);
+    mounts::finish(root, &job, &code)?;
+
+    limits::apply(setup, setup.cgroup.is_some())?;
+    lockdown::drop_privileges()?;
+    lockdown::restrict_files()?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step("hide the memory")?;
+    set_parent_process_death_signal(Some(Signal::KILL)).step("tie to the guard")?;
+    sys::default_signals();
+    seccomp::apply()?;
+    match sys::fork().step("start the job's process")? {
+        None => start(job, code, guard),
+        Some(pid) => reap(pid, guard),
+    }
+}
+
+fn become_inside_user(setup: &Setup) -> Result<(), StepError> {
+    use rustix::thread::{Gid, Uid};
+    let (gid, uid) = (Gid::from_raw(INSIDE_ID), Uid::from_raw(INSIDE_ID));
+    set_thread_res_gid(gid, gid, gid).step("take the inside group")?;
+    if setup.host_uid.is_some() {
+        set_thread_groups(&[]).step("leave every group")?;
+    }
+    set_thread_res_uid(uid, uid, uid).step("take the inside user")
+}
+
+/// Waits for everything that ends inside, until the job's process does.
+fn reap(job: Pid, guard: &OwnedFd) -> Result<(), StepError> {
+    loop {
+        match sys::wait_any() {
+            Ok((pid, status)) if pid == job => {
+                let ended = FromChild::Exited { status, cpu_ms: sys::children_cpu_ms() };
+                return send(guard, &ended, &[]).step("report the end");
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).step("wait for the job"),
+        }
+    }
+}
+
+/// The job's process: no descriptor but the standard ones survives.
+fn start(job: JobHead, code: Vec<u8>, guard: &OwnedFd) -> ! {
+    let _ = rustix::process::chdir("/tmp");
+    match job.launch {
+        Launch::Nothing => sys::exit_now(0),
+        Launch::Embedded { proxy_port, memory_bytes } => {
+            if sys::close_from(3, false).is_err() {
+                sys::exit_now(EXIT_NOT_STARTED);
+            }
+            sys::exit_now(embedded::run(EmbeddedJob { code, env: job.env, proxy_port, memory_bytes }))
+        }
+        Launch::Exec { argv } => {
+            let text = |text: String| CString::new(text).map_err(|_| Errno::INVAL);
+            let argv: Result<Vec<_>, _> = argv.into_iter().map(text).collect();
+            let env: Result<Vec<_>, _> =
+                job.env.into_iter().map(|(name, value)| text(format!("{name}={value}"))).collect();
+            let errno = match (sys::close_from(3, true), argv, env) {
+                (Ok(()), Ok(argv), Ok(env)) => sys::exec(&argv, &env),
+                _ => Errno::INVAL,
+            };
+            let failed = FromChild::Failed { step: "start the runtime".to_owned(), errno: errno.raw_os_error() };
+            let _ = send(guard, &failed, &[]);
+            sys::exit_now(EXIT_NOT_STARTED)
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The guard outside: makes the namespaces, holds the clock, ends the tree.
+//!
+//! It lives as long as the run does and goes when the control socket closes, so that nothing survives the
+//! gateway. When it is killed itself, process 1 dies with it, and with that everything inside.
+
+use super::cgroup::Group;
+use super::child::{self, INSIDE_ID};
+use super::limits::cpu_seconds;
+use super::sys::{self, Cloned, ending_signal};
+use super::{Step, StepError};
+use crate::wire::{End, Features, FromChild, FromStage0, Packet, Setup, receive, send, send_bytes};
+use oauth3_core::ListenerRole;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// What stage 0 says to the child when the ids are mapped.
+const MAPPED: &[u8] = b"mapped";
+/// The kernel's own out-of-memory choice falls on sandboxes first.
+const OOM_SCORE: &str = "1000";
+
+/// Runs stage 0. The control socket is descriptor 0.
+pub(super) fn main() -> ! {
+    if let Ok(control) = adopt_control() {
+        match receive(&control, RecvFlags::empty()).map(|packet| packet.map(|packet| packet.parse::<Setup>())) {
+            Ok(Some(Ok(setup))) => {
+                if let Err(StepError { step, errno }) = serve(&control, &setup) {
+                    let _ = send(&control, &FromStage0::Failed { step, errno: errno.raw_os_error() }, &[]);
+                }
+            }
+            Ok(None) => {}
+            _ => {
+                let step = "read the set-up".to_owned();
+                let errno = Errno::BADMSG.raw_os_error();
+                let _ = send(&control, &FromStage0::Failed { step, errno }, &[]);
+            }
+        }
+    }
+    sys::exit_now(0)
+}
+
+/// Moves the control socket away from 0, puts nothing there, and closes what was inherited by mistake.
+fn adopt_control() -> Result<OwnedFd, Errno> {
+    sys::close_from(3, false)?;
+    let original = sys::inherited(0);
+    let control = rustix::io::fcntl_dupfd_cloexec(&original, 3)?;
+    // Number 0 stays taken throughout, so that nothing else can land on it.
+    rustix::stdio::dup2_stdin(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)?;
+    std::mem::forget(original);
+    Ok(control)
+}
+
+/// The tree inside, and what it takes to end it. Dropping ends it.
+struct Tree {
+    pidfd: OwnedFd,
+    group: Option<Group>,
+    ended: bool,
+}
+
+impl Tree {
+    fn kill(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// Waits until process 1 is gone. The kernel lets it go only after every other process inside.
+    fn wait(&mut self) {
+        while !self.ended {
+            match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
+                Err(Errno::INTR) => {}
+                _ => self.ended = true,
+            }
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.kill();
+            self.wait();
+        }
+        if let Some(group) = &self.group {
+            group.remove();
+        }
+    }
+}
+
+fn serve(control: &OwnedFd, setup: &Setup) -> Result<(), StepError> {
+    let (child, inside) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .step("socket to the child")?;
+    let group = setup.cgroup.as_ref().map(|plan| Group::create(plan, setup)).transpose()?;
+    let cloned = sys::clone_into_namespaces(group.as_ref().and_then(Group::birthplace));
+    let (pid, pidfd) = match cloned {
+        Ok(Cloned::Child) => child::main(setup, &inside),
+        Ok(Cloned::Parent { pid, pidfd }) => (pid, pidfd),
+        Err(errno) => {
+            if let Some(group) = group {
+                group.remove();
+            }
+            return Err(errno).step("make namespaces");
+        }
+    };
+    drop(inside);
+    let mut tree = Tree { pidfd, group, ended: false };
+    map_ids(pid, setup)?;
+    send_bytes(&child, MAPPED, &[]).step("wake the child")?;
+    if let Some(group) = &tree.group {
+        group.attach(pid)?;
+    }
+    let _ = fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), OOM_SCORE);
+    // The pipes are the child's alone: their readers must see the end of it.
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step("open /dev/null")?;
+    rustix::stdio::dup2_stdout(&null).step("let go of stdout")?;
+    rustix::stdio::dup2_stderr(&null).step("let go of stderr")?;
+
+    Watch { control, child: &child, setup, network: None, failure: None, status: None }.run(&mut tree)
+}
+
+fn map_ids(pid: Pid, setup: &Setup) -> Result<(), StepError> {
+    let pid = pid.as_raw_nonzero();
+    let (uid, gid) = match setup.host_uid {
+        Some(id) => (id, id),
+        None => {
+            fs::write(format!("/proc/{pid}/setgroups"), "deny").step("forbid group changes")?;
+            (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+        }
+    };
+    fs::write(format!("/proc/{pid}/uid_map"), format!("{INSIDE_ID} {uid} 1\n")).step("map the user id")?;
+    fs::write(format!("/proc/{pid}/gid_map"), format!("{INSIDE_ID} {gid} 1\n")).step("map the group id")
+}
+
+/// Carries messages between runner and child until the tree is gone.
+struct Watch<'a> {
+    control: &'a OwnedFd,
+    child: &'a OwnedFd,
+    setup: &'a Setup,
+    network: Option<(Vec<ListenerRole>, Vec<OwnedFd>)>,
+    failure: Option<StepError>,
+    /// Wait status of the job and CPU time of the tree.
+    status: Option<(i32, u64)>,
+}
+
+impl Watch<'_> {
+    fn run(mut self, tree: &mut Tree) -> Result<(), StepError> {
+        let mut started: Option<Instant> = None;
+        let mut timed_out = false;
+        let mut listen = (true, true);
+        loop {
+            let patience = started
+                .filter(|_| !timed_out)
+                .map(|since| Duration::from_millis(self.setup.timeout_ms).saturating_sub(since.elapsed()));
+            let ready = wait_ready(tree, self.control, self.child, listen, patience).step("wait")?;
+            if ready.child {
+                match receive(self.child, RecvFlags::DONTWAIT) {
+                    Ok(Some(packet)) => self.hear_child(packet, tree)?,
+                    Err(Errno::AGAIN) => {}
+                    _ => listen.1 = false,
+                }
+            }
+            if ready.tree {
+                break;
+            }
+            if ready.control {
+                match receive(self.control, RecvFlags::DONTWAIT) {
+                    Ok(Some(packet)) if started.is_none() => {
+                        started = Some(Instant::now());
+                        let fds: Vec<_> = packet.fds.iter().map(AsFd::as_fd).collect();
+                        send_bytes(self.child, &packet.bytes, &fds).step("hand over the job")?;
+                    }
+                    Err(Errno::AGAIN) => {}
+                    // The runner went away, or says more than it may.
+                    _ => {
+                        tree.kill();
+                        listen.0 = false;
+                    }
+                }
+            }
+            if patience.is_some_and(|left| left.is_zero()) {
+                timed_out = true;
+                tree.kill();
+            }
+        }
+        tree.wait();
+        let duration = started.map_or(Duration::ZERO, |since| since.elapsed());
+        // The last words may still wait in the socket.
+        while let Ok(Some(packet)) = receive(self.child, RecvFlags::DONTWAIT) {
+            self.hear_child(packet, tree)?;
+        }
+        let oom = tree.group.as_ref().is_some_and(|group| group.oom_kills() > 0);
+        if let Some(group) = tree.group.take() {
+            group.remove();
+        }
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        let end = self.judge(timed_out, oom);
+        let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        send(self.control, &FromStage0::Done { end, duration_us }, &[]).step("report the end")
+    }
+
+    fn hear_child(&mut self, packet: Packet, tree: &Tree) -> Result<(), StepError> {
+        match packet.parse::<FromChild>().step("understand the child")? {
+            FromChild::Network { roles } => self.network = Some((roles, packet.fds)),
+            FromChild::Built { features } => self.announce(features, tree)?,
+            FromChild::Failed { step, errno } => {
+                self.failure = Some(StepError { step, errno: Errno::from_raw_os_error(errno) });
+            }
+            FromChild::Exited { status, cpu_ms } => self.status = Some((status, cpu_ms)),
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, features: Features, tree: &Tree) -> Result<(), StepError> {
+        let Some((roles, fds)) = self.network.take() else { return Ok(()) };
+        let fds: Vec<_> = std::iter::once(&tree.pidfd).chain(&fds).map(AsFd::as_fd).collect();
+        let cgroup = tree.group.as_ref().map_or("none", Group::flavour).to_owned();
+        send(self.control, &FromStage0::Ready { roles, features, cgroup }, &fds).step("report the network")
+    }
+
+    fn judge(&self, timed_out: bool, oom: bool) -> End {
+        let cpu_limit_ms = cpu_seconds(self.setup.timeout_ms).saturating_mul(1000);
+        match self.status {
+            _ if timed_out => End::TimedOut,
+            Some((status, _)) if ending_signal(status) == Some(libc::SIGXCPU) => End::TimedOut,
+            Some((status, _)) if oom && status != 0 => End::OutOfMemory,
+            Some((status, cpu_ms)) if ending_signal(status) == Some(libc::SIGKILL) && cpu_ms >= cpu_limit_ms => {
+                End::TimedOut
+            }
+            Some((status, _)) => End::Status(status),
+            None if oom => End::OutOfMemory,
+            None => End::Lost,
+        }
+    }
+}
+
+struct Ready {
+    tree: bool,
+    control: bool,
+    child: bool,
+}
+
+fn wait_ready(
+    tree: &Tree,
+    control: &OwnedFd,
+    child: &OwnedFd,
+    listen: (bool, bool),
+    patience: Option<Duration>,
+) -> Result<Ready, Errno> {
+    let wanted = |on: bool| if on { PollFlags::IN } else { PollFlags::empty() };
+    let mut fds = vec![PollFd::new(&tree.pidfd, PollFlags::IN)];
+    // A side that is not listened to is left out: its hang-up would be reported for ever.
+    let control_at = listen.0.then(|| {
+        fds.push(PollFd::new(control, wanted(true)));
+        fds.len() - 1
+    });
+    let child_at = listen.1.then(|| {
+        fds.push(PollFd::new(child, wanted(true)));
+        fds.len() - 1
+    });
+    let timeout = patience.map(|left| Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(left.subsec_nanos()),
+    });
+    match poll(&mut fds, timeout.as_ref()) {
+        Err(Errno::INTR) | Ok(_) => {}
+        Err(errno) => return Err(errno),
+    }
+    let is_ready = |at: Option<usize>| at.and_then(|at| fds.get(at)).is_some_and(|fd| !fd.revents().is_empty());
+    Ok(Ready { tree: is_ready(Some(0)), control: is_ready(control_at), child: is_ready(child_at) })
+}

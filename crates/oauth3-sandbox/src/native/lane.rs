@@ -1,0 +1,131 @@
+//! One prepared sandbox.
+
+use super::helper::{Helper, Made};
+use super::runtimes::{self, Installed, Plan};
+use crate::SandboxError;
+use crate::init::shell_code;
+use crate::wire::{End, Features, FromStage0, JobHead, Launch, write_job};
+use oauth3_core::{Exit, ExitReason, Fault, Job, Lane, LaneFds, LaneSpec, ListenerFd, Runtime};
+use std::time::Duration;
+
+/// How long after its own time a guard may take to report, before the run counts as lost.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Exit code where the code has none: ended by SIGKILL, as a shell shows it.
+const KILLED: i32 = 128 + 9;
+/// Exit code where nothing was started.
+const NOT_STARTED: i32 = 127;
+
+/// What runs in the sandbox.
+#[derive(Debug, Clone)]
+pub(super) enum Task {
+    /// The job's code.
+    Runtime,
+    /// The runtime, asked for its version.
+    Version,
+    /// This program.
+    Program(Vec<String>),
+    /// Nothing, after everything was built and locked.
+    Nothing,
+}
+
+/// A prepared sandbox of the native backend.
+pub(super) struct NativeLane {
+    spec: LaneSpec,
+    task: Task,
+    proxy_port: u16,
+    installed: Option<Installed>,
+    helper: Helper,
+    fds: Option<LaneFds>,
+    pub(super) features: Features,
+    pub(super) cgroup: String,
+}
+
+impl NativeLane {
+    pub(super) fn new(
+        spec: LaneSpec,
+        task: Task,
+        proxy_port: u16,
+        installed: Option<Installed>,
+        helper: Helper,
+        made: Made,
+    ) -> Self {
+        let Made { ready, listeners, stdout, stderr } = made;
+        let (roles, features, cgroup) = match ready {
+            FromStage0::Ready { roles, features, cgroup } => (roles, features, cgroup),
+            _ => Default::default(),
+        };
+        let listeners = roles.into_iter().zip(listeners).map(|(role, fd)| ListenerFd { role, fd }).collect();
+        let fds = Some(LaneFds { listeners, stdout, stderr });
+        Self { spec, task, proxy_port, installed, helper, fds, features, cgroup }
+    }
+
+    fn plan(&self, code: &[u8]) -> Result<Plan, SandboxError> {
+        let missing = || SandboxError::NoRuntime(self.spec.runtime);
+        match &self.task {
+            Task::Nothing => Ok(Plan { launch: Launch::Nothing, file_name: None }),
+            Task::Program(argv) => Ok(Plan { launch: Launch::Exec { argv: argv.clone() }, file_name: None }),
+            Task::Version => {
+                let program = self.installed.as_ref().ok_or_else(missing)?.program.clone();
+                Ok(Plan { launch: Launch::Exec { argv: vec![program, "--version".to_owned()] }, file_name: None })
+            }
+            Task::Runtime if self.spec.runtime == Runtime::Embedded => {
+                let memory_bytes = self.spec.limits.memory_mb.saturating_mul(1 << 20);
+                let launch = Launch::Embedded { proxy_port: self.proxy_port, memory_bytes };
+                Ok(Plan { launch, file_name: None })
+            }
+            Task::Runtime => {
+                let installed = self.installed.as_ref().ok_or_else(missing)?;
+                Ok(runtimes::plan(installed, &self.spec, code))
+            }
+        }
+    }
+
+    async fn go(&self, job: &Job) -> Result<Exit, SandboxError> {
+        let plan = self.plan(&job.code)?;
+        let env = runtimes::environment(&job.env, self.proxy_port)?;
+        let code: &[u8] = if matches!(self.task, Task::Runtime) { &job.code } else { &[] };
+        let head = JobHead { launch: plan.launch, file_name: plan.file_name, env, ca_pem: job.ca_pem.clone() };
+        let file = write_job(&head, code)
+            .map_err(|errno| SandboxError::Config(format!("the job cannot be handed over: {errno}")))?;
+        let patience = self.spec.limits.timeout().saturating_add(REPORT_TIMEOUT);
+        let end = tokio::time::timeout(patience, self.helper.run(&file))
+            .await
+            .map_err(|_| SandboxError::Helper("it did not report the end".to_owned()))??;
+        match end {
+            FromStage0::Done { end, duration_us } => exit(end, Duration::from_micros(duration_us)),
+            FromStage0::Failed { step, errno } => Err(super::mend::explain(step, errno)),
+            FromStage0::Ready { .. } => Err(SandboxError::Helper("it spoke out of turn".to_owned())),
+        }
+    }
+}
+
+fn exit(end: End, duration: Duration) -> Result<Exit, SandboxError> {
+    let (code, reason) = match end {
+        End::Status(status) => (shell_code(status), ExitReason::Exited),
+        End::TimedOut => (KILLED, ExitReason::TimedOut),
+        End::OutOfMemory => (KILLED, ExitReason::OutOfMemory),
+        End::Lost => return Err(SandboxError::Helper("the sandbox was ended from outside".to_owned())),
+    };
+    Ok(Exit { code, reason, duration, error: None })
+}
+
+#[async_trait::async_trait]
+impl Lane for NativeLane {
+    fn take_fds(&mut self) -> Result<LaneFds, Fault> {
+        self.fds.take().ok_or_else(|| Fault::Unavailable("the sandbox's sockets were taken before".to_owned()))
+    }
+
+    async fn run(self: Box<Self>, job: Job) -> Exit {
+        let exit = self.go(&job).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a run was not started");
+            Exit {
+                code: NOT_STARTED,
+                reason: ExitReason::NotStarted,
+                duration: Duration::ZERO,
+                error: Some(error.to_string()),
+            }
+        });
+        self.helper.leave().await;
+        exit
+    }
+}

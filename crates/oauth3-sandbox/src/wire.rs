@@ -1,0 +1,278 @@
+//! What runner, stage 0 and the sandboxed child say to each other over `SOCK_SEQPACKET` sockets.
+//!
+//! Every message is one packet of JSON. Descriptors ride along as `SCM_RIGHTS`. The job itself (code and
+//! environment, up to megabytes) travels as one sealed memory file, so that it never touches a disk.
+
+use oauth3_core::ListenerRole;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::{Errno, pread, write};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Largest packet, in bytes. 64 hosts of 253 bytes and a few paths fit many times.
+const MAX_PACKET_BYTES: usize = 64 << 10;
+/// Most descriptors in one packet: two per port (IPv4 and IPv6) of 64 hosts, process 1, and the fixed ones.
+/// The kernel's own bound is 253.
+const MAX_FDS: usize = 200;
+/// Largest job file, in bytes: code, environment and certificate.
+const MAX_JOB_BYTES: usize = 16 << 20;
+/// Bytes of the length field before the job's head.
+const HEAD_LENGTH_BYTES: usize = 4;
+
+/// The first message to stage 0: all that is needed to make the sandbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    /// The host id that the inside user is mapped to; `None` maps to the caller's own.
+    pub(crate) host_uid: Option<u32>,
+    /// Ports with a TLS listener.
+    pub(crate) tls_ports: Vec<u16>,
+    /// Where the proxy listens on 127.0.0.1.
+    pub(crate) proxy_port: u16,
+    /// The text of `/etc/hosts`.
+    pub(crate) hosts_file: String,
+    /// Wall clock and CPU time, in milliseconds.
+    pub(crate) timeout_ms: u64,
+    /// Memory of the tree, in bytes.
+    pub(crate) memory_bytes: u64,
+    /// Processes and threads.
+    pub(crate) processes: u32,
+    /// Bound of private writable memory of one process, in bytes, when no cgroup bounds the tree.
+    pub(crate) data_bytes: u64,
+    /// Where to make cgroups.
+    pub(crate) cgroup: Option<CgroupPlan>,
+    /// What is bound read-only besides the system directories.
+    pub(crate) binds: Vec<Bind>,
+}
+
+/// One read-only bind.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Bind {
+    /// Path on the host.
+    pub(crate) source: String,
+    /// Path inside, absolute.
+    pub(crate) target: String,
+}
+
+/// Where this run's control groups go.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum CgroupPlan {
+    /// The unified hierarchy: one directory.
+    V2 {
+        /// To be made.
+        directory: String,
+    },
+    /// The old hierarchies: one directory each.
+    V1 {
+        /// To be made, memory controller.
+        memory: String,
+        /// To be made, process count controller.
+        pids: Option<String>,
+    },
+}
+
+/// What the job process does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Launch {
+    /// The engine inside oauth3 itself.
+    Embedded {
+        /// The proxy's port on 127.0.0.1.
+        proxy_port: u16,
+        /// Memory of the engine, in bytes.
+        memory_bytes: u64,
+    },
+    /// A program.
+    Exec {
+        /// The program and its arguments; the program as an absolute path inside.
+        argv: Vec<String>,
+    },
+    /// Nothing: builds the whole sandbox, locks it down and ends with 0.
+    Nothing,
+}
+
+/// The head of the job file; the code follows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct JobHead {
+    pub(crate) launch: Launch,
+    /// Where the code goes: a file name in `/skill`; none when it is not needed as a file.
+    pub(crate) file_name: Option<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) ca_pem: String,
+}
+
+/// What the sandbox can and has, for the doctor.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Features {
+    /// Landlock ABI; 0 without.
+    pub(crate) landlock_abi: i32,
+    /// Whether `/proc` shows the code's own processes only.
+    pub(crate) private_proc: bool,
+}
+
+/// What the child says to stage 0.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromChild {
+    /// The network is there; its listeners come with this, in this order.
+    Network { roles: Vec<ListenerRole> },
+    /// Everything is mounted; only the job is missing.
+    Built { features: Features },
+    /// It could not go on.
+    Failed { step: String, errno: i32 },
+    /// The job's process ended: wait status and CPU time of the tree, in milliseconds.
+    Exited { status: i32, cpu_ms: u64 },
+}
+
+/// What stage 0 says to the runner.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromStage0 {
+    /// Ready for the job. A descriptor of process 1 comes with this, then the listeners.
+    Ready { roles: Vec<ListenerRole>, features: Features, cgroup: String },
+    /// The sandbox cannot be built.
+    Failed { step: String, errno: i32 },
+    /// The run is over and nothing of it is left.
+    Done { end: End, duration_us: u64 },
+}
+
+/// How a run ended, as stage 0 saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum End {
+    /// The job's process ended with this wait status.
+    Status(i32),
+    /// Wall clock or CPU time.
+    TimedOut,
+    /// The memory limit.
+    OutOfMemory,
+    /// Something ended the sandbox from outside.
+    Lost,
+}
+
+/// A received packet.
+pub(crate) struct Packet {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+impl Packet {
+    /// Reads the packet as JSON.
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, Errno> {
+        serde_json::from_slice(&self.bytes).map_err(|_| Errno::BADMSG)
+    }
+}
+
+/// Sends one message.
+pub(crate) fn send<T: Serialize>(socket: impl AsFd, message: &T, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let bytes = serde_json::to_vec(message).map_err(|_| Errno::INVAL)?;
+    send_bytes(socket, &bytes, fds)
+}
+
+/// Sends one packet.
+pub(crate) fn send_bytes(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    if bytes.len() > MAX_PACKET_BYTES || fds.len() > MAX_FDS {
+        return Err(Errno::MSGSIZE);
+    }
+    let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::MSGSIZE);
+    }
+    loop {
+        match sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Receives one packet; `None` when the other side is gone. Blocks as the socket does.
+pub(crate) fn receive(socket: impl AsFd, flags: RecvFlags) -> Result<Option<Packet>, Errno> {
+    let mut bytes = vec![0; MAX_PACKET_BYTES];
+    let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        match recvmsg(&socket, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    let fds = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Err(Errno::MSGSIZE);
+    }
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    bytes.truncate(received.bytes);
+    Ok(Some(Packet { bytes, fds }))
+}
+
+/// Puts a job into a sealed memory file.
+pub(crate) fn write_job(head: &JobHead, code: &[u8]) -> Result<OwnedFd, Errno> {
+    let head = serde_json::to_vec(head).map_err(|_| Errno::INVAL)?;
+    let length = u32::try_from(head.len()).map_err(|_| Errno::FBIG)?;
+    if head.len().saturating_add(code.len()) > MAX_JOB_BYTES {
+        return Err(Errno::FBIG);
+    }
+    let file = memfd_create("job", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    for mut part in [&length.to_le_bytes()[..], &head, code] {
+        while !part.is_empty() {
+            let written = write(&file, part)?;
+            part = part.get(written..).unwrap_or_default();
+        }
+    }
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file)
+}
+
+/// Reads a job back.
+pub(crate) fn read_job(file: impl AsFd) -> Result<(JobHead, Vec<u8>), Errno> {
+    let size = usize::try_from(rustix::fs::fstat(&file)?.st_size).map_err(|_| Errno::FBIG)?;
+    if !(HEAD_LENGTH_BYTES..=MAX_JOB_BYTES + HEAD_LENGTH_BYTES).contains(&size) {
+        return Err(Errno::FBIG);
+    }
+    let mut bytes = vec![0; size];
+    let mut done = 0;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match pread(&file, rest, done as u64)? {
+            0 => return Err(Errno::BADMSG),
+            count => done += count,
+        }
+    }
+    let (length, rest) = bytes.split_first_chunk::<HEAD_LENGTH_BYTES>().ok_or(Errno::BADMSG)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Errno::BADMSG)?;
+    let (head, code) = rest.split_at_checked(length).ok_or(Errno::BADMSG)?;
+    Ok((serde_json::from_slice(head).map_err(|_| Errno::BADMSG)?, code.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_survives_its_memory_file_and_cannot_be_changed_there() {
+        let head = JobHead {
+            launch: Launch::Nothing,
+            file_name: Some("main.py".into()),
+            env: vec![("A".into(), "b".into())],
+            ca_pem: "pem".into(),
+        };
+        let file = write_job(&head, b"code \0 \xff").unwrap();
+        assert!(write(&file, b"x").is_err());
+        let (read, code) = read_job(&file).unwrap();
+        assert_eq!(code, b"code \0 \xff");
+        assert_eq!(read.env, head.env);
+        assert_eq!(read.file_name, head.file_name);
+    }
+}

@@ -1,0 +1,9 @@
+//! The native sandbox, attacked from inside and let down from outside.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
+
+mod ending;
+mod hostile;
+mod outside;
+mod runs;
+mod support;
