@@ -41,14 +41,16 @@ pub(crate) struct Watched {
     inner: Option<Incoming>,
     run: Arc<Run>,
     host: Host,
-    scan: Scan,
+    /// `None` when every secret of the run is bound to the host: then there is nothing to watch for.
+    scan: Option<Scan>,
     tripwire: Arc<Tripwire>,
 }
 
 impl Watched {
     pub(crate) fn new(inner: Incoming, run: &Arc<Run>, host: &Host) -> (Self, Arc<Tripwire>) {
         let tripwire = Arc::<Tripwire>::default();
-        let scan = run.marks.scan();
+        let held = run.held();
+        let scan = (0..held.leases.len()).any(|index| !held.bound(index, host)).then(|| run.marks.scan());
         let tied = Arc::clone(&tripwire);
         (Self { inner: Some(inner), run: Arc::clone(run), host: host.clone(), scan, tripwire: tied }, tripwire)
     }
@@ -83,7 +85,8 @@ impl http_body::Body for Watched {
             },
         };
         let held = this.run.held();
-        let astray = held.marks.seen(&mut this.scan, &data, |index| !held.bound(index, &this.host));
+        let stray = |scan| held.marks.seen(scan, &data, |index| !held.bound(index, &this.host));
+        let astray = this.scan.as_mut().and_then(stray);
         match (astray, this.inner.take_if(|_| astray.is_some())) {
             (Some(index), Some(rest)) => {
                 this.run.astray_in_body(index, &this.host);

@@ -30,7 +30,9 @@ pub(crate) async fn answer(run: &Arc<Run>, entry: &Entry, request: Request<Incom
         Ok(reply) => reply,
         Err(refusal) => {
             run.refuse(&refusal).await;
-            drain(body).await;
+            if let Some(rest) = body.filter(|body| !body.is_end_stream()) {
+                run.tasks.spawn(drain(rest));
+            }
             refusal.into_response()
         }
     }
@@ -196,10 +198,9 @@ fn broken(host: &Host) -> Refusal {
     Refusal::failed(StatusCode::BAD_REQUEST, host.to_string(), "the request cannot be sent on")
 }
 
-/// Reads some of a refused request's body: code that is still writing would otherwise see a broken connection
-/// in place of the answer.
-async fn drain(body: Option<Incoming>) {
-    let Some(mut body) = body else { return };
+/// Reads some more of a refused request's body: code that is still writing would otherwise see a broken
+/// connection in place of the answer.
+async fn drain(mut body: Incoming) {
     let read = async {
         let mut left = MAX_DRAIN_BYTES;
         while let Some(Ok(frame)) = body.frame().await {

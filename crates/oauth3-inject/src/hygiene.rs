@@ -44,6 +44,9 @@ pub(crate) fn check_request(head: &Parts) -> Result<(), Refusal> {
     {
         return refuse(StatusCode::BAD_REQUEST, "the request says twice how long its body is");
     }
+    if !only(&head.headers, TRANSFER_ENCODING, "chunked") {
+        return refuse(StatusCode::NOT_IMPLEMENTED, "transfer codings other than chunked are not supported");
+    }
     Ok(())
 }
 
@@ -66,12 +69,14 @@ pub(crate) fn clean_reply(headers: &mut HeaderMap) {
 
 /// Whether the body of a reply is what it seems, so that it can be scrubbed.
 pub(crate) fn readable(headers: &HeaderMap) -> bool {
-    let only = |name, word: &str| {
-        headers.get_all(name).iter().all(|value| {
-            value.to_str().is_ok_and(|text| text.split(',').all(|part| part.trim().eq_ignore_ascii_case(word)))
-        })
-    };
-    only(CONTENT_ENCODING, "identity") && only(TRANSFER_ENCODING, "chunked")
+    only(headers, CONTENT_ENCODING, "identity") && only(headers, TRANSFER_ENCODING, "chunked")
+}
+
+/// Whether a field is absent or lists nothing but this word.
+fn only(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+    headers.get_all(name).iter().all(|value| {
+        value.to_str().is_ok_and(|text| text.split(',').all(|part| part.trim().eq_ignore_ascii_case(word)))
+    })
 }
 
 fn strip(headers: &mut HeaderMap) {

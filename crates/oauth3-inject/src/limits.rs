@@ -26,10 +26,11 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longest silence within the body of a reply.
 pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-/// How much of a refused request's body is read so that the code gets to see the answer, and for how long.
-pub(crate) const MAX_DRAIN_BYTES: usize = 1 << 20;
+/// How much of a refused request's body is read, and for how long, so that code that writes before it reads
+/// gets to see the answer.
+pub(crate) const MAX_DRAIN_BYTES: usize = 64 << 20;
 /// See [`MAX_DRAIN_BYTES`].
-pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most distinct refusals that a run keeps and reports; later ones are counted only.
 pub(crate) const MAX_REFUSALS: usize = 64;
 /// Longest wait for refusals to be recorded when a run ends.

@@ -173,6 +173,7 @@ async fn what_is_not_supported_says_so() {
     for (method, fields, status, part) in [
         ("GET", "Connection: close, upgrade\r\nUpgrade: websocket\r\n", 501, "WebSocket"),
         ("TRACE", "Connection: close\r\n", 405, "TRACE"),
+        ("POST", "Connection: close\r\nTransfer-Encoding: gzip, chunked\r\n", 501, "chunked"),
     ] {
         let reply = raw_tls(&world, &format!("{method} / HTTP/1.1\r\nHost: api.test\r\n{fields}\r\n")).await;
         assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")) && reply.contains(part), "{reply}");

@@ -1,6 +1,6 @@
 //! Placeholders on the way out, values on the way back.
 
-use crate::client::{connect, get, read, send, send_other};
+use crate::client::{connect, get, raw_tls, read, send, send_other};
 use crate::upstream::{Handler, text, whole};
 use crate::world::{KEY, OTHER_KEY, World};
 use bytes::Bytes;
@@ -86,6 +86,28 @@ async fn what_the_host_sends_back_is_scrubbed() {
     }
     assert_eq!(got.headers["x-echo"], format!("got {}", world.placeholder));
     assert_eq!(got.headers["content-length"], got.body.len().to_string().as_str());
+}
+
+#[tokio::test]
+async fn no_corner_of_a_head_is_left_out() {
+    let handler = whole(|head, _| {
+        let key = head.headers["x-key"].to_str().unwrap().to_owned();
+        let mut reply = text("ok");
+        let name = format!("x-{}", key.to_ascii_lowercase()).parse::<http::HeaderName>().unwrap();
+        reply.headers_mut().insert(name, "1".parse().unwrap());
+        reply.headers_mut().append("set-cookie", format!("a={key}").parse().unwrap());
+        reply.headers_mut().append("set-cookie", "b=1".parse().unwrap());
+        reply.extensions_mut().insert(hyper::ext::ReasonPhrase::try_from(format!("OK {key}").into_bytes()).unwrap());
+        reply
+    });
+    let lower = "ghp_a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6q7r8";
+    let world = World::with(handler, &[lower], true).await;
+    let request =
+        format!("GET / HTTP/1.1\r\nHost: api.test\r\nx-key: {}\r\nConnection: close\r\n\r\n", world.placeholder);
+    let reply = raw_tls(&world, &request).await;
+    assert!(!reply.contains(lower), "{reply}");
+    assert!(reply.starts_with(&format!("HTTP/1.1 200 OK {}\r\n", world.placeholder)), "{reply}");
+    assert!(reply.contains(&format!("set-cookie: a={}\r\nset-cookie: b=1\r\n", world.placeholder)), "{reply}");
 }
 
 #[tokio::test]
