@@ -55,6 +55,17 @@ fn of_many_that_start_at_once_one_gets_the_socket() {
 }
 
 #[tokio::test]
+async fn a_start_waits_for_no_other_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = std::fs::File::open(dir.path()).unwrap();
+    other.lock().unwrap();
+    let socket = dir.path().join("owner.sock");
+    assert!(matches!(bind_owner_socket(&socket).await, Err(ApiError::AlreadyRunning(_))));
+    drop(other);
+    assert!(bind_owner_socket(&socket).await.is_ok());
+}
+
+#[tokio::test]
 async fn what_is_no_socket_is_not_removed() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("owner.sock");
