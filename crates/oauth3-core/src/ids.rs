@@ -4,6 +4,7 @@ use crate::names::InvalidName;
 use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// Random bytes in an identifier: 128 bits, so that nobody guesses one.
 const ID_RANDOM_BYTES: usize = 16;
@@ -58,6 +59,13 @@ macro_rules! random_id {
             type Error = InvalidName;
             fn try_from(text: String) -> Result<Self, InvalidName> {
                 Self::parse(&text)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                Self::parse(text)
             }
         }
 

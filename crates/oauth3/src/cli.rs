@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Give an agent the right to act, never the keys.
 #[derive(Debug, Parser)]
 #[command(name = "oauth3", version, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -19,7 +19,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// Where everything is kept [default: $OAUTH3_HOME, else the XDG data directory]
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct Common {
 
 /// Every command.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Show the whole main job on this machine, with nothing set up
     Demo {
         /// Answer "run once" instead of asking
@@ -126,7 +126,7 @@ pub enum Command {
 
 /// `oauth3 secret …`
 #[derive(Debug, Subcommand)]
-pub enum SecretCommand {
+pub(crate) enum SecretCommand {
     /// Store a new secret: typed at a prompt, or read from standard input or a variable
     Add {
         /// Its name, such as OPENAI_API_KEY
@@ -161,7 +161,7 @@ pub enum SecretCommand {
 /// Where a secret's value is read from.
 #[derive(Debug, Clone, Args)]
 #[group(multiple = false)]
-pub struct ValueSource {
+pub(crate) struct ValueSource {
     /// Read it from standard input; one trailing newline is dropped
     #[arg(long)]
     pub stdin: bool,
@@ -172,7 +172,7 @@ pub struct ValueSource {
 
 /// `oauth3 agent …`
 #[derive(Debug, Subcommand)]
-pub enum AgentCommand {
+pub(crate) enum AgentCommand {
     /// Add one; its token is printed once
     Add {
         /// Its name
@@ -194,7 +194,7 @@ pub enum AgentCommand {
 
 /// `oauth3 grants …`
 #[derive(Debug, Subcommand)]
-pub enum GrantsCommand {
+pub(crate) enum GrantsCommand {
     /// Take one back; runs that use it end
     Revoke {
         /// The grant
@@ -204,7 +204,7 @@ pub enum GrantsCommand {
 
 /// `oauth3 audit …`
 #[derive(Debug, Subcommand)]
-pub enum AuditCommand {
+pub(crate) enum AuditCommand {
     /// Check the whole chain
     Verify,
     /// Print every row as a line of JSON
@@ -213,7 +213,7 @@ pub enum AuditCommand {
 
 /// `oauth3 run …`
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// The code
     pub file: PathBuf,
     /// A secret that it needs; give several times

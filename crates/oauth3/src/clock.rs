@@ -4,7 +4,7 @@ use oauth3_core::{Clock, Timestamp};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The system's clock.
-pub struct SystemClock;
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this is the implementation of the Clock port")]

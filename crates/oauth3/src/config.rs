@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The effective configuration. Unknown keys are fatal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where agents reach the gateway.
     pub listen: SocketAddr,
     /// How agents and the owner's phone reach it, for links.
@@ -36,7 +36,7 @@ pub struct Config {
 /// `[telegram]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct TelegramSection {
+pub(crate) struct TelegramSection {
     /// File with the bot's token.
     pub token_file: String,
     /// The chat that approvals go to; 0: none.
@@ -50,7 +50,7 @@ pub struct TelegramSection {
 /// `[egress]`
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct EgressSection {
+pub(crate) struct EgressSection {
     /// This name dials this address; the name, not the address, is checked.
     pub resolve: BTreeMap<String, SocketAddr>,
     /// PEM files with authorities that are trusted besides the system's.
@@ -62,7 +62,7 @@ pub struct EgressSection {
 /// `[notify]`
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct NotifySection {
+pub(crate) struct NotifySection {
     /// Base address of an OpenClaw gateway.
     pub openclaw_url: String,
     /// File with its hooks token.
@@ -78,7 +78,7 @@ pub struct NotifySection {
 /// `[limits]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct LimitsSection {
+pub(crate) struct LimitsSection {
     /// Minutes after which silence is a no; fractions allowed.
     pub pending_minutes: f64,
     /// Calls per minute and agent.
@@ -98,7 +98,7 @@ pub struct LimitsSection {
 /// `[vault]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct VaultSection {
+pub(crate) struct VaultSection {
     /// `file` or `passphrase`.
     pub key: String,
     /// File with the passphrase; otherwise OAUTH3_PASSPHRASE.
@@ -108,7 +108,7 @@ pub struct VaultSection {
 /// `[runtimes]`
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct RuntimesSection {
+pub(crate) struct RuntimesSection {
     /// Path of deno.
     pub deno: String,
     /// Path of node.
@@ -168,7 +168,7 @@ impl Config {
     ///
     /// # Errors
     /// When a key is unknown, a value has the wrong form, or a named file cannot be read.
-    pub fn load(file: Option<&Path>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+    pub(crate) fn load(file: Option<&Path>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let mut table = match file {
             Some(path) => {
                 let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -208,7 +208,7 @@ impl Config {
     ///
     /// # Errors
     /// When the name has the wrong form.
-    pub fn anonymous_agent(&self) -> Result<Option<AgentName>> {
+    pub(crate) fn anonymous_agent(&self) -> Result<Option<AgentName>> {
         if self.anonymous_agent.is_empty() {
             return Ok(None);
         }

@@ -40,7 +40,7 @@ const KEEPER_VARIABLES: &[&str] = &[
 const KEEPER_VARIABLE_PREFIXES: &[&str] = &["OAUTH3_EGRESS_", "OAUTH3_LIMITS_", "OAUTH3_VAULT_"];
 
 /// One keeper process and our side of its socket.
-pub struct RunningKeeper {
+pub(crate) struct RunningKeeper {
     /// The calls.
     pub side: Arc<GatewaySide>,
     child: Child,
@@ -51,7 +51,7 @@ impl RunningKeeper {
     ///
     /// # Errors
     /// When it does not: its own last line on standard error says why.
-    pub async fn start(settings: &Settings, owner_socket: bool) -> Result<Self> {
+    pub(crate) async fn start(settings: &Settings, owner_socket: bool) -> Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().context("cannot make the keeper's socket")?;
         ours.set_nonblocking(true)?;
         let mut command = keeper_command(settings, owner_socket)?;
@@ -116,7 +116,7 @@ fn keeper_command(settings: &Settings, owner_socket: bool) -> Result<Command> {
 }
 
 /// The keeper as the broker sees it: whichever process is there now. Between two, every call is refused.
-pub struct SupervisedKeeper {
+pub(crate) struct SupervisedKeeper {
     settings: Settings,
     current: RwLock<Arc<GatewaySide>>,
     process: tokio::sync::Mutex<Option<RunningKeeper>>,
@@ -128,7 +128,7 @@ impl SupervisedKeeper {
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn start(settings: Settings) -> Result<Arc<Self>> {
+    pub(crate) async fn start(settings: Settings) -> Result<Arc<Self>> {
         let first = RunningKeeper::start(&settings, true).await?;
         Ok(Arc::new(Self {
             settings,
@@ -140,7 +140,7 @@ impl SupervisedKeeper {
 
     /// Watches the keeper and starts a new one when it dies; returns with the reason when that fails, or
     /// after `stop` turns true, with the keeper gone.
-    pub async fn watch(&self, broker: Arc<Broker>, mut stop: watch::Receiver<bool>) -> Result<()> {
+    pub(crate) async fn watch(&self, broker: Arc<Broker>, mut stop: watch::Receiver<bool>) -> Result<()> {
         let _ = self.broker.set(broker.clone());
         let mut process = self.process.lock().await;
         loop {

@@ -6,28 +6,28 @@ use std::io::{IsTerminal, Write};
 
 /// Writes to standard output; a closed pipe is no error.
 #[derive(Debug, Clone, Copy)]
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
 }
 
 impl Output {
     /// For people, or for scripts.
-    pub const fn new(json: bool) -> Self {
+    pub(crate) const fn new(json: bool) -> Self {
         Self { json }
     }
 
     /// Whether scripts read it.
-    pub const fn is_json(self) -> bool {
+    pub(crate) const fn is_json(self) -> bool {
         self.json
     }
 
     /// Prints `value` as JSON, or the sentence.
-    pub fn result(self, value: &impl Serialize, sentence: impl AsRef<str>) {
+    pub(crate) fn result(self, value: &impl Serialize, sentence: impl AsRef<str>) {
         if self.json { self.json(value) } else { self.line(sentence) }
     }
 
     /// Prints one value as a line of JSON.
-    pub fn json(self, value: &impl Serialize) {
+    pub(crate) fn json(self, value: &impl Serialize) {
         match serde_json::to_string(value) {
             Ok(text) => self.line(text),
             Err(error) => eprintln!("cannot print as JSON: {error}"),
@@ -35,7 +35,7 @@ impl Output {
     }
 
     /// Prints one line.
-    pub fn line(self, text: impl AsRef<str>) {
+    pub(crate) fn line(self, text: impl AsRef<str>) {
         let mut out = std::io::stdout().lock();
         // Whoever reads may have gone; that is their choice.
         let _ = writeln!(out, "{}", text.as_ref());
@@ -43,7 +43,7 @@ impl Output {
     }
 
     /// Prints columns under their heads, or a sentence when there are no rows.
-    pub fn table<const N: usize>(self, heads: [&str; N], rows: &[[String; N]], empty: &str) {
+    pub(crate) fn table<const N: usize>(self, heads: [&str; N], rows: &[[String; N]], empty: &str) {
         if rows.is_empty() {
             return self.line(empty);
         }
@@ -65,22 +65,22 @@ impl Output {
 }
 
 /// Bold on a terminal, plain elsewhere.
-pub fn bold(text: &str) -> String {
+pub(crate) fn bold(text: &str) -> String {
     styled("1", text)
 }
 
 /// Dim on a terminal, plain elsewhere.
-pub fn dim(text: &str) -> String {
+pub(crate) fn dim(text: &str) -> String {
     styled("2", text)
 }
 
 /// Green on a terminal, plain elsewhere.
-pub fn green(text: &str) -> String {
+pub(crate) fn green(text: &str) -> String {
     styled("32", text)
 }
 
 /// Red on a terminal, plain elsewhere.
-pub fn red(text: &str) -> String {
+pub(crate) fn red(text: &str) -> String {
     styled("31", text)
 }
 
@@ -93,7 +93,7 @@ fn styled(code: &str, text: &str) -> String {
 }
 
 /// A time as people write it, UTC.
-pub fn when(at: Timestamp) -> String {
+pub(crate) fn when(at: Timestamp) -> String {
     let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
     time::OffsetDateTime::from_unix_timestamp(at.unix_seconds())
         .ok()
@@ -102,13 +102,13 @@ pub fn when(at: Timestamp) -> String {
 }
 
 /// Names in a row, or a dash.
-pub fn joined<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn joined<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|i| i.to_string()).collect();
     if items.is_empty() { "-".into() } else { items.join(", ") }
 }
 
 /// Text of an agent's making, safe on a terminal: no control or format characters but newlines and tabs.
-pub fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     text.chars().map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect()
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio::net::UnixStream;
 
 /// The owner's side, and what must live as long as it does.
-pub struct Owner {
+pub(crate) struct Owner {
     port: Arc<dyn OwnerPort>,
     running: bool,
     _keeper: Option<RunningKeeper>,
@@ -29,11 +29,11 @@ impl Owner {
     ///
     /// # Errors
     /// When `init` was not run, or the keeper does not start.
-    pub async fn reach(settings: &Settings) -> Result<Self> {
+    pub(crate) async fn reach(settings: &Settings) -> Result<Self> {
         settings.home.require()?;
-        let keeper = Arc::new(KeeperSocket { path: settings.home.keeper_socket() });
-        let client = OwnerClient::new(settings.home.owner_socket(), keeper);
-        if client.is_running().await? {
+        if OwnerClient::is_running(&settings.home.owner_socket()).await {
+            let keeper = Arc::new(KeeperSocket { path: settings.home.keeper_socket() });
+            let client = OwnerClient::new(settings.home.owner_socket(), keeper);
             return Ok(Self { port: Arc::new(client), running: true, _keeper: None });
         }
         let keeper = RunningKeeper::start(settings, false).await?;
@@ -49,7 +49,7 @@ impl Owner {
     }
 
     /// The owner's port, whichever it is.
-    pub fn port(&self) -> &dyn OwnerPort {
+    pub(crate) fn port(&self) -> &dyn OwnerPort {
         &*self.port
     }
 
@@ -57,7 +57,7 @@ impl Owner {
     ///
     /// # Errors
     /// When no gateway runs.
-    pub fn running(&self) -> Result<&dyn OwnerPort> {
+    pub(crate) fn running(&self) -> Result<&dyn OwnerPort> {
         if !self.running {
             bail!("no gateway runs on this data directory; start it with `oauth3 serve`");
         }

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 ///
 /// # Errors
 /// When a part cannot start, or the keeper dies and cannot be started again.
-pub async fn serve(mut settings: Settings, listen: Option<SocketAddr>, out: Output) -> Result<()> {
+pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, out: Output) -> Result<()> {
     if let Some(listen) = listen {
         settings.config.listen = listen;
     }
@@ -61,15 +61,13 @@ pub async fn serve(mut settings: Settings, listen: Option<SocketAddr>, out: Outp
     let (stop, stopped) = watch::channel(false);
     let poke = {
         let broker = broker.clone();
-        OwnerHooks {
-            secrets_changed: Arc::new(move || {
-                let broker = broker.clone();
-                Box::pin(async move { broker.secrets_changed().await })
-            }),
-        }
+        OwnerHooks::new(move || {
+            let broker = broker.clone();
+            Box::pin(async move { broker.secrets_changed().await })
+        })
     };
-    let agents = tokio::spawn(serve_agents(listener, agent_router(broker.clone(), api), ended(stopped.clone())));
-    let owner = tokio::spawn(serve_owner(owner_listener, broker.clone(), poke, ended(stopped.clone())));
+    let agents = tokio::spawn(serve_agents(listener, agent_router(broker.clone(), api), stopped.clone()));
+    let owner = tokio::spawn(serve_owner(owner_listener, broker.clone(), poke, stopped.clone()));
     out.result(
         &serde_json::json!({ "listening": address.to_string(), "data_dir": home.dir() }),
         format!("oauth3 {} listens on http://{address} · data in {}", env!("CARGO_PKG_VERSION"), home.dir().display()),
@@ -95,10 +93,4 @@ pub async fn serve(mut settings: Settings, listen: Option<SocketAddr>, out: Outp
     }
     let _ = std::fs::remove_file(home.owner_socket());
     outcome
-}
-
-/// Done when the gateway is to stop.
-async fn ended(mut stop: watch::Receiver<bool>) {
-    // A sender that is gone means the same.
-    let _ = stop.wait_for(|stop| *stop).await;
 }

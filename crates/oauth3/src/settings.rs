@@ -6,7 +6,7 @@ use oauth3_core::Credential;
 use std::path::{Path, PathBuf};
 
 /// Configuration, places and the gateway's own credentials.
-pub struct Settings {
+pub(crate) struct Settings {
     /// The effective configuration.
     pub config: Config,
     /// The file that it came from, when there is one.
@@ -23,7 +23,7 @@ pub struct Settings {
 
 /// The data directory and what lies in it.
 #[derive(Debug, Clone)]
-pub struct Home {
+pub(crate) struct Home {
     dir: PathBuf,
     db: PathBuf,
 }
@@ -33,7 +33,7 @@ impl Home {
     ///
     /// # Errors
     /// When none of the three can be told.
-    pub fn find(option: Option<&Path>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+    pub(crate) fn find(option: Option<&Path>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let set = |name: &str| variable(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let dir = option
             .map(Path::to_path_buf)
@@ -47,32 +47,32 @@ impl Home {
     }
 
     /// The directory itself.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// The database.
-    pub fn db(&self) -> &Path {
+    pub(crate) fn db(&self) -> &Path {
         &self.db
     }
 
     /// The head of the audit chain, kept outside the database.
-    pub fn audit_head(&self) -> PathBuf {
+    pub(crate) fn audit_head(&self) -> PathBuf {
         self.dir.join("audit.head")
     }
 
     /// The owner's socket of a running gateway.
-    pub fn owner_socket(&self) -> PathBuf {
+    pub(crate) fn owner_socket(&self) -> PathBuf {
         self.dir.join("owner.sock")
     }
 
     /// The keeper's own socket, for values that go in.
-    pub fn keeper_socket(&self) -> PathBuf {
+    pub(crate) fn keeper_socket(&self) -> PathBuf {
         self.dir.join("keeper.sock")
     }
 
     /// Whether `oauth3 init` was run here.
-    pub fn is_initialised(&self) -> bool {
+    pub(crate) fn is_initialised(&self) -> bool {
         self.dir.join("master.key").exists() || self.dir.join("vault.json").exists()
     }
 
@@ -80,7 +80,7 @@ impl Home {
     ///
     /// # Errors
     /// When it was not.
-    pub fn require(&self) -> Result<()> {
+    pub(crate) fn require(&self) -> Result<()> {
         if !self.is_initialised() {
             bail!("{} has no sealing key yet; run `oauth3 init` first", self.dir.display());
         }
@@ -93,7 +93,7 @@ impl Settings {
     ///
     /// # Errors
     /// When the configuration is wrong or a named file cannot be read.
-    pub fn load(data_dir: Option<&Path>, config_file: Option<&Path>) -> Result<Self> {
+    pub(crate) fn load(data_dir: Option<&Path>, config_file: Option<&Path>) -> Result<Self> {
         let variable = |name: &str| std::env::var(name).ok();
         let home = Home::find(data_dir, &variable)?;
         let default_file = home.dir().join("oauth3.toml");

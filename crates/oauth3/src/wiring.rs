@@ -19,7 +19,7 @@ use std::time::Duration;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The system's clock, as a port.
-pub fn clock() -> Arc<dyn Clock> {
+pub(crate) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
 
@@ -27,7 +27,7 @@ pub fn clock() -> Arc<dyn Clock> {
 ///
 /// # Errors
 /// When it cannot be opened or is of a newer version.
-pub async fn store(settings: &Settings) -> Result<Arc<SqliteStore>> {
+pub(crate) async fn store(settings: &Settings) -> Result<Arc<SqliteStore>> {
     let store = SqliteStore::open(settings.home.db(), &settings.home.audit_head())
         .await
         .with_context(|| format!("cannot open {}", settings.home.db().display()))?;
@@ -38,7 +38,7 @@ pub async fn store(settings: &Settings) -> Result<Arc<SqliteStore>> {
 ///
 /// # Errors
 /// When a file with authorities cannot be read.
-pub fn dial(settings: &Settings) -> Result<DialConfig> {
+pub(crate) fn dial(settings: &Settings) -> Result<DialConfig> {
     let egress = &settings.config.egress;
     let extra_ca = egress
         .extra_ca
@@ -56,7 +56,7 @@ pub fn dial(settings: &Settings) -> Result<DialConfig> {
 ///
 /// # Errors
 /// When the passphrase's file cannot be read, or there is no passphrase.
-pub fn key_source(settings: &Settings) -> Result<KeySource> {
+pub(crate) fn key_source(settings: &Settings) -> Result<KeySource> {
     let dir = settings.home.dir().to_path_buf();
     if settings.config.vault.key == "file" {
         return Ok(KeySource::File { dir });
@@ -76,7 +76,7 @@ pub fn key_source(settings: &Settings) -> Result<KeySource> {
 ///
 /// # Errors
 /// When our own program file cannot be found.
-pub fn native(settings: &Settings) -> Result<NativeConfig> {
+pub(crate) fn native(settings: &Settings) -> Result<NativeConfig> {
     let runtimes = &settings.config.runtimes;
     let configured =
         [(Runtime::Deno, &runtimes.deno), (Runtime::Node, &runtimes.node), (Runtime::Python, &runtimes.python)];
@@ -95,7 +95,7 @@ pub fn native(settings: &Settings) -> Result<NativeConfig> {
 ///
 /// # Errors
 /// When a name in the configuration has the wrong form.
-pub fn broker(settings: &Settings) -> Result<BrokerConfig> {
+pub(crate) fn broker(settings: &Settings) -> Result<BrokerConfig> {
     let limits = &settings.config.limits;
     let notify = &settings.config.notify;
     let pair = |url: &str, credential: &Option<Credential>, what: &str| -> Result<Option<(String, Credential)>> {
@@ -124,7 +124,7 @@ pub fn broker(settings: &Settings) -> Result<BrokerConfig> {
 }
 
 /// The chat, when one is configured.
-pub fn telegram(settings: &Settings) -> Option<TelegramConfig> {
+pub(crate) fn telegram(settings: &Settings) -> Option<TelegramConfig> {
     let section = &settings.config.telegram;
     let token = settings.telegram_token.clone()?;
     (section.chat_id != 0).then(|| TelegramConfig {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use oauth3_core::{AgentName, AgentToken};
 
 /// Adds, lists, revokes and rotates.
-pub async fn agent(owner: &Owner, command: AgentCommand, out: Output) -> Result<()> {
+pub(crate) async fn agent(owner: &Owner, command: AgentCommand, out: Output) -> Result<()> {
     match command {
         AgentCommand::Add { name } => token(&name, &owner.port().add_agent(&name, BY).await?, out),
         AgentCommand::Rotate { name } => token(&name, &owner.port().rotate_agent(&name, BY).await?, out),

@@ -15,7 +15,7 @@ const SHOWN_ROWS: i64 = 50;
 const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
 
 /// Shows, follows, verifies, exports.
-pub async fn audit(owner: &Owner, follow: bool, command: Option<AuditCommand>, out: Output) -> Result<Outcome> {
+pub(crate) async fn audit(owner: &Owner, follow: bool, command: Option<AuditCommand>, out: Output) -> Result<Outcome> {
     let port = owner.port();
     match command {
         Some(AuditCommand::Verify) => return verify(port, out).await,
@@ -26,7 +26,10 @@ pub async fn audit(owner: &Owner, follow: bool, command: Option<AuditCommand>, o
             let show = |row: &AuditRow| if out.is_json() { out.json(row) } else { out.line(line(row)) };
             let head = port.audit_head().await?;
             let mut last = show_after(port, (head - SHOWN_ROWS).max(0), show).await?;
-            while follow {
+            if !follow {
+                return Ok(Outcome::Done);
+            }
+            loop {
                 tokio::select! {
                     () = tokio::time::sleep(FOLLOW_PAUSE) => {}
                     _ = tokio::signal::ctrl_c() => break,
@@ -63,7 +66,7 @@ async fn verify(port: &dyn OwnerPort, out: Output) -> Result<Outcome> {
 }
 
 /// One row as people read it.
-pub fn line(row: &AuditRow) -> String {
+pub(crate) fn line(row: &AuditRow) -> String {
     let subject = row.event.request_id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
     let detail = if row.event.detail.is_empty() {
         String::new()
@@ -76,7 +79,7 @@ pub fn line(row: &AuditRow) -> String {
 }
 
 /// Turns it.
-pub async fn kill_switch(owner: &Owner, state: &str, out: Output) -> Result<()> {
+pub(crate) async fn kill_switch(owner: &Owner, state: &str, out: Output) -> Result<()> {
     let on = state == "on";
     owner.port().set_kill_switch(on, BY).await?;
     let sentence = if on {

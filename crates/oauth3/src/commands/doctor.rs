@@ -27,7 +27,7 @@ struct Check {
 }
 
 /// Checks everything; fails when something that is needed is missing.
-pub async fn doctor(settings: Result<Settings>, out: Output) -> Result<Outcome> {
+pub(crate) async fn doctor(settings: Result<Settings>, out: Output) -> Result<Outcome> {
     let mut checks = Vec::new();
     match settings {
         Err(error) => {

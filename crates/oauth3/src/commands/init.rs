@@ -10,7 +10,7 @@ use oauth3_core::AgentName;
 use std::os::unix::fs::DirBuilderExt;
 
 /// Makes the data directory, the sealing key and the first agent.
-pub async fn init(settings: &Settings, agent: &AgentName, out: Output) -> Result<()> {
+pub(crate) async fn init(settings: &Settings, agent: &AgentName, out: Output) -> Result<()> {
     let dir = settings.home.dir();
     if settings.home.is_initialised() {
         bail!("{} is set up already; `oauth3 agent add NAME` makes further agents", dir.display());
@@ -37,7 +37,7 @@ pub async fn init(settings: &Settings, agent: &AgentName, out: Output) -> Result
 }
 
 /// Prints the effective configuration.
-pub fn config(settings: &Settings, out: Output) -> Result<()> {
+pub(crate) fn config(settings: &Settings, out: Output) -> Result<()> {
     let set = |present: bool| if present { "set" } else { "not set" };
     let credentials = [
         ("telegram token", settings.telegram_token.is_some()),

@@ -18,11 +18,11 @@ use oauth3_core::{Fault, Status};
 use std::process::ExitCode;
 
 /// Who did it, for the audit.
-pub const BY: &str = "cli";
+pub(crate) const BY: &str = "cli";
 
 /// How a command ended, for the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// 0
     Done,
     /// 1
@@ -49,7 +49,7 @@ impl From<Outcome> for ExitCode {
 
 impl Outcome {
     /// What a request that came to its end means for whoever waited.
-    pub const fn of(status: Status) -> Self {
+    pub(crate) const fn of(status: Status) -> Self {
         match status {
             Status::Success => Self::Done,
             Status::Denied => Self::Denied,
@@ -63,7 +63,7 @@ impl Outcome {
 ///
 /// # Errors
 /// Whatever went wrong, with the mend where there is one.
-pub async fn run(cli: Cli, out: Output) -> Result<Outcome> {
+pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome> {
     let common = &cli.common;
     let settings = || Settings::load(common.data_dir.as_deref(), common.config.as_deref());
     match cli.command {
@@ -92,7 +92,7 @@ pub async fn run(cli: Cli, out: Output) -> Result<Outcome> {
 }
 
 /// Tells what went wrong.
-pub fn report(error: &anyhow::Error, out: Output) {
+pub(crate) fn report(error: &anyhow::Error, out: Output) {
     if out.is_json() {
         let code = error.downcast_ref::<Fault>().map_or("failed", Fault::code);
         out.json(&serde_json::json!({ "error": code, "error_description": format!("{error:#}") }));

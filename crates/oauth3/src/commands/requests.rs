@@ -17,7 +17,7 @@ const MAX_LISTED: u32 = 100;
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
 
 /// Lists requests; with `watch`, goes on and shows each change.
-pub async fn requests(settings: &Settings, watch: bool, all: bool, out: Output) -> Result<()> {
+pub(crate) async fn requests(settings: &Settings, watch: bool, all: bool, out: Output) -> Result<()> {
     let owner = Owner::reach(settings).await?;
     let wanted: &[Status] =
         if all { &[] } else { &[Status::Pending, Status::AwaitingSecrets, Status::Approved, Status::Executing] };
@@ -90,7 +90,7 @@ fn show_change(execution: &Execution, out: Output) {
 }
 
 /// What scripts see of a request.
-pub fn summary(e: &Execution) -> serde_json::Value {
+pub(crate) fn summary(e: &Execution) -> serde_json::Value {
     serde_json::json!({
         "request_id": e.id,
         "status": e.status,
@@ -120,7 +120,7 @@ pub fn summary(e: &Execution) -> serde_json::Value {
 }
 
 /// Shows one request whole, with its code.
-pub async fn show(owner: &Owner, id: &RequestId, out: Output) -> Result<()> {
+pub(crate) async fn show(owner: &Owner, id: &RequestId, out: Output) -> Result<()> {
     let execution = owner.port().show(id).await?;
     let code = String::from_utf8_lossy(&execution.code).into_owned();
     if out.is_json() {
@@ -136,7 +136,6 @@ pub async fn show(owner: &Owner, id: &RequestId, out: Output) -> Result<()> {
     let missing: Vec<_> = execution.missing_secrets(&present).cloned().collect();
     let card = Card::new(&execution, &secrets, &missing);
     out.line(oauth3_approve::render_text(&card));
-    out.line(format!("\n{}\n{}", bold("Code:"), harmless(&code)));
     if let Some(result) = &execution.result {
         out.line(format!("\n{}\n{}", bold("Output:"), harmless(&result.stdout)));
         if !result.stderr.is_empty() {
@@ -147,12 +146,12 @@ pub async fn show(owner: &Owner, id: &RequestId, out: Output) -> Result<()> {
 }
 
 /// Says yes.
-pub async fn approve(owner: &Owner, id: &RequestId, trust: Trust, out: Output) -> Result<()> {
+pub(crate) async fn approve(owner: &Owner, id: &RequestId, trust: Trust, out: Output) -> Result<()> {
     verdict(owner.running()?, id, Verdict::Approve { trust }, out).await
 }
 
 /// Says no.
-pub async fn deny(owner: &Owner, id: &RequestId, reason: Option<String>, out: Output) -> Result<()> {
+pub(crate) async fn deny(owner: &Owner, id: &RequestId, reason: Option<String>, out: Output) -> Result<()> {
     verdict(owner.running()?, id, Verdict::Deny { reason }, out).await
 }
 
@@ -171,7 +170,7 @@ async fn verdict(port: &dyn OwnerPort, id: &RequestId, verdict: Verdict, out: Ou
 }
 
 /// Lists standing grants or revokes one.
-pub async fn grants(owner: &Owner, command: Option<GrantsCommand>, out: Output) -> Result<()> {
+pub(crate) async fn grants(owner: &Owner, command: Option<GrantsCommand>, out: Output) -> Result<()> {
     if let Some(GrantsCommand::Revoke { id }) = command {
         return revoke(owner, &id, out).await;
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Submits, waits, shows.
-pub async fn run(owner: &Owner, args: RunArgs, out: Output) -> Result<Outcome> {
+pub(crate) async fn run(owner: &Owner, args: RunArgs, out: Output) -> Result<Outcome> {
     let port = owner.running()?;
     let code = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let submitted = port.submit(draft(args, code)?).await?;

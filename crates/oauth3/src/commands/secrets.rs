@@ -15,7 +15,7 @@ use zeroize::Zeroize;
 const MAX_VALUE_BYTES: u64 = 64 << 10;
 
 /// Adds, lists, removes and rotates.
-pub async fn secret(settings: &Settings, command: SecretCommand, out: Output) -> Result<Outcome> {
+pub(crate) async fn secret(settings: &Settings, command: SecretCommand, out: Output) -> Result<Outcome> {
     match command {
         SecretCommand::Add { name, hosts, value } => put(settings, name, hosts, &value, false, out).await,
         SecretCommand::Rotate { name, hosts, value } => put(settings, name, hosts, &value, true, out).await,

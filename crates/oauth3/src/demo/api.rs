@@ -14,10 +14,10 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 /// The name that the demo's skill calls.
-pub const HOST: &str = "api.demo.example";
+pub(crate) const HOST: &str = "api.demo.example";
 
 /// A running API.
-pub struct Api {
+pub(crate) struct Api {
     /// Where it listens.
     pub address: SocketAddr,
     /// The authority that signed its certificate, PEM.
@@ -30,7 +30,7 @@ impl Api {
     ///
     /// # Errors
     /// When no port or certificate can be had.
-    pub async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let ca_key = KeyPair::generate()?;
         let mut ca = CertificateParams::new(vec![])?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -51,7 +51,7 @@ impl Api {
     }
 
     /// The `authorization` fields that arrived.
-    pub fn seen(&self) -> Vec<String> {
+    pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
     }
 }

@@ -25,7 +25,7 @@ const MAX_REPLY_BYTES: usize = 4 << 20;
 ///
 /// # Errors
 /// When a part cannot start. A promise that was not kept is [`Outcome::Failed`].
-pub async fn run(yes: bool, out: Output) -> Result<Outcome> {
+pub(crate) async fn run(yes: bool, out: Output) -> Result<Outcome> {
     if !yes && !std::io::stdin().is_terminal() {
         bail!("the demo asks for your approval and there is no terminal; `demo --yes` answers \"run once\"");
     }
@@ -41,7 +41,7 @@ pub async fn run(yes: bool, out: Output) -> Result<Outcome> {
     story.step("An agent asks", &format!("POST {}/execute", agent.base));
     let submitted = agent.call("POST", "/execute", &json!({ "skill_id": "weather-report", "code": SKILL })).await?;
     let id = submitted.get("request_id").and_then(Value::as_str).context("the gateway took no request")?.to_owned();
-    story.line(&format!("{} {}", submitted["status"].as_str().unwrap_or("?"), dim(&id)));
+    story.line(&format!("{} {}", text(&submitted, "/status"), dim(&id)));
 
     story.step("You see exactly what will run", &format!("oauth3 show {id}"));
     story.block(&stage.text(&["show", &id], "").await?);
@@ -57,7 +57,7 @@ pub async fn run(yes: bool, out: Output) -> Result<Outcome> {
     let status = agent.finished(&id).await?;
 
     story.step("What the code saw and printed", "in a sandbox, with a placeholder for the key");
-    let stdout = status["result"]["stdout"].as_str().unwrap_or_default().to_owned();
+    let stdout = text(&status, "/result/stdout").to_owned();
     story.block(&stdout);
     story.step("What the API received", &format!("https://{}/v1/weather", api::HOST));
     let seen = api.seen();
@@ -74,7 +74,7 @@ pub async fn run(yes: bool, out: Output) -> Result<Outcome> {
     let after = |label: &str| stdout.lines().find_map(|l| l.strip_prefix(label)).unwrap_or_default().trim().to_owned();
     let (held_by_code, echoed) = (&after("the code holds"), after("the API echoed"));
     let held = [
-        ("the run ended with success", status["status"] == "success"),
+        ("the run ended with success", text(&status, "/status") == "success"),
         ("the code held a placeholder of the same shape, never the key", is_placeholder(held_by_code, &secret)),
         ("the API received the real value", !seen.is_empty() && seen.iter().all(|s| *s == format!("Bearer {secret}"))),
         (
@@ -82,7 +82,7 @@ pub async fn run(yes: bool, out: Output) -> Result<Outcome> {
             echoed == format!("Bearer {held_by_code}") && !stdout.contains(&secret),
         ),
         ("the key is nowhere in the audit", !rows.contains(&secret)),
-        ("the audit chain holds", chain["ok"] == true),
+        ("the audit chain holds", chain.pointer("/ok") == Some(&json!(true))),
     ];
     story.step("So", "");
     for (promise, kept) in held {
@@ -143,7 +143,7 @@ impl Agent {
     async fn finished(&self, id: &str) -> Result<Value> {
         loop {
             let status = self.call("GET", &format!("/execute/{id}/status?wait=30"), &Value::Null).await?;
-            if !matches!(status["status"].as_str(), Some("pending" | "approved" | "executing" | "awaiting_secrets")) {
+            if !matches!(text(&status, "/status"), "pending" | "approved" | "executing" | "awaiting_secrets") {
                 return Ok(status);
             }
         }
@@ -175,6 +175,11 @@ impl Story {
             self.line(&format!("{} {line}", dim("│")));
         }
     }
+}
+
+/// The text at a place; empty when there is none.
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn is_placeholder(held: &str, secret: &str) -> bool {

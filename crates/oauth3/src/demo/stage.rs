@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A temporary data directory and what runs on it.
-pub struct Stage {
+pub(crate) struct Stage {
     home: std::path::PathBuf,
     serve: Option<Child>,
 }
@@ -22,7 +22,7 @@ impl Stage {
     ///
     /// # Errors
     /// When no directory can be made.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let mut random = [0u8; 8];
         getrandom::fill(&mut random).map_err(|_| anyhow::anyhow!("the system has no randomness to give"))?;
         let name = format!("oauth3-demo-{}", data_encoding::HEXLOWER.encode(&random));
@@ -36,7 +36,7 @@ impl Stage {
     }
 
     /// The data directory.
-    pub fn home(&self) -> &Path {
+    pub(crate) fn home(&self) -> &Path {
         &self.home
     }
 
@@ -44,7 +44,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it fails.
-    pub async fn json(&self, args: &[&str], input: &str) -> Result<Value> {
+    pub(crate) async fn json(&self, args: &[&str], input: &str) -> Result<Value> {
         let text = self.text(&[args, &["--json"]].concat(), input).await?;
         serde_json::from_str(&text).with_context(|| format!("oauth3 {} printed no JSON", args.join(" ")))
     }
@@ -53,7 +53,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it fails.
-    pub async fn text(&self, args: &[&str], input: &str) -> Result<String> {
+    pub(crate) async fn text(&self, args: &[&str], input: &str) -> Result<String> {
         let mut child = self.command(args)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(input.as_bytes()).await?;
@@ -69,7 +69,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it does not listen in time.
-    pub async fn serve(&mut self) -> Result<String> {
+    pub(crate) async fn serve(&mut self) -> Result<String> {
         let mut child = self.command(&["serve", "--json"])?.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("no output of serve")?;
         let mut lines = BufReader::new(stdout).lines();
@@ -81,7 +81,7 @@ impl Stage {
     }
 
     /// Stops `serve` and removes the directory.
-    pub async fn clear(mut self) {
+    pub(crate) async fn clear(mut self) {
         if let Some(mut serve) = self.serve.take() {
             let pid = serve.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).unwrap_or(0)));
             if let Some(pid) = pid {
