@@ -68,7 +68,7 @@ mod tests {
     fn a_minute_slides() {
         let rate = RateLimiter::default();
         let (bot, other) = (AgentName::parse("bot").unwrap(), AgentName::parse("other").unwrap());
-        let at = |millis| Timestamp::from_millis(1_000_000 + millis);
+        let at = |millis: i64| Timestamp::from_millis(1_000_000 + millis);
         assert_eq!(rate.count(&bot, 2, at(0)), Pace::Within(1));
         assert_eq!(rate.count(&bot, 2, at(30_000)), Pace::Within(2));
         assert_eq!(rate.count(&bot, 2, at(40_500)), Pace::Over { retry_after: 20, first: true });

@@ -1,0 +1,103 @@
+//! A secret that is named and not there: the request waits for it and goes on by itself.
+
+use crate::world::{CODE, World, approve, draft_with_secrets};
+use oauth3_core::{AgentPort, AuditKind, Fault, OwnerPort, SecretName, Status, Trust};
+
+#[tokio::test]
+async fn a_request_goes_on_when_its_last_secret_is_there() {
+    let world = World::new().await;
+    let submitted = world.submit(draft_with_secrets(CODE, &["A_KEY", "B_KEY"])).await.unwrap();
+    let missing: Vec<_> = submitted.missing_secrets.iter().map(SecretName::as_str).collect();
+    assert_eq!(missing, ["A_KEY", "B_KEY"]);
+    let id = submitted.execution.id;
+    let waiting = world.verdict(&id, approve(Trust::Day)).await.unwrap();
+    assert_eq!((waiting.status, waiting.trust), (Status::AwaitingSecrets, Some(Trust::Day)));
+    assert!(matches!(world.verdict(&id, approve(Trust::Once)).await, Err(Fault::AlreadyDecided(_))));
+
+    world.add_secret("A_KEY").await;
+    assert_eq!(world.get(&id).await.status, Status::AwaitingSecrets);
+    world.add_secret("B_KEY").await;
+    let done = world.ends(&id).await;
+    assert_eq!((done.status, done.approved_at), (Status::Success, waiting.approved_at));
+    assert_eq!(world.ran(), 1);
+}
+
+#[tokio::test]
+async fn also_over_a_restart() {
+    let mut world = World::new().await;
+    let id = world.ask(draft_with_secrets(CODE, &["API_KEY"])).await;
+    world.verdict(&id, approve(Trust::Once)).await.unwrap();
+    world.replace().await;
+    // Added while nothing runs: by the keeper alone.
+    world.add_secret("API_KEY").await;
+    assert_eq!(world.get(&id).await.status, Status::AwaitingSecrets);
+    world.broker.start().await.unwrap();
+    assert_eq!(world.ends(&id).await.status, Status::Success);
+}
+
+#[tokio::test]
+async fn and_when_somebody_else_put_it_there() {
+    let world = World::new().await;
+    let id = world.ask(draft_with_secrets(CODE, &["API_KEY"])).await;
+    world.verdict(&id, approve(Trust::Once)).await.unwrap();
+    let record = oauth3_core::SecretRecord {
+        name: SecretName::parse("API_KEY").unwrap(),
+        hosts: [].into(),
+        reveal: false,
+        version: 1,
+        created_at: oauth3_core::Timestamp::from_millis(1),
+        updated_at: oauth3_core::Timestamp::from_millis(1),
+    };
+    world.store.put_secret(&oauth3_core::SealedSecret { record, sealed: vec![1] }).await.unwrap();
+    world.broker.secrets_changed().await;
+    assert_eq!(world.ends(&id).await.status, Status::Success);
+}
+
+#[tokio::test]
+async fn a_covering_grant_waits_for_the_secret_without_asking() {
+    let world = World::new().await;
+    world.add_secret("API_KEY").await;
+    world.run(draft_with_secrets(CODE, &["API_KEY"]), Trust::Forever).await;
+    let name = SecretName::parse("API_KEY").unwrap();
+    world.broker.remove_secret(&name, "cli").await.unwrap();
+    assert!(matches!(world.broker.remove_secret(&name, "cli").await, Err(Fault::NotFound(_))));
+    assert_eq!(world.keeper.count(AuditKind::SecretChanged), 1);
+
+    let submitted = world.submit(draft_with_secrets(CODE, &["API_KEY"])).await.unwrap();
+    assert_eq!((submitted.execution.status, submitted.execution.trusted), (Status::AwaitingSecrets, true));
+    assert_eq!(submitted.missing_secrets, [name]);
+    world.add_secret("API_KEY").await;
+    assert_eq!(world.ends(&submitted.execution.id).await.status, Status::Success);
+
+    // Revoked while it waits: it does not go on.
+    world.broker.remove_secret(&SecretName::parse("API_KEY").unwrap(), "cli").await.unwrap();
+    let submitted = world.submit(draft_with_secrets(CODE, &["API_KEY"])).await.unwrap();
+    let grant = world.broker.grants().await.unwrap().remove(0);
+    world.broker.revoke_grant(&grant.id, "cli").await.unwrap();
+    world.add_secret("API_KEY").await;
+    let ended = world.ends(&submitted.execution.id).await;
+    assert_eq!(ended.status, Status::Denied);
+    assert!(ended.error.unwrap().starts_with("denied: the grant"));
+    assert_eq!(world.ran(), 2);
+}
+
+#[tokio::test]
+async fn a_grant_that_runs_out_while_its_request_waits_is_gone() {
+    let world = World::with(|config| config.pending_for = std::time::Duration::from_secs(3 * 24 * 60 * 60)).await;
+    world.add_secret("API_KEY").await;
+    world.run(draft_with_secrets(CODE, &["API_KEY"]), Trust::Day).await;
+    world.broker.remove_secret(&SecretName::parse("API_KEY").unwrap(), "cli").await.unwrap();
+    let submitted = world.submit(draft_with_secrets(CODE, &["API_KEY"])).await.unwrap();
+    world.clock.advance(std::time::Duration::from_secs(24 * 60 * 60));
+    world.add_secret("API_KEY").await;
+    assert_eq!(world.ends(&submitted.execution.id).await.status, Status::Denied);
+    assert_eq!(world.ran(), 1);
+}
+
+#[tokio::test]
+async fn agents_see_names_and_hosts() {
+    let world = World::new().await;
+    world.add_secret("API_KEY").await;
+    let seen = AgentPort::secrets(&*world.broker).await.unwrap();
+    assert_eq!((seen.len(), seen[0].name.as_str(), seen[0].hosts.len()), (1, "API_KEY", 1));
+}

@@ -1,0 +1,188 @@
+//! Code from elsewhere: what is fetched, and what is refused.
+
+use crate::fakes::{redirect, reply};
+use crate::world::{World, draft};
+use oauth3_core::{Draft, Fault, Source};
+
+fn at(url: &str) -> Draft {
+    Draft { source: Source::Url(url.into()), ..draft("") }
+}
+
+/// The code and the address that are stored.
+async fn fetched(world: &World, url: &str) -> (String, String) {
+    let execution = world.submit(at(url)).await.unwrap().execution;
+    (String::from_utf8(execution.code).unwrap(), execution.skill_url.unwrap())
+}
+
+async fn refused(world: &World, url: &str) -> String {
+    match world.submit(at(url)).await {
+        Err(Fault::SkillFetchFailed(text)) => text,
+        other => panic!("{url}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_address_is_fetched_once_and_its_bytes_are_what_is_stored() {
+    let world = World::new().await;
+    world.http.answers(|_| reply(200, "1 + 1"));
+    let url = "https://example.com/skill.ts?x=1#L3";
+    assert_eq!(fetched(&world, url).await, ("1 + 1".into(), url.into()));
+    let asked = world.http.asked.lock().unwrap();
+    assert_eq!(asked.len(), 1);
+    assert_eq!((asked[0].method, asked[0].url.as_str()), ("GET", "https://example.com/skill.ts?x=1"));
+    assert!(!asked[0].owner_configured, "never as the owner's own address");
+    assert_eq!(asked[0].max_reply_bytes, 1 << 20);
+    assert!(asked[0].body.is_empty() && asked[0].headers.iter().all(|(name, _)| *name == "accept"));
+}
+
+#[tokio::test]
+async fn pasted_pages_become_raw_files() {
+    let world = World::new().await;
+    world.http.answers(|_| reply(200, "1"));
+    let id = "0123456789abcdef0123456789abcdef";
+    let gist = format!("https://gist.githubusercontent.com/ann/{id}/raw");
+    let cases = [
+        (format!("https://gist.github.com/ann/{id}"), gist.clone()),
+        (format!("https://gist.github.com/ann/{id}/"), gist.clone()),
+        (format!("https://gist.github.com/ann/{id}#file-my-skill-ts"), format!("{gist}/my-skill.ts")),
+        (format!("https://gist.github.com/ann/{id}/abc123"), format!("{gist}/abc123")),
+        (format!("https://gist.github.com/ann/{id}/abc123#file-a-py"), format!("{gist}/abc123/a.py")),
+        (format!("{gist}/a.ts"), format!("{gist}/a.ts")),
+        (
+            "https://github.com/o/r/blob/main/src/a%20b.ts?plain=1#L1-L9".into(),
+            "https://raw.githubusercontent.com/o/r/main/src/a%20b.ts".into(),
+        ),
+        ("https://github.com/o/r/raw/v1/a.ts".into(), "https://raw.githubusercontent.com/o/r/v1/a.ts".into()),
+        (
+            "https://raw.githubusercontent.com/o/r/main/a.ts".into(),
+            "https://raw.githubusercontent.com/o/r/main/a.ts".into(),
+        ),
+        (
+            "https://gitlab.com/g/sub/p/-/blob/main/a.ts?ref_type=heads#L1".into(),
+            "https://gitlab.com/g/sub/p/-/raw/main/a.ts".into(),
+        ),
+        ("https://github.com/o/r".into(), "https://github.com/o/r".into()),
+    ];
+    for (n, (pasted, raw)) in cases.iter().enumerate() {
+        assert_eq!(fetched(&world, pasted).await.1, *pasted, "what was asked for is what is shown");
+        assert_eq!(world.http.urls().len(), n + 1);
+        assert_eq!(world.http.urls()[n], *raw);
+        world.broker.expire_due().await;
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_followed_and_each_is_checked() {
+    let world = World::new().await;
+    world.http.answers(|request| match request.url.as_str() {
+        "https://a.example.com/1" => redirect("/2"),
+        "https://a.example.com/2" => redirect("https://b.example.com/3#x"),
+        "https://b.example.com/3" => reply(200, "arrived"),
+        "https://a.example.com/plain" => redirect("http://b.example.com/3"),
+        "https://a.example.com/address" => redirect("https://169.254.169.254/latest"),
+        "https://a.example.com/address6" => redirect("https://[::1]/latest"),
+        "https://a.example.com/number" => redirect("https://2130706433/"),
+        "https://a.example.com/user" => redirect("https://u:p@b.example.com/3"),
+        "https://a.example.com/scheme" => redirect("data:text/plain,1"),
+        "https://a.example.com/loop" => redirect("/loop"),
+        "https://a.example.com/nowhere" => reply(302, ""),
+        other => panic!("{other} must not be asked for"),
+    });
+    assert_eq!(fetched(&world, "https://a.example.com/1").await.0, "arrived");
+    for path in ["plain", "address", "address6", "number", "user", "scheme", "nowhere"] {
+        let before = world.http.urls().len();
+        let text = refused(&world, &format!("https://a.example.com/{path}")).await;
+        assert_eq!(world.http.urls().len(), before + 1, "{path}: one call, none to where it points");
+        assert!(!text.contains("latest") && !text.contains("u:p"), "{text}");
+    }
+    let before = world.http.urls().len();
+    assert!(refused(&world, "https://a.example.com/loop").await.contains("more than 5"));
+    assert_eq!(world.http.urls().len(), before + 6);
+}
+
+#[tokio::test]
+async fn what_is_no_public_https_address_is_refused_before_any_call() {
+    let world = World::new().await;
+    let long = format!("https://example.com/{}", "x".repeat(2048));
+    for url in [
+        "http://example.com/a.ts",
+        "file:///etc/passwd",
+        "ftp://example.com/a",
+        "//example.com/a",
+        "example.com/a",
+        "",
+        "https://",
+        "https://127.0.0.1/a",
+        "https://127.1/a",
+        "https://0x7f.1/a",
+        "https://0177.0.0.1/a",
+        "https://[::1]/a",
+        "https://[::ffff:127.0.0.1]/a",
+        "https://user@example.com/a",
+        "https://user:pass@example.com/a",
+        "javascript:alert(1)",
+        long.as_str(),
+    ] {
+        refused(&world, url).await;
+    }
+    assert!(world.http.urls().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_code_is_refused() {
+    let world = World::new().await;
+    for page in ["<!DOCTYPE html><html>", "\u{feff}\n  <HTML lang=en>", "<head>", "<body>"] {
+        world.http.answers(move |_| reply(200, page));
+        assert!(refused(&world, "https://example.com/page").await.contains("web page"));
+    }
+    for status in [204, 301, 401, 404, 500] {
+        world.http.answers(move |_| reply(status, "no"));
+        let text = refused(&world, "https://example.com/secret-path?token=1").await;
+        assert_eq!(text, format!("example.com answered {status} instead of the code"));
+    }
+    world.http.answers(|_| Err("10.0.0.1 is a private address".into()));
+    assert_eq!(refused(&world, "https://intern.example.com/x").await, "10.0.0.1 is a private address");
+    world.http.answers(|_| reply(200, &"x".repeat((1 << 20) + 1)));
+    assert!(refused(&world, "https://example.com/big").await.contains("larger"));
+    world.http.answers(|_| reply(200, ""));
+    assert!(matches!(world.submit(at("https://example.com/empty")).await, Err(Fault::InvalidRequest(_))));
+}
+
+#[tokio::test]
+async fn data_urls_carry_text() {
+    let world = World::new().await;
+    let cases = [
+        ("data:text/typescript,1+1", "1+1"),
+        ("data:,a%20b%23c", "a b#c"),
+        ("DATA:text/javascript;charset=utf-8,let%20x=%22%C3%BC%22", "let x=\"ü\""),
+        ("data:text/plain;base64,MSArIDE=", "1 + 1"),
+        ("data:text/plain;charset=utf-8;BASE64,MSAr\nIDE", "1 + 1"),
+        ("data:application/javascript;base64,MSArIDE%3D", "1 + 1"),
+        (
+            "data:text/typescript,console.log(Deno.env.get(\"TELEGRAM_BOT_TOKEN\") || \"NOT ACCESSIBLE\")",
+            "console.log(Deno.env.get(\"TELEGRAM_BOT_TOKEN\") || \"NOT ACCESSIBLE\")",
+        ),
+    ];
+    for (url, code) in cases {
+        let (stored, shown) = fetched(&world, url).await;
+        assert_eq!(stored, code);
+        assert!(shown.starts_with("data:") && !shown.contains(','), "{shown}");
+    }
+    for url in ["data:", "data:text/plain", "data:image/png,1", "data:text/html,<p>", "data:text/plain,a#b"] {
+        refused(&world, url).await;
+    }
+    refused(&world, "data:text/plain;base64,@@@").await;
+    assert!(matches!(world.submit(at("data:,")).await, Err(Fault::InvalidRequest(_))));
+    let big = format!("data:,{}", "x".repeat((1 << 20) + 1));
+    assert!(matches!(world.submit(at(&big)).await, Err(Fault::TooLarge(_))));
+    assert!(world.http.urls().is_empty());
+}
+
+#[tokio::test]
+async fn the_header_of_fetched_code_counts() {
+    let world = World::new().await;
+    world.http.answers(|_| reply(200, "// @secrets API_KEY\n// @runtime embedded\n1"));
+    let execution = world.submit(at("https://example.com/a.ts")).await.unwrap().execution;
+    assert_eq!(execution.intent.secrets.len(), 1);
+    assert_eq!(execution.intent.runtime, oauth3_core::Runtime::Embedded);
+}
