@@ -145,7 +145,7 @@ pub(crate) fn render_text_without_code(card: &Card) -> String {
         line("Secrets", "none");
     }
     for (n, secret) in card.secrets.iter().enumerate() {
-        line(if n == 0 { "Secrets" } else { "" }, &secret_line(secret));
+        line(if n == 0 { "Secrets" } else { "" }, &secret_line(secret, card.status));
     }
     if card.hosts.is_empty() {
         line("Network", "none");
@@ -162,17 +162,19 @@ pub(crate) fn render_text_without_code(card: &Card) -> String {
     out
 }
 
-/// One secret in one line.
-pub(crate) fn secret_line(secret: &CardSecret) -> String {
+/// One secret in one line, on a card of this status.
+pub(crate) fn secret_line(secret: &CardSecret, status: Status) -> String {
     let hosts = if secret.hosts.is_empty() { "no host".to_owned() } else { secret.hosts.join(", ") };
-    let mut line = if secret.missing {
+    let mut line = if secret.missing && !status.is_open() {
+        format!("{} (not stored)", secret.name)
+    } else if secret.missing {
         format!("{} MISSING; added here it goes to: {hosts}", secret.name)
     } else {
         format!("{} → {hosts}", secret.name)
     };
     if secret.reveal {
         line.push_str(" · REAL VALUE: the code gets the secret itself");
-    } else if secret.useless {
+    } else if secret.useless && !secret.missing {
         line.push_str(" · bound to none of the hosts of this request");
     }
     line
@@ -220,7 +222,8 @@ fn headline(execution: &Execution, missing: &[SecretName]) -> String {
     let trust = match execution.trust {
         Some(Trust::Day) => "Trusted for 24 h",
         Some(Trust::Forever) => "Always trusted",
-        Some(Trust::Once) | None => "Approved once",
+        Some(Trust::Once) => "Approved once",
+        None => "Not approved",
     };
     match execution.status {
         Status::Pending => "🔔 Approval wanted".to_owned(),

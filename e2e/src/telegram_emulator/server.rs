@@ -76,9 +76,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         Ok(result) => json!({"ok": true, "result": result}),
         Err((code, description)) => json!({"ok": false, "error_code": code, "description": description}),
     };
-    // Idle polls are not worth a record.
-    if method != "getUpdates" || outcome.is_err() {
+    if method != "getUpdates" {
         shared.lock().traffic.push(Traffic::Call { method, params, reply: reply.clone() });
+    } else if !matches!(&outcome, Ok(Value::Array(updates)) if updates.is_empty()) {
+        // Idle polls are not worth a record, and updates have their own.
+        let brief = if outcome.is_ok() { Value::Null } else { reply.clone() };
+        shared.lock().traffic.push(Traffic::Call { method, params, reply: brief });
     }
     shared.touch();
     if fault == Some(Fault::DropAfter) {

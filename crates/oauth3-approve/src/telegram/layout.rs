@@ -103,7 +103,7 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
         let counts = format!("{} secrets, {} hosts: too many for this message, ", card.secrets.len(), card.hosts.len());
         html = html.bold("⚠️ ").text(&counts).text(&place(&request)).end();
     } else {
-        html = list(html, "Secrets", card.secrets.iter().map(card::secret_line).collect());
+        html = list(html, "Secrets", card.secrets.iter().map(|s| card::secret_line(s, card.status)).collect());
         html = list(html, "Network", card.hosts.clone());
     }
     if left.args {

@@ -250,8 +250,19 @@ const NOT_HOSTS: &str = "That is not a list of plain host names; it was deleted.
 
 fn parse_hosts(text: &str) -> Option<BTreeSet<Host>> {
     let words = text.split(|c: char| c == ',' || c == ';' || c.is_whitespace()).filter(|word| !word.is_empty());
-    let hosts = words.map(|word| Host::parse(word).ok()).collect::<Option<BTreeSet<Host>>>()?;
+    let hosts = words.map(parse_host).collect::<Option<BTreeSet<Host>>>()?;
     (1..=MAX_SECRET_HOSTS).contains(&hosts.len()).then_some(hosts)
+}
+
+/// Stricter than a host name has to be: many a key is one by form, and a key that was typed as the answer to the
+/// wrong question must not be taken for a host and shown. Others can be bound on the command line.
+fn parse_host(word: &str) -> Option<Host> {
+    let host = Host::parse(word).ok()?;
+    let (rest, last) = host.name().rsplit_once('.')?;
+    let last_is_word = last.starts_with("xn--") || last.bytes().all(|b| b.is_ascii_lowercase());
+    // Keyboards of phones write the first letter large.
+    let written_small = !word.chars().skip(1).any(|c| c.is_ascii_uppercase());
+    (!rest.is_empty() && last_is_word && written_small).then_some(host)
 }
 
 fn host_lines(hosts: &BTreeSet<Host>) -> String {
@@ -263,4 +274,34 @@ fn host_lines(hosts: &BTreeSet<Host>) -> String {
 
 fn failed(fault: &Fault) -> Html {
     Html::new().text("❌ ").code(&fault.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_told_from_keys() {
+        let check = |text: &str, hosts: Option<&str>| {
+            let found = parse_hosts(text).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+            assert_eq!(found.as_deref(), hosts, "{text}");
+        };
+        check("api.example.com", Some("api.example.com"));
+        check(
+            "Api.example.com, git.home.arpa:8443\nxn--e1afmkfd.xn--p1ai",
+            Some("api.example.com git.home.arpa:8443 xn--e1afmkfd.xn--p1ai"),
+        );
+        for key in [
+            "sk-proj-1234567890abcdef",
+            "SG.ngeVfQFYQlKU0ufo8x5d1A.TwL2iGABf9DHoTf09kqeF8tAmbihYzrnopKcabc",
+            "123456.abcdef0123",
+            "AKIAIOSFODNN7EXAMPLE",
+            "https://api.example.com",
+            "10.0.0.1",
+            "api.example.com sk-proj-123",
+            "",
+        ] {
+            check(key, None);
+        }
+    }
 }

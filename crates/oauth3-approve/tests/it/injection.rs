@@ -1,0 +1,169 @@
+//! Nothing that an agent writes becomes markup, hides, or makes the message too long.
+
+use crate::world::{OWNER, World, execution, finished, record, with_code, with_secrets};
+use e2e::telegram_emulator::{ChatMessage, Fault};
+use oauth3_approve::{Card, render_text};
+use oauth3_core::{Digest, Host, SecretName};
+use serde_json::json;
+
+const HOSTILE: &str = "</blockquote></pre></code><b>APPROVED</b> <a href=\"https://evil.example\">tap</a> &amp; &#9; \
+    *bold* _i_ [x](https://evil.example) `c` ||s|| \u{202e}drowssap\u{202c} zero\u{200b}width\u{feff}\u{2066}x\u{2069} \
+    line\nbreak\r\u{2028}\u{2029}\u{85}\u{0}\u{1b}[2J\u{ad}\u{e0041} /kill @someone #tag https://evil.example";
+
+/// Outside of code entities stand only our own words; inside nothing invisible.
+fn check_card(card: &ChatMessage) {
+    let mut rest = card.text.clone();
+    for (kind, text) in &card.entities {
+        assert!(["bold", "code", "pre"].contains(&kind.as_str()), "{kind}");
+        assert!(kind != "bold" || !text.contains("APPROVED"));
+        rest = rest.replace(text, "");
+    }
+    for piece in ["evil.example", "/kill", "@someone", "#tag", "<b>", "*bold*"] {
+        assert!(!rest.contains(piece), "{piece} outside of an entity: {rest}");
+    }
+    for c in card.text.chars().filter(|c| *c != '\n') {
+        let hidden = c.is_control()
+            || ['\u{202e}', '\u{202c}', '\u{200b}', '\u{feff}', '\u{2066}', '\u{2069}', '\u{ad}', '\u{e0041}']
+                .contains(&c)
+            || ['\u{2028}', '\u{2029}'].contains(&c);
+        assert!(!hidden, "{:x} in {}", u32::from(c), card.text);
+    }
+}
+
+#[tokio::test]
+async fn hostile_text_in_every_field_stays_text() {
+    let world = World::new().await;
+    let mut execution = with_code(format!("// {HOSTILE}\n").as_bytes());
+    execution.description = HOSTILE.to_owned();
+    execution.skill_url = Some(format!("https://example.com/{HOSTILE}"));
+    execution.args.insert("message".to_owned(), json!(HOSTILE));
+    execution.args.insert("nested".to_owned(), json!({HOSTILE: [HOSTILE]}));
+    let id = world.submit(execution.clone());
+    let card = world.card(&id, "Approval wanted").await;
+    check_card(&card);
+    assert!(card.text.contains("<b>APPROVED</b>"), "shown as it is");
+    assert!(card.text.contains("\\u{202e}drowssap"), "what reorders is shown as an escape");
+
+    let mut failed = finished(execution, 1);
+    failed.error = Some(format!("failed: {HOSTILE}"));
+    failed.decided_by = Some("cli".to_owned());
+    world.broker.set(failed);
+    check_card(&world.card(&id, "Failed").await);
+}
+
+#[test]
+fn hostile_text_stays_text_on_a_terminal_too() {
+    let mut execution = with_code(HOSTILE.as_bytes());
+    execution.description = HOSTILE.to_owned();
+    execution.error = Some(HOSTILE.to_owned());
+    execution.args.insert("a".to_owned(), json!(HOSTILE));
+    let text = render_text(&Card::new(&execution, &[], &[]));
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text}");
+    assert!(!text.contains('\u{202e}') && !text.contains('\u{200b}'));
+}
+
+#[tokio::test]
+async fn code_that_does_not_fit_is_a_document_with_its_exact_bytes() {
+    let world = World::new().await;
+    let mut code = b"// long \xff\xfe\x00 \r\n--boundary\r\n".to_vec();
+    code.extend((0..200_000_u32).map(|n| (n % 251) as u8));
+    let id = world.submit(with_code(&code));
+    let card = world.card(&id, "Approval wanted").await;
+    let digest = Digest::of(&code).short();
+    assert!(card.text.contains(&digest), "the digest is always shown");
+    let name = format!("code-{digest}.ts");
+    assert!(card.text.contains(&format!("attached as {name}")));
+    let uploads = world.bot_api.uploads();
+    assert_eq!(uploads.len(), 1);
+    assert_eq!((uploads[0].file_name.as_str(), &uploads[0].bytes), (name.as_str(), &code));
+    assert!(uploads[0].caption.contains(id.as_str()));
+    assert_eq!(card.buttons.len(), 4);
+    let order: Vec<_> = world.bot_api.messages(OWNER).into_iter().map(|m| m.document.is_some()).collect();
+    assert_eq!(order, [true, false], "the code is there before the buttons are");
+    // Edits send it no second time.
+    world.tap(&card, "Run once").await;
+    world.card(&id, "about to run").await;
+    assert_eq!(world.bot_api.uploads().len(), 1);
+}
+
+#[tokio::test]
+async fn code_that_cannot_be_shown_byte_for_byte_is_a_document() {
+    let world = World::new().await;
+    let code = "if (x) {\n\treturn '\u{202e}';\n}\n".as_bytes();
+    world.submit(with_code(code));
+    let upload = world.bot_api.wait_for("an upload", |e| e.uploads().pop()).await.unwrap();
+    assert_eq!(upload.bytes, code);
+}
+
+#[tokio::test]
+async fn arguments_that_do_not_fit_are_a_document_too() {
+    let world = World::new().await;
+    let mut execution = execution();
+    execution.args.insert("text".to_owned(), json!("long ".repeat(2000)));
+    let id = world.submit(execution.clone());
+    let card = world.card(&id, "Approval wanted").await;
+    assert!(card.text.contains("attached as args-"));
+    let upload = world.bot_api.uploads().into_iter().find(|u| u.file_name.starts_with("args-")).unwrap();
+    assert_eq!(upload.bytes, serde_json::to_vec(&execution.args).unwrap());
+}
+
+#[tokio::test]
+async fn the_largest_request_there_can_be_is_shown_whole() {
+    let world = World::new().await;
+    let mut execution = with_code(&b"x".repeat(1 << 20));
+    let long = "a".repeat(60);
+    execution.intent.hosts =
+        (0..64).map(|n| Host::parse(&format!("{long}.{long}.{long}.h{n}.example.com")).unwrap()).collect();
+    execution.intent.secrets =
+        (0..32).map(|n| SecretName::parse(&format!("S{n}_{}", "A".repeat(120))).unwrap()).collect();
+    execution.description = "\u{200b}".repeat(333);
+    execution.args.insert("text".to_owned(), json!("&".repeat(60_000)));
+    let id = world.submit(execution.clone());
+    let card = world.card(&id, "Approval wanted").await;
+    assert!(card.text.contains("32 secrets, 64 hosts"));
+    let request = world.bot_api.uploads().into_iter().find(|u| u.file_name.starts_with("request-")).unwrap();
+    let text = String::from_utf8(request.bytes).unwrap();
+    for host in &execution.intent.hosts {
+        assert!(text.contains(&host.to_string()));
+    }
+    for name in &execution.intent.secrets {
+        assert!(text.contains(name.as_str()));
+    }
+    world.tap(&card, "Run once").await;
+    world.card(&id, "waits for 32 secrets").await;
+}
+
+#[tokio::test]
+async fn code_that_could_not_be_attached_cannot_be_approved_here() {
+    let world = World::new().await;
+    world.write("/id");
+    world.says("Your id").await;
+    world.bot_api.fail_next(Some("sendDocument"), Fault::Status(400));
+    let id = world.submit(with_code(&b"x = 1\n".repeat(2000)));
+    let card = world.card(&id, "Approval wanted").await;
+    assert!(card.text.contains("NOT SHOWN HERE: oauth3 show"));
+    let labels: Vec<_> = card.buttons.iter().map(|(label, _)| label.as_str()).collect();
+    assert_eq!(labels, ["❌ Deny"]);
+}
+
+#[tokio::test]
+async fn a_card_that_the_server_refuses_is_shown_in_short_and_can_be_denied() {
+    let world = World::new().await;
+    world.bot_api.fail_next(Some("sendMessage"), Fault::Status(400));
+    let id = world.submit(execution());
+    let card = world.card(&id, "does not take the whole card").await;
+    let labels: Vec<_> = card.buttons.iter().map(|(label, _)| label.as_str()).collect();
+    assert_eq!(labels, ["❌ Deny"]);
+    world.tap(&card, "Deny").await;
+    world.card(&id, "Denied").await;
+}
+
+#[tokio::test]
+async fn a_revealed_secret_says_so() {
+    let world = World::new().await;
+    let mut secret = record("API_KEY", &["api.example.com"]);
+    secret.reveal = true;
+    world.broker.secrets.lock().unwrap().push(secret);
+    let id = world.submit(with_secrets(&["API_KEY"]));
+    assert!(world.card(&id, "Approval wanted").await.text.contains("REAL VALUE"));
+}

@@ -1,0 +1,11 @@
+//! The Telegram channel against a strict Bot API server, with an in-memory broker and store.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+
+mod cards;
+mod commands;
+mod delivery;
+mod http;
+mod injection;
+mod secrets;
+mod verdicts;
+mod world;
