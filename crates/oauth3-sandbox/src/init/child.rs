@@ -62,7 +62,7 @@ fn live(setup: &Setup, guard: &OwnedFd) -> Result<(), StepError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("hide the memory")?;
     set_parent_process_death_signal(Some(Signal::KILL)).step("tie to the guard")?;
     sys::default_signals();
-    seccomp::apply()?;
+    seccomp::apply(setup.cgroup.is_some())?;
     match sys::fork().step("start the job's process")? {
         None => start(job, code, guard),
         Some(pid) => reap(pid, guard),

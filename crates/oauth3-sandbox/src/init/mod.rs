@@ -7,7 +7,7 @@
 //!
 //! - [`stage0`]: the guard outside
 //! - [`child`]: process 1 and the job
-//! - [`net`], [`mounts`], [`cgroup`], [`limits`], [`lockdown`], [`seccomp`]: one wall each
+//! - [`net`], [`mounts`], [`cgroup`], [`watch_memory`], [`limits`], [`lockdown`], [`seccomp`]: one wall each
 //! - [`sys`]: system calls that no library covers
 
 mod cgroup;
@@ -19,6 +19,7 @@ mod net;
 mod seccomp;
 mod stage0;
 mod sys;
+mod watch_memory;
 
 pub(crate) use sys::shell_code;
 

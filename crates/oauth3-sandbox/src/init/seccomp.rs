@@ -64,6 +64,10 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_lookup_dcookie,
     libc::SYS_nfsservctl,
     libc::SYS_vhangup,
+    // Memory and queues that outlive their process (System V).
+    libc::SYS_shmget,
+    libc::SYS_msgget,
+    libc::SYS_semget,
     // Keys.
     libc::SYS_add_key,
     libc::SYS_request_key,
@@ -128,17 +132,21 @@ const NAMESPACE_FLAGS: [i32; 8] = [
 ];
 
 /// Puts this process, and everything it starts, under the filter.
-pub(super) fn apply() -> Result<(), StepError> {
-    let denied = denied().step("make the system call filter")?;
+///
+/// Where no control group bounds the memory of the tree (`bounded` is false), memory that no process maps must
+/// not exist either: nothing would count it.
+pub(super) fn apply(bounded: bool) -> Result<(), StepError> {
+    let denied = denied(bounded).step("make the system call filter")?;
     // The list goes last: it forbids further filters.
     apply_filter(&absent()).map_err(|_| Errno::PERM).step("system call filter")?;
     apply_filter(&denied).map_err(|_| Errno::PERM).step("system call filter")
 }
 
-fn denied() -> Result<BpfProgram, Errno> {
+fn denied(bounded: bool) -> Result<BpfProgram, Errno> {
     let bad = |_| Errno::INVAL;
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for &call in DENIED.iter().chain(DENIED_HERE) {
+    let unmapped: &[libc::c_long] = if bounded { &[] } else { &[libc::SYS_memfd_create] };
+    for &call in DENIED.iter().chain(DENIED_HERE).chain(unmapped) {
         rules.insert(call, Vec::new());
     }
     let when = |argument, length, operator, value| {
@@ -201,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_filter_fits_into_the_kernels_bound() {
-        let program = denied().unwrap();
+        let program = denied(false).unwrap();
         assert!(program.len() < 4096, "{}", program.len());
     }
 

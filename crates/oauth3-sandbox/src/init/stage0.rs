@@ -7,6 +7,7 @@ use super::cgroup::Group;
 use super::child::{self, INSIDE_ID};
 use super::limits::cpu_seconds;
 use super::sys::{self, Cloned, ending_signal};
+use super::watch_memory::{self, INTERVAL};
 use super::{Step, StepError};
 use crate::wire::{End, Features, FromChild, FromStage0, Packet, Setup, receive, send, send_bytes};
 use oauth3_core::ListenerRole;
@@ -57,6 +58,7 @@ fn adopt_control() -> Result<OwnedFd, Errno> {
 
 /// The tree inside, and what it takes to end it. Dropping ends it.
 struct Tree {
+    pid: Pid,
     pidfd: OwnedFd,
     group: Option<Group>,
     ended: bool,
@@ -106,7 +108,7 @@ fn serve(control: &OwnedFd, setup: &Setup) -> Result<(), StepError> {
         }
     };
     drop(inside);
-    let mut tree = Tree { pidfd, group, ended: false };
+    let mut tree = Tree { pid, pidfd, group, ended: false };
     map_ids(pid, setup)?;
     send_bytes(&child, MAPPED, &[]).step("wake the child")?;
     if let Some(group) = &tree.group {
@@ -148,13 +150,15 @@ struct Watch<'a> {
 impl Watch<'_> {
     fn run(mut self, tree: &mut Tree) -> Result<(), StepError> {
         let mut started: Option<Instant> = None;
-        let mut timed_out = false;
+        let (mut timed_out, mut too_large) = (false, false);
         let mut listen = (true, true);
         loop {
             let patience = started
                 .filter(|_| !timed_out)
                 .map(|since| Duration::from_millis(self.setup.timeout_ms).saturating_sub(since.elapsed()));
-            let ready = wait_ready(tree, self.control, self.child, listen, patience).step("wait")?;
+            let watched = started.is_some() && tree.group.is_none() && !too_large;
+            let pause = if watched { Some(patience.unwrap_or(INTERVAL).min(INTERVAL)) } else { patience };
+            let ready = wait_ready(tree, self.control, self.child, listen, pause).step("wait")?;
             if ready.child {
                 match receive(self.child, RecvFlags::DONTWAIT) {
                     Ok(Some(packet)) => self.hear_child(packet, tree)?,
@@ -180,6 +184,10 @@ impl Watch<'_> {
                     }
                 }
             }
+            if watched && watch_memory::tree_bytes(tree.pid) > self.setup.memory_bytes {
+                too_large = true;
+                tree.kill();
+            }
             if patience.is_some_and(|left| left.is_zero()) {
                 timed_out = true;
                 tree.kill();
@@ -191,7 +199,7 @@ impl Watch<'_> {
         while let Ok(Some(packet)) = receive(self.child, RecvFlags::DONTWAIT) {
             self.hear_child(packet, tree)?;
         }
-        let oom = tree.group.as_ref().is_some_and(|group| group.oom_kills() > 0);
+        let oom = too_large || tree.group.as_ref().is_some_and(|group| group.oom_kills() > 0);
         if let Some(group) = tree.group.take() {
             group.remove();
         }

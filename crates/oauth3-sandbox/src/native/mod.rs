@@ -27,8 +27,10 @@ use std::sync::Arc;
 const PROXY_PORT: u16 = 3128;
 /// The port that is always intercepted.
 const HTTPS_PORT: u16 = 443;
-/// Host ids that inside users are mapped to, as root: this one and the following.
-const FIRST_HOST_UID: u32 = 100_000;
+/// Host ids that inside users are mapped to, as root: this one and the following. Below are the ranges that
+/// distributions give to users' own containers (from 100000) and systemd gives to its (to 0x6fffffff); code in
+/// those could otherwise send signals to ours.
+const FIRST_HOST_UID: u32 = 0x7000_0000;
 
 /// How to make sandboxes.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +45,7 @@ pub struct NativeConfig {
 
 /// Makes sandboxes on this machine, without a daemon.
 ///
-/// As root every sandbox has a host id of its own (100000 and up); without, the caller's. There is no weaker
+/// As root every sandbox has a host id of its own (0x70000000 and up); without, the caller's. There is no weaker
 /// mode: when a namespace, a mount or the filter cannot be had, nothing runs.
 #[derive(Debug, Clone)]
 pub struct NativeRunner {

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use oauth3_core::{ExitReason, LaneSpec, Runner, Runtime};
+use oauth3_sandbox::{NativeConfig, NativeRunner};
 use std::fs;
 use std::os::fd::OwnedFd;
 
@@ -11,31 +12,75 @@ fn quick(runtime: Runtime, timeout_ms: u64) -> LaneSpec {
     spec
 }
 
-/// Children of this process (helpers) that are still there.
-fn helpers() -> Vec<String> {
-    let own = std::process::id().to_string();
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let after = stat.rsplit(") ").next().unwrap_or_default();
-        if after.split(' ').nth(1) == Some(&own) {
-            found.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    found
+/// A helper of this test's own, so that its processes can be told from those of tests beside it.
+struct Own {
+    directory: tempfile::TempDir,
 }
 
-/// Control groups of this process's sandboxes, wherever they are.
-fn groups() -> Vec<String> {
+impl Own {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::copy(helper(), directory.path().join("own-helper")).unwrap();
+        Self { directory }
+    }
+
+    fn program(&self) -> std::path::PathBuf {
+        self.directory.path().join("own-helper")
+    }
+
+    fn runner(&self) -> NativeRunner {
+        NativeRunner::new(NativeConfig { helper: self.program(), ..config() }).unwrap()
+    }
+
+    /// Processes that run the helper: guards, and as root also the processes 1 inside. The dead do not count.
+    fn processes(&self) -> Vec<i32> {
+        let program = self.program();
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        numbers.filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)).collect()
+    }
+
+    /// The guard: the only child of this process that runs the helper.
+    fn guard(&self) -> rustix::process::Pid {
+        let own = std::process::id().to_string();
+        let is_child = |pid: &i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)) == Some(&own)
+        };
+        let guards: Vec<i32> = self.processes().into_iter().filter(is_child).collect();
+        assert_eq!(guards.len(), 1);
+        rustix::process::Pid::from_raw(guards[0]).unwrap()
+    }
+}
+
+/// Asserts that no empty control group of this process stays. (Groups of tests beside this one are empty for a
+/// moment before and after their use, so one look is not enough.)
+async fn no_group_stays() {
+    let mut left = empty_groups();
+    for _ in 0..200 {
+        if left.is_empty() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        let now = empty_groups();
+        left.retain(|group| now.contains(group));
+    }
+    panic!("left behind: {left:?}");
+}
+
+fn empty_groups() -> Vec<std::path::PathBuf> {
     let prefix = format!("oauth3-{}-", std::process::id());
     let mut found = Vec::new();
     let mut look = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
     while let Some(directory) = look.pop() {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                look.push(entry.path());
-                let name = entry.file_name().to_string_lossy().into_owned();
-                found.extend(name.starts_with(&prefix).then_some(name));
+                let path = entry.path();
+                let ours = entry.file_name().to_string_lossy().starts_with(&prefix);
+                if ours && fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|text| text.is_empty()) {
+                    found.push(path.clone());
+                }
+                look.push(path);
             }
         }
     }
@@ -55,12 +100,14 @@ const SLEEPERS: &str = "import os, time, signal\n\
 
 #[tokio::test]
 async fn a_loop_is_ended_by_the_clock_with_everything_it_started() {
-    let outcome = run_with(quick(Runtime::Python, 700), job(SLEEPERS)).await;
+    let own = Own::new();
+    let lane = own.runner().prepare(quick(Runtime::Python, 700)).await.unwrap();
+    let outcome = finish(lane, job(SLEEPERS)).await;
     assert_eq!(outcome.exit.reason, ExitReason::TimedOut, "{outcome:?}");
     assert_eq!(outcome.stdout, "up\n", "what was printed before the end is kept");
     assert!(outcome.exit.duration.as_millis() >= 700);
-    assert_eq!(helpers(), Vec::<String>::new());
-    assert_eq!(groups(), Vec::<String>::new());
+    assert!(own.processes().is_empty());
+    no_group_stays().await;
 }
 
 #[tokio::test]
@@ -78,10 +125,12 @@ async fn background_processes_end_with_the_main_one() {
     let code = "import os, time\n\
         if os.fork() == 0:\n    os.setsid(); time.sleep(600)\n\
         print('done')";
-    let outcome = run(Runtime::Python, code).await;
+    let own = Own::new();
+    let lane = own.runner().prepare(spec(Runtime::Python)).await.unwrap();
+    let outcome = finish(lane, job(code)).await;
     assert_eq!((outcome.exit.code, outcome.exit.reason), (0, ExitReason::Exited));
     assert!(outcome.exit.duration.as_secs() < 15, "did not wait for the child");
-    assert_eq!(helpers(), Vec::<String>::new());
+    assert!(own.processes().is_empty());
 }
 
 #[tokio::test]
@@ -138,27 +187,28 @@ impl Seen {
 
 #[tokio::test]
 async fn killing_the_guard_ends_everything_inside() {
-    let mut lane = runner().prepare(spec(Runtime::Python)).await.unwrap();
+    let own = Own::new();
+    let mut lane = own.runner().prepare(spec(Runtime::Python)).await.unwrap();
     let fds = lane.take_fds().unwrap();
     let (mut all, mut seen) = reader(fds.stdout);
-    let guard = helpers();
-    assert_eq!(guard.len(), 1);
+    let guard = own.guard();
     let run = lane.run(job(SLEEPERS));
     let kill = async {
         seen.recv_up().await;
-        let pid = rustix::process::Pid::from_raw(guard[0].parse().unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        rustix::process::kill_process(guard, rustix::process::Signal::KILL).unwrap();
     };
     let (exit, ()) = tokio::join!(run, kill);
     assert_eq!(exit.reason, ExitReason::NotStarted, "{exit:?}");
+    assert!(own.processes().is_empty(), "process 1 is gone when the run returns");
     assert!(exit.error.is_some());
     assert_eq!(all.finish(), "up\n");
-    assert_eq!(groups(), Vec::<String>::new());
+    no_group_stays().await;
 }
 
 #[tokio::test]
 async fn many_run_at_once() {
-    let runner = runner();
+    let own = Own::new();
+    let runner = own.runner();
     let runs: Vec<_> = (0..40)
         .map(|number| {
             let runner = runner.clone();
@@ -172,6 +222,6 @@ async fn many_run_at_once() {
         let outcome = run.await.unwrap();
         assert_eq!(outcome.stdout, format!("{number}\n"), "{outcome:?}");
     }
-    assert_eq!(helpers(), Vec::<String>::new());
-    assert_eq!(groups(), Vec::<String>::new());
+    assert!(own.processes().is_empty());
+    no_group_stays().await;
 }
