@@ -155,10 +155,15 @@ fn hmac<'js>(
 ) -> Result<TypedArray<'js, u8>> {
     let (key, bytes) = (raw::copy(&key), raw::copy(&bytes));
     let sum = match name.as_str() {
-        "SHA-1" => hmac::Hmac::<Sha1>::new_from_slice(&key).map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec()),
-        "SHA-256" => hmac::Hmac::<Sha256>::new_from_slice(&key).map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec()),
-        "SHA-384" => hmac::Hmac::<Sha384>::new_from_slice(&key).map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec()),
-        "SHA-512" => hmac::Hmac::<Sha512>::new_from_slice(&key).map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec()),
+        "SHA-1" => {
+            hmac::Hmac::<Sha1>::new_from_slice(&key).map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec())
+        }
+        "SHA-256" => hmac::Hmac::<Sha256>::new_from_slice(&key)
+            .map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec()),
+        "SHA-384" => hmac::Hmac::<Sha384>::new_from_slice(&key)
+            .map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec()),
+        "SHA-512" => hmac::Hmac::<Sha512>::new_from_slice(&key)
+            .map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec()),
         _ => return Err(Exception::throw_type(&ctx, "no such digest")),
     };
     match sum {

@@ -297,10 +297,7 @@ impl Engine {
     }
 
     /// Runs `work` in the engine. An exception out of it ends the program.
-    fn call<R>(
-        &self,
-        work: impl for<'js> FnOnce(&Ctx<'js>, Hooks) -> rquickjs::Result<R>,
-    ) -> Result<R, Stop> {
+    fn call<R>(&self, work: impl for<'js> FnOnce(&Ctx<'js>, Hooks) -> rquickjs::Result<R>) -> Result<R, Stop> {
         self.context.with(|ctx| {
             let result = work(&ctx, self.hooks.clone()).catch(&ctx);
             if let Some(code) = self.state.exit.get() {

@@ -81,7 +81,9 @@ fn process<'js>(native: &Object<'js>, state: &Rc<State>) -> Result<()> {
     let shared = Rc::clone(state);
     native.set(
         "env",
-        Func::from(move || shared.env.iter().map(|(name, value)| vec![name.clone(), value.clone()]).collect::<Vec<_>>()),
+        Func::from(move || {
+            shared.env.iter().map(|(name, value)| vec![name.clone(), value.clone()]).collect::<Vec<_>>()
+        }),
     )?;
     let shared = Rc::clone(state);
     native.set("mapStack", Func::from(move |stack: String| shared.positions.map_stack(&stack)))?;
@@ -108,10 +110,8 @@ fn timers<'js>(native: &Object<'js>, state: &Rc<State>) -> Result<()> {
     let shared = Rc::clone(state);
     native.set("clearTimer", Func::from(move |id: f64| shared.timers.borrow_mut().clear(id as u64)))?;
     let shared = Rc::clone(state);
-    native.set(
-        "holdTimer",
-        Func::from(move |id: f64, holding: bool| shared.timers.borrow_mut().hold(id as u64, holding)),
-    )
+    native
+        .set("holdTimer", Func::from(move |id: f64, holding: bool| shared.timers.borrow_mut().hold(id as u64, holding)))
 }
 
 /// What takes time: each starts an operation whose end arrives at the `complete` hook.

@@ -124,22 +124,27 @@ pub(super) fn flat_headers(headers: &HeaderMap) -> Vec<String> {
 async fn send(port: u16, idle: &Idle, exchange: Exchange) -> Result<http::Response<Incoming>, String> {
     let url = exchange.url.clone();
     let fail = |cause: String| format!("error sending request for url ({url}): {cause}");
-    let (origin, mut request) = request(exchange).map_err(&fail)?;
+    let (origin, request) = request(exchange).map_err(&fail)?;
+    // Lets connections that the egress closed meanwhile notice it.
+    tokio::task::yield_now().await;
     loop {
         let (mut sender, reused) = match take_idle(idle, &origin) {
             Some(sender) => (sender, true),
             None => (connect(port).await.map_err(&fail)?, false),
         };
-        match sender.try_send_request(request).await {
+        match sender.try_send_request(request.clone()).await {
             Ok(response) => {
                 put_idle(idle, origin, sender);
                 return Ok(response);
             }
-            // A connection that the egress closed while it was idle: nothing was sent, so try the next one.
-            Err(mut error) => match error.take_message() {
-                Some(unsent) if reused => request = unsent,
-                _ => return Err(fail(reason(error.error()))),
-            },
+            // A connection that was closed while it was idle. Try the next one when nothing was sent or when it does
+            // no harm to send it twice.
+            Err(mut error) => {
+                let harmless = error.take_message().is_some() || request.method().is_idempotent();
+                if !(reused && harmless) {
+                    return Err(fail(reason(error.error())));
+                }
+            }
         }
     }
 }

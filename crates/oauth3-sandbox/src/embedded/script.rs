@@ -14,6 +14,10 @@ use oxc::transformer::{TransformOptions, Transformer};
 /// The name of the program in stack traces and in `import.meta.url`.
 pub(super) const MODULE_NAME: &str = "file:///skill.ts";
 
+/// Deepest nesting of brackets. The parser recurses and has no limit of its own; this is far below what its stack
+/// holds and far above what people write.
+const NESTING_MAX: usize = 2000;
+
 /// A program ready to run.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -31,6 +35,7 @@ pub(super) fn compile(source: &[u8]) -> Result<Script, String> {
     let source = std::str::from_utf8(source)
         .map_err(|error| format!("error: The code is no UTF-8 text: bad byte at offset {}", error.valid_up_to()))?;
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+    refuse_deep_nesting(source)?;
     let allocator = Allocator::default();
     let parsed = Parser::new(&allocator, source, SourceType::ts()).parse();
     if let Some(first) = parsed.diagnostics.first() {
@@ -93,6 +98,22 @@ fn refuse_imports(source: &str, record: &oxc::syntax::module_record::ModuleRecor
             Err(format!("error: {}\n{place}", import_refusal(name.as_str())))
         }
     }
+}
+
+/// A rough count, which takes brackets in strings and comments for code.
+fn refuse_deep_nesting(source: &str) -> Result<(), String> {
+    let mut depth = 0_usize;
+    for byte in source.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_MAX {
+            return Err(format!("error: The code nests brackets more than {NESTING_MAX} deep"));
+        }
+    }
+    Ok(())
 }
 
 fn syntax_error(source: &str, diagnostic: &OxcDiagnostic) -> String {

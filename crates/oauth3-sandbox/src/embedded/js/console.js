@@ -1,6 +1,5 @@
 // The less used methods of the console.
 (function (native, need, { print, state }) {
-  "use strict";
   const { inspect, format } = need("inspect");
   const counts = new Map();
   const starts = new Map();
@@ -16,7 +15,7 @@
 
   const group = (...args) => {
     if (args.length > 0) print(1, args);
-    state.groups += "    ";
+    state.groups += "  ";
   };
   const trace = (...args) => {
     const head = args.length > 0 ? `Trace: ${format(args)}` : "Trace";
@@ -29,8 +28,9 @@
     if (typeof data !== "object" || data === null) return print(1, [data]);
     const isMap = data instanceof Map;
     const isSet = data instanceof Set;
-    const rows = isMap ? [...data] : isSet ? [...data].map((value, index) => [index, value]) : Object.entries(data);
-    const index = isMap || isSet ? "(iter idx)" : "(idx)";
+    const rows = isMap ? [...data.values()].map((value, index) => [index, value])
+      : isSet ? [...data].map((value, index) => [index, value]) : Object.entries(data);
+    const keys = isMap ? [...data.keys()] : null;
     const columns = [];
     let hasValues = false;
     for (const [, value] of rows) {
@@ -39,20 +39,24 @@
     }
     const shown = only ?? columns;
     const show = (value) => inspect(value, { depth: 1 });
-    const lines = [[index, ...shown, ...(hasValues ? ["Values"] : [])]];
-    for (const [key, value] of rows) {
+    const head = [isMap || isSet ? "(iter idx)" : "(idx)", ...(isMap ? ["Key"] : []), ...shown, ...(hasValues ? ["Values"] : [])];
+    const body = rows.map(([key, value], row) => {
       const isObject = typeof value === "object" && value !== null;
-      lines.push([
+      return [
         String(key),
+        ...(isMap ? [show(keys[row])] : []),
         ...shown.map((column) => (isObject && Object.hasOwn(value, column) ? show(value[column]) : "")),
         ...(hasValues ? [isObject ? "" : show(value)] : []),
-      ]);
-    }
-    const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)) + 2);
-    const rule = (left, middle, right) => left + widths.map((width) => "─".repeat(width)).join(middle) + right;
-    const line = (cells) => "│" + cells.map((cell, column) => ` ${cell}`.padEnd(widths[column])).join("│") + "│";
-    const [head, ...body] = lines.map(line);
-    print(1, [[rule("┌", "┬", "┐"), head, rule("├", "┼", "┤"), ...body, rule("└", "┴", "┘")].join("\n")]);
+      ];
+    });
+    const widths = head.map((name, column) => Math.max(name.length, ...body.map((line) => line[column].length)));
+    const numeric = head.map((_, column) => body.every((line) => /^-?[\d.]+$/.test(line[column])));
+    const rule = (left, middle, right) => left + widths.map((width) => "─".repeat(width + 2)).join(middle) + right;
+    const line = (cells, right) => `│${cells.map((cell, column) =>
+      ` ${right[column] ? cell.padStart(widths[column]) : cell.padEnd(widths[column])} `).join("│")}│`;
+    const lines = [rule("┌", "┬", "┐"), line(head, []), rule("├", "┼", "┤"), ...body.map((cells) => line(cells, numeric)),
+      rule("└", "┴", "┘")];
+    print(1, [lines.join("\n")]);
   };
 
   return {
@@ -72,7 +76,7 @@
     dirxml: (...args) => print(1, args),
     group,
     groupCollapsed: group,
-    groupEnd() { state.groups = state.groups.slice(4); },
+    groupEnd() { state.groups = state.groups.slice(2); },
     table,
     time(label = "default") { starts.set(`${label}`, performance.now()); },
     timeLog(label = "default", ...args) { if (known(`${label}`)) print(1, [`${label}: ${elapsed(`${label}`)}`, ...args]); },

@@ -3,7 +3,6 @@
 //
 // `native` holds the functions of the host (natives.rs). The result holds the hooks that its event loop calls.
 (function (native) {
-  "use strict";
 
   const themes = new Map();
   const state = { listeners: null, groups: "" };
@@ -75,8 +74,7 @@
 
   const setTimer = (callback, delay, args, repeat, holding = true) => {
     if (typeof callback !== "function") {
-      const code = String(callback);
-      callback = () => (0, eval)(code);
+      throw new TypeError(`The "callback" argument must be of type function. Received ${typeof callback}`);
     }
     // Conversion to a 32-bit integer is what the web platform does: longer delays wrap around.
     const milliseconds = Math.max(0, delay | 0);
@@ -162,7 +160,9 @@
       const mapped = native.mapStack(frames.toWellFormed());
       return mapped === "" ? head : head + "\n" + mapped;
     },
-    set: stack.set,
+    set(value) {
+      Object.defineProperty(this, "stack", { value, writable: true, configurable: true, enumerable: false });
+    },
   });
 
   // What to say about an error that nothing caught, or null when a listener of the program took it.

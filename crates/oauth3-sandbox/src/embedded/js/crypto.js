@@ -1,6 +1,5 @@
 // Web Crypto, as far as a program needs it that holds no keys: random values, digests, HMAC.
 (function (native, need, { define }) {
-  "use strict";
   const { bytesOf } = need("data");
   const { DOMException } = need("events");
   const DIGESTS = { "SHA-1": 64, "SHA-256": 64, "SHA-384": 128, "SHA-512": 128 };
@@ -65,7 +64,7 @@
       if (format === "raw") return buffer(bytes.slice());
       if (format !== "jwk") throw new DOMException(`Key format ${format}`, "NotSupportedError");
       const alg = `HS${key.algorithm.hash.name.slice(4)}`;
-      return { kty: "oct", k: toBase64Url(bytes), alg, key_ops: [...key.usages], ext: true };
+      return { kty: "oct", alg, k: toBase64Url(bytes), key_ops: [...key.usages], ext: true };
     }
 
     async generateKey(algorithm, extractable, usages) {

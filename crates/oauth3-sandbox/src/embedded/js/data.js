@@ -1,6 +1,5 @@
 // Bytes and text: encodings, base64, clones, blobs.
 (function (native, need, { define, custom }) {
-  "use strict";
 
   const EMPTY = new Uint8Array(0);
 

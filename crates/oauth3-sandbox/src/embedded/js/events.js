@@ -1,6 +1,5 @@
 // Events, and the signals that abort work.
 (function (native, need, { define, custom, setTimer, state }) {
-  "use strict";
 
   const CODES = { IndexSizeError: 1, NotFoundError: 8, NotSupportedError: 9, InvalidStateError: 11, SyntaxError: 12,
     InvalidAccessError: 15, TypeMismatchError: 17, NetworkError: 19, AbortError: 20, URLMismatchError: 21,
@@ -152,7 +151,7 @@
     }
     get [Symbol.toStringTag]() { return "AbortSignal"; }
     [custom](inspect) {
-      return `AbortSignal ${inspect({ reason: this.reason, aborted: this.aborted, onabort: this.onabort })}`;
+      return `AbortSignal ${inspect({ aborted: this.aborted, reason: this.reason, onabort: this.onabort })}`;
     }
   }
 

@@ -1,6 +1,5 @@
 // fetch: every request goes to the egress of this run, which decides, adds the real secrets and speaks TLS.
 (function (native, need, { operation, abort }) {
-  "use strict";
   const { Headers, Request, requestBytes, received, listOf, NULL_BODY } = need("message");
 
   const REDIRECTS_MAX = 20;

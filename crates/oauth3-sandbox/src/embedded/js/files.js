@@ -1,6 +1,5 @@
 // The files of Deno, as far as a private /tmp needs them, and the standard streams.
 (function (native, need, { define }) {
-  "use strict";
   const { bytesOf } = need("data");
   const errors = {};
   for (const name of ["NotFound", "PermissionDenied", "AlreadyExists", "IsADirectory"]) {

@@ -1,6 +1,5 @@
 // How values look when they are printed: the layout that Deno and Node share.
 (function (native, need, { custom }) {
-  "use strict";
 
   const BREAK_LENGTH = 80; // columns
   const COMPACT = 3; // levels of nesting that may share a line
@@ -36,7 +35,7 @@
   const constructorOf = (value) => {
     for (let proto = value; proto !== null; proto = Object.getPrototypeOf(proto)) {
       const own = Object.getOwnPropertyDescriptor(proto, "constructor");
-      if (own !== undefined && typeof own.value === "function" && own.value.name !== "" && value instanceof own.value) {
+      if (own !== undefined && typeof own.value === "function" && value instanceof own.value) {
         return own.value.name;
       }
     }
@@ -53,7 +52,7 @@
   };
   const prefix = (name, tag, fallback, size = "") => {
     if (name === null) return `[${fallback}${size}: null prototype]${tag !== "" && tag !== fallback ? ` [${tag}]` : ""} `;
-    return `${name}${size}${tag === "" ? "" : ` [${tag}]`} `;
+    return `${name}${size}${tag === "" ? "" : ` [${tag}]`} `.trimStart();
   };
 
   const functionBase = (value, name, tag) => {
@@ -89,8 +88,8 @@
     }
     const width = longest + 2;
     if (width * 3 + context.indent >= BREAK_LENGTH || !(total / width > 5 || longest <= 6)) return output;
-    const bias = Math.max(Math.sqrt(width - total / output.length), 1);
-    const biased = Math.max(width - 3 - bias * 0 - 0, 1) && Math.max(width - bias, 1);
+    // About a square, with characters 2.5 times as high as wide, and more columns for short entries.
+    const biased = Math.max(width - 3 - Math.sqrt(width - total / output.length), 1);
     const number = Math.min(
       Math.round(Math.sqrt(2.5 * biased * count) / biased),
       Math.floor((BREAK_LENGTH - context.indent) / width),
@@ -148,7 +147,7 @@
     } else {
       text = own.get === undefined ? "[Setter]" : own.set === undefined ? "[Getter]" : "[Getter/Setter]";
     }
-    const name = typeof key === "symbol" ? `[${String(key)}]` : IDENTIFIER.test(key) ? key : quote(key);
+    const name = typeof key === "symbol" ? String(key) : IDENTIFIER.test(key) ? key : quote(key);
     return `${name}: ${text}`;
   };
 
@@ -186,11 +185,9 @@
   };
 
   const errorBase = (error, context) => {
-    let text = typeof error.stack === "string" && error.stack !== "" ? error.stack : Error.prototype.toString.call(error);
-    // The stack is as of the creation; a class that set its name later is shown under that name.
-    const indent = " ".repeat(context.indent);
-    if (context.indent > 0) text = text.split("\n").map((line, i) => (i === 0 ? line : indent + line)).join("\n");
-    return text.includes("\n    at") || !context.plainErrors ? text : `[${text}]`;
+    const hasStack = typeof error.stack === "string" && error.stack !== "";
+    const text = hasStack ? error.stack : `[${Error.prototype.toString.call(error)}]`;
+    return text.replaceAll("\n", `\n${" ".repeat(context.indent)}`);
   };
 
   const INDEX = /^(0|[1-9][0-9]*)$/;
@@ -239,17 +236,10 @@
     } else if (value instanceof Error) {
       keys = keys.filter((key) => key !== "stack" && key !== "message" && !(key === "name" && value.stack?.includes(value.name)));
       base = errorBase(value, context);
-      if (value instanceof AggregateError && Array.isArray(value.errors)) {
-        context.indent += 4;
-        const inner = value.errors.map((error) => `${" ".repeat(context.indent)}${format1(error, context, level)}`);
-        context.indent -= 4;
-        if (inner.length > 0) base += `\n${inner.join("\n")}`;
-      }
-      if (Object.hasOwn(value, "cause")) {
-        keys = keys.filter((key) => key !== "cause");
-        base += `\n${" ".repeat(context.indent)}Caused by: ${format1(value.cause, context, level)}`;
-      }
-      if (keys.length === 0) return base;
+      // Not enumerable, but a part of the story.
+      const hidden = ["cause", "errors"].filter((key) => Object.hasOwn(value, key) && !keys.includes(key));
+      entries = () => hidden.map((key) => `[${key}]: ${property(value, key, context, level).slice(key.length + 2)}`);
+      if (keys.length === 0 && hidden.length === 0) return base;
     } else if (value instanceof Promise) {
       open = `${prefix(name, tag, "Promise")}{`;
       entries = () => {
@@ -270,6 +260,14 @@
         const rest = value.byteLength > ITEMS_MAX ? ` ... ${value.byteLength - ITEMS_MAX} more bytes` : "";
         return [`[Uint8Contents]: <${shown.join(" ")}${rest}>`, `byteLength: ${value.byteLength}`];
       };
+    } else if (value instanceof DataView) {
+      open = `${prefix(name, tag, "DataView")}{`;
+      entries = () => ["byteLength", "byteOffset", "buffer"].map((key) => {
+        context.indent += 2;
+        const text = format1(value[key], context, level);
+        context.indent -= 2;
+        return `${key}: ${text}`;
+      });
     } else if (value instanceof Number || value instanceof String || value instanceof Boolean || value instanceof BigInt ||
       value instanceof Symbol) {
       if (value instanceof String) keys = keys.filter((key) => typeof key === "symbol" || !INDEX.test(key));
@@ -292,7 +290,7 @@
     }
     context.seen.push(value);
     context.depthNow = level;
-    const output = [...entries(), ...keys.map((key) => property(value, key, context, level + 1))];
+    const output = [...entries(), ...keys.map((key) => property(value, key, context, level))];
     context.seen.pop();
     const reference = context.circular.get(value);
     if (reference !== undefined) {
@@ -340,7 +338,7 @@
         if (next >= args.length) return directive;
         const value = args[next++];
         switch (directive) {
-          case "%s": return typeof value === "string" ? value : typeof value === "object" && value !== null ? inspect(value, { depth: 0 }) : primitive(value, { depthNow: 0 });
+          case "%s": return typeof value === "string" || (typeof value === "object" && value !== null) ? String(value) : inspect(value);
           case "%d":
           case "%i": return number(value, (v) => (typeof v === "object" ? NaN : parseInt(v, 10)));
           case "%f": return number(value, (v) => (typeof v === "object" ? NaN : parseFloat(v)));

@@ -1,6 +1,5 @@
 // Headers, Request, Response, FormData: the messages of fetch.
 (function (native, need, { define, custom }) {
-  "use strict";
   const { bytesOf, blobBytes, concat, encode } = need("data");
 
   // --- Headers ------------------------------------------------------------------------------------------------------

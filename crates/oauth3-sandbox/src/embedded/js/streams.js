@@ -1,7 +1,6 @@
 // Streams: enough of the standard for bodies, pipes and hand-made streams. Byte streams are ordinary streams of
 // Uint8Array here; a BYOB reader is not there.
 (function (native, need, { define }) {
-  "use strict";
 
   const deferred = () => Promise.withResolvers();
   const quiet = (promise) => (promise.catch(() => {}), promise);

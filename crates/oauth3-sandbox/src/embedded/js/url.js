@@ -1,6 +1,5 @@
 // URL and URLSearchParams over the host's parser.
 (function (native, need, { custom }) {
-  "use strict";
   const text = (value) => `${value}`.toWellFormed();
   const PARTS = ["href", "origin", "protocol", "username", "password", "host", "hostname", "port", "pathname",
     "search", "hash"];
@@ -84,7 +83,7 @@
     toString() { return native.printForm(this.#pairs.flat()); }
     get [Symbol.toStringTag]() { return "URLSearchParams"; }
     [custom](inspect) {
-      return `URLSearchParams ${inspect(Object.fromEntries(this.#pairs))}`;
+      return `URLSearchParams ${inspect(new Map(this.#pairs)).replace(/^Map\(\d+\) /, "")}`;
     }
   }
 
