@@ -50,6 +50,10 @@ impl Opener {
             tracing::error!(request = %execution.id, "a stored request is not what it was when it came in");
             return Err(Fault::DeniedByPolicy("the stored request was changed after it was made".into()));
         }
+        // The PDP also permits what waits for its last secret; running starts from `approved` only.
+        if execution.status == Status::AwaitingSecrets {
+            return Err(Fault::DeniedByPolicy("it still waits for a secret".into()));
+        }
         let gathered = gather(&*self.store, intent, Some(execution)).await?;
         match decide(&gathered.stored(execution, self.clock.now())) {
             Decision::Permit(permit) => Ok(permit),

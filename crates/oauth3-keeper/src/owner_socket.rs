@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 16;
@@ -42,6 +43,7 @@ impl OwnerSocket {
     /// Serves connections of this user, for ever.
     pub(crate) async fn serve(self, handler: Arc<dyn Handler>) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = JoinSet::new();
         // The semaphore is never closed.
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             let stream = match self.listener.accept().await {
@@ -55,7 +57,8 @@ impl OwnerSocket {
             match is_own_user(&stream) {
                 Ok(true) => {
                     let handler = Arc::clone(&handler);
-                    tokio::spawn(async move {
+                    while connections.try_join_next().is_some() {}
+                    connections.spawn(async move {
                         serve(stream, Role::Owner, handler).await;
                         drop(place);
                     });

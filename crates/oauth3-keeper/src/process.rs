@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 /// What a keeper works with.
 pub struct KeeperConfig {
@@ -73,22 +74,18 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
         Opener { store: Arc::clone(&store), vault, audit: Arc::clone(&audit), clock, dialer, runs: Runs::default() };
     let desk = Arc::new(Desk { store, audit: Arc::clone(&audit), secrets, opener });
 
-    let owner = match config.owner_socket {
-        Some(path) => {
-            let socket = OwnerSocket::bind(&path).await?;
-            // A keeper for one command leaves no trace of its own: what the command does is recorded.
-            audit.append(&AuditEvent::new(AuditKind::Started, ACTOR)).await?;
-            Some(tokio::spawn(socket.serve(Arc::new(OwnerDesk(Arc::clone(&desk))))))
-        }
-        None => None,
-    };
+    // Ends with this function, however that ends.
+    let mut owner = JoinSet::new();
+    if let Some(path) = config.owner_socket {
+        let socket = OwnerSocket::bind(&path).await?;
+        // A keeper for one command leaves no trace of its own: what the command does is recorded.
+        audit.append(&AuditEvent::new(AuditKind::Started, ACTOR)).await?;
+        owner.spawn(socket.serve(Arc::new(OwnerDesk(Arc::clone(&desk)))));
+    }
     tracing::info!("the keeper is ready");
     serve(gateway, Role::Gateway, desk.clone()).await;
-    if let Some(owner) = owner {
-        owner.abort();
-        // Its socket file goes with it.
-        let _ = owner.await;
-    }
+    // The socket file goes with it.
+    owner.shutdown().await;
     desk.opener.runs.close_all().await;
     tracing::info!("the gateway is gone; the keeper ends");
     Ok(())

@@ -1,0 +1,9 @@
+//! The whole keeper: real store, real vault, real data plane; the gateway is its end of the socket.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod home;
+mod lane;
+mod life;
+mod runs;
+mod secrets;
+mod upstream;
