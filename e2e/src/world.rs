@@ -152,11 +152,9 @@ impl World {
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line =
             tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("serve starts in time").expect("read");
-        match line.and_then(|l| serde_json::from_str::<Value>(&l).ok()) {
-            Some(value) => {
-                let address = value["listening"].as_str().expect("an address").to_owned();
-                Ok(Serve { child, base: format!("http://{address}"), log })
-            }
+        let value: Value = line.and_then(|l| serde_json::from_str(&l).ok()).unwrap_or_default();
+        match value["listening"].as_str() {
+            Some(address) => Ok(Serve { child, base: format!("http://{address}"), log }),
             None => Err(std::fs::read_to_string(&log).unwrap_or_default()),
         }
     }

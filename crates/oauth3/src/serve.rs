@@ -91,6 +91,5 @@ pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, ou
     if !watching.is_finished() {
         let _ = watching.await;
     }
-    let _ = std::fs::remove_file(home.owner_socket());
     outcome
 }

@@ -90,6 +90,7 @@ async fn tampering_with_the_audit_is_found() {
     let (world, _, serve, _api, _, _) = hanging().await;
     serve.stop().await;
     assert_eq!(world.cli(&["audit", "verify"]).await.code(), 0);
+    sqlite(&world, "SELECT 1");
     let copy = std::fs::read(world.db()).unwrap();
     let edits = [
         "UPDATE audit SET at = at + 1 WHERE seq = 2",
@@ -98,13 +99,7 @@ async fn tampering_with_the_audit_is_found() {
         "DELETE FROM audit",
     ];
     for edit in edits {
-        let status = std::process::Command::new("python3")
-            .args(["-c", "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit(); c.execute('PRAGMA wal_checkpoint(TRUNCATE)')"])
-            .arg(world.db())
-            .arg(edit)
-            .status()
-            .unwrap();
-        assert!(status.success(), "{edit}");
+        sqlite(&world, edit);
         let done = world.cli(&["audit", "verify"]).await;
         assert_eq!(done.code(), 1, "{edit}: {done:?}");
         for suffix in ["", "-wal", "-shm"] {
@@ -113,4 +108,12 @@ async fn tampering_with_the_audit_is_found() {
         std::fs::write(world.db(), &copy).unwrap();
         assert_eq!(world.cli(&["audit", "verify"]).await.code(), 0, "the copy holds");
     }
+}
+
+/// Runs one statement on the stopped database, as somebody with the file would, and folds the log into the file.
+fn sqlite(world: &World, statement: &str) {
+    const SCRIPT: &str = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nc.execute(sys.argv[2])\nc.commit()\nc.execute('PRAGMA wal_checkpoint(TRUNCATE)')";
+    let status =
+        std::process::Command::new("python3").args(["-c", SCRIPT]).arg(world.db()).arg(statement).status().unwrap();
+    assert!(status.success(), "{statement}");
 }

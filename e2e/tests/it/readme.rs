@@ -40,7 +40,8 @@ async fn every_command_of_the_readme_works() {
         match args[0].as_str() {
             "show" | "approve" | "deny" => {
                 let base = &serve.as_ref().expect("serve comes first").base;
-                Agent::new(base, &token).submit("console.log(1)", json!({ "runtime": "embedded" })).await;
+                let code = format!("console.log({:?})", args[0]);
+                Agent::new(base, &token).submit(&code, json!({ "runtime": "embedded" })).await;
             }
             _ => {}
         }
