@@ -171,6 +171,12 @@ impl Engine {
             let due = self.state.timers.borrow_mut().take_due(Instant::now());
             if let Some(id) = due {
                 self.call(|ctx, hooks| hooks.fire.restore(ctx)?.call::<_, ()>((id,)))?;
+                // A program may set timers without end while it waits for an operation.
+                tokio::task::yield_now().await;
+                self.run_jobs()?;
+                if let Ok(completion) = self.completions.try_recv() {
+                    self.complete(completion)?;
+                }
             } else if let Some(completion) = self.next_completion().await {
                 self.complete(completion)?;
             } else if !self.is_alive() {

@@ -14,7 +14,9 @@ use super::output::Stream;
 use super::{data, raw};
 
 /// Parts of the prelude that are compiled when a program first uses them.
-const THEMES: [(&str, &str); 10] = [
+const THEMES: &[(&str, &str)] = &[
+    ("blob", include_str!("js/blob.js")),
+    ("clone", include_str!("js/clone.js")),
     ("console", include_str!("js/console.js")),
     ("crypto", include_str!("js/crypto.js")),
     ("data", include_str!("js/data.js")),
@@ -24,6 +26,7 @@ const THEMES: [(&str, &str); 10] = [
     ("inspect", include_str!("js/inspect.js")),
     ("message", include_str!("js/message.js")),
     ("streams", include_str!("js/streams.js")),
+    ("system", include_str!("js/system.js")),
     ("url", include_str!("js/url.js")),
 ];
 

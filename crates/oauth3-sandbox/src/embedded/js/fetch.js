@@ -1,6 +1,6 @@
 // fetch: every request goes to the egress of this run, which decides, adds the real secrets and speaks TLS.
 (function (native, need, { operation, abort }) {
-  const { Headers, Request, requestBytes, received, listOf, NULL_BODY } = need("message");
+  const { Headers, Request, requestBytes, signalOf, received, listOf, NULL_BODY } = need("message");
 
   const REDIRECTS_MAX = 20;
   const REDIRECTS = [301, 302, 303, 307, 308];
@@ -29,13 +29,15 @@
     return copy.href;
   };
 
-  // One exchange, without redirects. Aborting ends it at any time.
-  const exchange = async (url, method, headers, bytes, signal) => {
-    const head = operation((id) => native.fetch(id, method, bare(url), headersFor(url, headers), bytes));
-    const stop = () => abort(head.id, signal.reason);
+  // Waits for an operation; `signal`, when there is one, ends it at any time.
+  const abortable = async (signal, begin) => {
+    signal?.throwIfAborted();
+    const { id, promise } = operation(begin);
+    if (signal === null) return promise;
+    const stop = () => abort(id, signal.reason);
     signal.addEventListener("abort", stop, { once: true });
     try {
-      return await head.promise;
+      return await promise;
     } finally {
       signal.removeEventListener("abort", stop);
     }
@@ -43,17 +45,7 @@
 
   // The body of a response: chunks are read when the program asks for them.
   const bodyOf = (resource, signal) => ({
-    async read() {
-      signal.throwIfAborted();
-      const chunk = operation((id) => native.readBody(id, resource));
-      const stop = () => abort(chunk.id, signal.reason);
-      signal.addEventListener("abort", stop, { once: true });
-      try {
-        return await chunk.promise;
-      } finally {
-        signal.removeEventListener("abort", stop);
-      }
-    },
+    read: () => abortable(signal, (id) => native.readBody(id, resource)),
     cancel: () => native.closeBody(resource),
   });
 
@@ -69,20 +61,21 @@
 
   const fetch = async (input, init) => {
     const request = new Request(input, init);
-    const { signal, redirect } = request;
-    signal.throwIfAborted();
+    const { redirect } = request;
+    const signal = signalOf(request);
+    signal?.throwIfAborted();
     let url = new URL(request.url);
     let { method } = request;
     const headers = new Headers(request.headers);
     if (url.protocol === "data:") return fetchData(url);
     let bytes = await requestBytes(request);
-    signal.throwIfAborted();
 
     for (let redirects = 0; ; redirects++) {
       if (url.protocol !== "https:" && url.protocol !== "http:") {
         throw new TypeError(`Url scheme '${url.protocol.slice(0, -1)}' not supported`);
       }
-      const head = await exchange(url, method, headers, bytes, signal);
+      const head = await abortable(signal, (id) =>
+        native.fetch(id, method, bare(url), headersFor(url, headers), bytes));
       const pairs = [];
       for (let i = 0; i < head.headers.length; i += 2) pairs.push([head.headers[i], head.headers[i + 1]]);
       const location = pairs.find(([name]) => name === "location")?.[1];

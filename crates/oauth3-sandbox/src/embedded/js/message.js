@@ -1,6 +1,6 @@
-// Headers, Request, Response, FormData: the messages of fetch.
+// Headers, Request, Response: the messages of fetch.
 (function (native, need, { define, custom }) {
-  const { bytesOf, blobBytes, concat, encode } = need("data");
+  const { bytesOf, concat, encode } = need("data");
 
   // --- Headers ------------------------------------------------------------------------------------------------------
 
@@ -92,76 +92,13 @@
     [custom](inspect) { return `Headers ${inspect(Object.fromEntries(this))}`; }
   }
 
-  // --- FormData -----------------------------------------------------------------------------------------------------
-
-  class FormData {
-    #list = [];
-    static #entry(name, value, fileName) {
-      if (!(value instanceof Blob)) return [String(name), String(value)];
-      if (value instanceof File && fileName === undefined) return [String(name), value];
-      return [String(name), new File([value], fileName ?? "blob", { type: value.type })];
-    }
-    append(name, value, fileName) { this.#list.push(FormData.#entry(name, value, fileName)); }
-    set(name, value, fileName) {
-      const index = this.#list.findIndex(([n]) => n === String(name));
-      if (index < 0) return this.append(name, value, fileName);
-      this.#list = this.#list.filter(([n], i) => i <= index || n !== String(name));
-      this.#list[index] = FormData.#entry(name, value, fileName);
-    }
-    delete(name) { this.#list = this.#list.filter(([n]) => n !== String(name)); }
-    get(name) { return this.#list.find(([n]) => n === String(name))?.[1] ?? null; }
-    getAll(name) { return this.#list.filter(([n]) => n === String(name)).map(([, value]) => value); }
-    has(name) { return this.#list.some(([n]) => n === String(name)); }
-    forEach(callback, self) { for (const [name, value] of this) callback.call(self, value, name, this); }
-    *entries() { yield* this.#list; }
-    *keys() { for (const [name] of this.#list) yield name; }
-    *values() { for (const [, value] of this.#list) yield value; }
-    [Symbol.iterator]() { return this.entries(); }
-    get [Symbol.toStringTag]() { return "FormData"; }
-  }
-
-  const multipart = (form) => {
-    const boundary = `----oauth3${Array.from(native.random(16), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-    const quote = (text) => text.replaceAll("\n", "%0A").replaceAll("\r", "%0D").replaceAll('"', "%22");
-    const chunks = [];
-    for (const [name, value] of form) {
-      const head = `--${boundary}\r\nContent-Disposition: form-data; name="${quote(name)}"`;
-      if (typeof value === "string") {
-        chunks.push(encode(`${head}\r\n\r\n${value}\r\n`));
-      } else {
-        const type = value.type === "" ? "application/octet-stream" : value.type;
-        chunks.push(encode(`${head}; filename="${quote(value.name)}"\r\nContent-Type: ${type}\r\n\r\n`));
-        chunks.push(blobBytes(value), encode("\r\n"));
-      }
-    }
-    chunks.push(encode(`--${boundary}--\r\n`));
-    return [concat(chunks), `multipart/form-data; boundary=${boundary}`];
-  };
-
-  // Splits a multipart body; the boundary stands between parts, headers and content are parted by an empty line.
-  const parseMultipart = (bytes, boundary) => {
-    const text = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
-    const form = new FormData();
-    for (const part of text.split(`--${boundary}`).slice(1, -1)) {
-      const split = part.indexOf("\r\n\r\n");
-      if (split < 0) throw new TypeError("Malformed multipart body");
-      const head = part.slice(0, split);
-      const content = Uint8Array.from(part.slice(split + 4, -2), (c) => c.charCodeAt(0));
-      const disposition = new TextDecoder().decode(Uint8Array.from(head, (c) => c.charCodeAt(0)));
-      const name = /[; ]name="([^"]*)"/i.exec(disposition)?.[1];
-      const fileName = /filename="([^"]*)"/i.exec(disposition)?.[1];
-      if (name === undefined) throw new TypeError("Malformed multipart body");
-      if (fileName === undefined) form.append(name, new TextDecoder().decode(content));
-      else form.append(name, new File([content], fileName, { type: /content-type: *([^\r\n]*)/i.exec(head)?.[1] }));
-    }
-    return form;
-  };
-
   // --- Bodies -------------------------------------------------------------------------------------------------------
 
   // A body is `bytes`, or a `read` function (next chunk or null) with a `cancel`, or a `stream`.
   const bodyFrom = (value) => {
     if (value === null || value === undefined) return [null, null];
+    if (typeof value !== "object") return [{ bytes: encode(value) }, "text/plain;charset=UTF-8"];
+    if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return [{ bytes: bytesOf(value).slice() }, null];
     if (value instanceof ReadableStream) {
       if (value.locked || need("streams").isDisturbed(value)) throw new TypeError("The stream is locked or was read");
       return [{ stream: value }, null];
@@ -169,13 +106,13 @@
     if (value instanceof URLSearchParams) {
       return [{ bytes: encode(value) }, "application/x-www-form-urlencoded;charset=UTF-8"];
     }
+    const { blobBytes, multipart } = need("blob");
     if (value instanceof Blob) return [{ bytes: blobBytes(value) }, value.type === "" ? null : value.type];
     if (value instanceof FormData) {
       const [bytes, type] = multipart(value);
       return [{ bytes }, type];
     }
-    if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return [{ bytes: bytesOf(value).slice() }, null];
-    if (typeof value === "object" && typeof value[Symbol.asyncIterator] === "function") {
+    if (typeof value[Symbol.asyncIterator] === "function") {
       return [{ stream: ReadableStream.from(value) }, null];
     }
     return [{ bytes: encode(value) }, "text/plain;charset=UTF-8"];
@@ -237,7 +174,7 @@
     async formData() {
       const type = this.headers.get("content-type") ?? "";
       const boundary = /^multipart\/form-data.*boundary="?([^";]+)/i.exec(type)?.[1];
-      if (boundary !== undefined) return parseMultipart(await this.bytes(), boundary);
+      if (boundary !== undefined) return need("blob").parseMultipart(await this.bytes(), boundary);
       if (!/^application\/x-www-form-urlencoded/i.test(type)) throw new TypeError("Body is no form data");
       const form = new FormData();
       for (const [name, value] of new URLSearchParams(await this.text())) form.append(name, value);
@@ -266,7 +203,15 @@
     return METHODS.includes(upper) ? upper : text;
   };
 
+  // The signal that a request was given, or null.
+  let signalOf;
+
   class Request extends Body {
+    #signal;
+    static {
+      signalOf = (request) => request.#signal;
+    }
+
     constructor(input, init = {}) {
       super();
       init ??= {};
@@ -276,7 +221,7 @@
       this.method = methodOf(init.method ?? from?.method ?? "GET");
       this.headers = new Headers(init.headers ?? from?.headers);
       this.redirect = init.redirect ?? from?.redirect ?? "follow";
-      this.signal = init.signal ?? from?.signal ?? new AbortController().signal;
+      this.#signal = init.signal ?? (from === null ? null : signalOf(from));
       this.credentials = init.credentials ?? "same-origin";
       this.mode = init.mode ?? "cors";
       this.cache = init.cache ?? "default";
@@ -293,6 +238,7 @@
       if (type !== null && !this.headers.has("content-type")) this.headers.set("content-type", type);
       bodies.set(this, body);
     }
+    get signal() { return this.#signal ??= new AbortController().signal; }
     clone() {
       const body = cloneBody(this);
       const copy = new Request(this.url, this);
@@ -370,5 +316,5 @@
     fix(response.headers);
     return response;
   };
-  return { Headers, FormData, Request, Response, requestBytes, received, listOf, NULL_BODY };
+  return { Headers, Request, Response, requestBytes, signalOf, received, listOf, NULL_BODY };
 })

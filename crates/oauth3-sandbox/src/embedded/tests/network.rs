@@ -426,3 +426,12 @@ fn data_urls_need_no_network() {
     );
     assert_eq!((ran.code, ran.out.as_str()), (0, "200 text/plain hi\n"), "{}", ran.err);
 }
+
+#[test]
+fn timers_without_end_leave_room_for_the_network() {
+    let source = "
+let done = false;
+fetch('https://a.test/').then((r) => r.text()).then((t) => { done = true; console.log(t) });
+while (!done) await new Promise((r) => setTimeout(r, 0));";
+    assert_eq!(out_of(source, |_| answer("200 OK", "", "arrived")), "arrived\n");
+}

@@ -182,3 +182,9 @@ fn dynamic_imports_are_refused_with_the_mend() {
         assert!(ran.out.contains(mend), "{}", ran.out);
     }
 }
+
+#[test]
+fn what_is_left_out_says_so() {
+    let ran = run("try { new Deno.Command('ls') } catch (e) { console.log(e.message) }");
+    assert_eq!(ran.out, "Deno.Command is not part of the embedded runtime. Use runtime deno.\n");
+}
