@@ -4,7 +4,7 @@
 //! the system directories, best a static one. This executable is its own helper.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, reason = "a measuring tool")]
 
-use oauth3_core::{ExitReason, Job, Lane, LaneSpec, Limits, Runtime};
+use oauth3_core::{ExitReason, Job, LaneSpec, Limits, Runtime};
 use oauth3_sandbox::{INIT_SUBCOMMAND, NativeConfig, NativeRunner, init_main};
 use std::time::Instant;
 

@@ -119,3 +119,39 @@ fn make(directory: &str) -> Result<&Path, StepError> {
 fn put(directory: &Path, file: &str, value: &str) -> Result<(), StepError> {
     fs::write(directory.join(file), value).step(&format!("set cgroup {file}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The unified hierarchy is not on every machine that runs tests; its files are plain text either way.
+    #[test]
+    fn the_unified_group_gets_every_limit_and_its_oom_count_is_read() {
+        let base = tempfile::tempdir().unwrap();
+        let directory = base.path().join("run");
+        let plan = CgroupPlan::V2 { directory: directory.to_str().unwrap().to_owned() };
+        let setup = Setup {
+            host_uid: None,
+            tls_ports: Vec::new(),
+            proxy_port: 0,
+            hosts_file: String::new(),
+            timeout_ms: 0,
+            memory_bytes: 1 << 28,
+            processes: 64,
+            data_bytes: 0,
+            cgroup: None,
+            binds: Vec::new(),
+        };
+        let group = Group::create(&plan, &setup).unwrap();
+        let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
+        assert_eq!(
+            ["memory.max", "memory.swap.max", "memory.oom.group", "pids.max"].map(read),
+            ["268435456", "0", "1", "65"]
+        );
+        assert!(group.birthplace().is_some());
+        assert_eq!(group.oom_kills(), 0);
+        fs::write(directory.join("memory.events"), "low 0\noom 2\noom_kill 1\noom_group_kill 1\n").unwrap();
+        assert_eq!(group.oom_kills(), 1);
+        assert!(Group::create(&plan, &setup).is_err(), "never into a group of somebody else");
+    }
+}

@@ -29,20 +29,16 @@ const OOM_SCORE: &str = "1000";
 pub(super) fn main() -> ! {
     if let Ok(control) = adopt_control() {
         match receive(&control, RecvFlags::empty()).map(|packet| packet.map(|packet| packet.parse::<Setup>())) {
-            Ok(Some(Ok(setup))) => {
-                if let Err(StepError { step, errno }) = serve(&control, &setup) {
-                    let _ = send(&control, &FromStage0::Failed { step, errno: errno.raw_os_error() }, &[]);
-                }
-            }
+            Ok(Some(Ok(setup))) => serve(control, &setup),
             Ok(None) => {}
-            _ => {
-                let step = "read the set-up".to_owned();
-                let errno = Errno::BADMSG.raw_os_error();
-                let _ = send(&control, &FromStage0::Failed { step, errno }, &[]);
-            }
+            _ => fail(&control, StepError { step: "read the set-up".to_owned(), errno: Errno::BADMSG }),
         }
     }
     sys::exit_now(0)
+}
+
+fn fail(control: &OwnedFd, StepError { step, errno }: StepError) {
+    let _ = send(control, &FromStage0::Failed { step, errno: errno.raw_os_error() }, &[]);
 }
 
 /// Moves the control socket away from 0, puts nothing there, and closes what was inherited by mistake.
@@ -92,35 +88,64 @@ impl Drop for Tree {
     }
 }
 
-fn serve(control: &OwnedFd, setup: &Setup) -> Result<(), StepError> {
+/// Who this process is after the clone.
+enum Side {
+    /// Process 1 inside, with its socket to the guard.
+    Inside(OwnedFd),
+    /// The guard, with its socket to process 1.
+    Guard(OwnedFd, Tree),
+}
+
+fn serve(control: OwnedFd, setup: &Setup) {
+    match split(setup) {
+        Ok(Side::Inside(guard)) => {
+            // With a copy left here, nobody would see the guard go.
+            drop(control);
+            child::main(setup, &guard)
+        }
+        Ok(Side::Guard(child, mut tree)) => {
+            let watched =
+                release(&child, &tree, setup).and_then(|()| Watch::new(&control, &child, setup).run(&mut tree));
+            // Gone, and its group with it, before anybody hears of it.
+            drop(tree);
+            match watched {
+                Ok(report) => drop(send(&control, &report, &[])),
+                Err(error) => fail(&control, error),
+            }
+        }
+        Err(error) => fail(&control, error),
+    }
+}
+
+/// Makes the control group, the namespaces and process 1.
+fn split(setup: &Setup) -> Result<Side, StepError> {
     let (child, inside) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .step("socket to the child")?;
     let group = setup.cgroup.as_ref().map(|plan| Group::create(plan, setup)).transpose()?;
-    let cloned = sys::clone_into_namespaces(group.as_ref().and_then(Group::birthplace));
-    let (pid, pidfd) = match cloned {
-        Ok(Cloned::Child) => child::main(setup, &inside),
-        Ok(Cloned::Parent { pid, pidfd }) => (pid, pidfd),
+    match sys::clone_into_namespaces(group.as_ref().and_then(Group::birthplace)) {
+        Ok(Cloned::Child) => Ok(Side::Inside(inside)),
+        Ok(Cloned::Parent { pid, pidfd }) => Ok(Side::Guard(child, Tree { pid, pidfd, group, ended: false })),
         Err(errno) => {
             if let Some(group) = group {
                 group.remove();
             }
-            return Err(errno).step("make namespaces");
+            Err(errno).step("make namespaces")
         }
-    };
-    drop(inside);
-    let mut tree = Tree { pid, pidfd, group, ended: false };
-    map_ids(pid, setup)?;
-    send_bytes(&child, MAPPED, &[]).step("wake the child")?;
-    if let Some(group) = &tree.group {
-        group.attach(pid)?;
     }
-    let _ = fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), OOM_SCORE);
+}
+
+/// Gives process 1 its ids and limits, and lets it go on.
+fn release(child: &OwnedFd, tree: &Tree, setup: &Setup) -> Result<(), StepError> {
+    map_ids(tree.pid, setup)?;
+    send_bytes(child, MAPPED, &[]).step("wake the child")?;
+    if let Some(group) = &tree.group {
+        group.attach(tree.pid)?;
+    }
+    let _ = fs::write(format!("/proc/{}/oom_score_adj", tree.pid.as_raw_nonzero()), OOM_SCORE);
     // The pipes are the child's alone: their readers must see the end of it.
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step("open /dev/null")?;
     rustix::stdio::dup2_stdout(&null).step("let go of stdout")?;
-    rustix::stdio::dup2_stderr(&null).step("let go of stderr")?;
-
-    Watch { control, child: &child, setup, network: None, failure: None, status: None }.run(&mut tree)
+    rustix::stdio::dup2_stderr(&null).step("let go of stderr")
 }
 
 fn map_ids(pid: Pid, setup: &Setup) -> Result<(), StepError> {
@@ -147,8 +172,13 @@ struct Watch<'a> {
     status: Option<(i32, u64)>,
 }
 
-impl Watch<'_> {
-    fn run(mut self, tree: &mut Tree) -> Result<(), StepError> {
+impl<'a> Watch<'a> {
+    const fn new(control: &'a OwnedFd, child: &'a OwnedFd, setup: &'a Setup) -> Self {
+        Self { control, child, setup, network: None, failure: None, status: None }
+    }
+
+    /// Returns what to report when the tree is gone.
+    fn run(mut self, tree: &mut Tree) -> Result<FromStage0, StepError> {
         let mut started: Option<Instant> = None;
         let (mut timed_out, mut too_large) = (false, false);
         let mut listen = (true, true);
@@ -200,15 +230,12 @@ impl Watch<'_> {
             self.hear_child(packet, tree)?;
         }
         let oom = too_large || tree.group.as_ref().is_some_and(|group| group.oom_kills() > 0);
-        if let Some(group) = tree.group.take() {
-            group.remove();
-        }
         if let Some(failure) = self.failure {
             return Err(failure);
         }
         let end = self.judge(timed_out, oom);
         let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        send(self.control, &FromStage0::Done { end, duration_us }, &[]).step("report the end")
+        Ok(FromStage0::Done { end, duration_us })
     }
 
     fn hear_child(&mut self, packet: Packet, tree: &Tree) -> Result<(), StepError> {

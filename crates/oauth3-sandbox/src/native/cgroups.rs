@@ -183,4 +183,23 @@ mod tests {
         assert_eq!(below(Path::new("/m"), "/", "/../../x"), Path::new("/m"));
         assert_eq!(below(Path::new("/m"), "/docker/abc", "/docker/abc/d"), Path::new("/m/d"));
     }
+
+    #[test]
+    fn groups_of_a_dead_gateway_are_removed_and_others_stay() {
+        let base = tempfile::tempdir().unwrap();
+        let make = |name: String| fs::create_dir(base.path().join(name)).unwrap();
+        let own = format!("oauth3-{}-3", std::process::id());
+        // Process ids end far below this one.
+        make("oauth3-999999999-0".to_owned());
+        make(own.clone());
+        make("oauth3-backup".to_owned());
+        make("other".to_owned());
+        Base::V1 { memory: base.path().into(), pids: None }.remove_leftovers();
+        let mut left: Vec<_> =
+            fs::read_dir(base.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        let mut kept = vec![own, "oauth3-backup".to_owned(), "other".to_owned()];
+        kept.sort();
+        assert_eq!(left, kept);
+    }
 }

@@ -225,3 +225,46 @@ async fn many_run_at_once() {
     assert!(own.processes().is_empty());
     no_group_stays().await;
 }
+
+/// Plays a gateway for the test below: prepares and runs until it is killed.
+#[tokio::test]
+#[ignore = "a part of another test"]
+async fn gateway_that_is_killed() {
+    let config = NativeConfig { helper: std::env::var_os("OAUTH3_TEST_HELPER").unwrap().into(), ..config() };
+    let runner = NativeRunner::new(config).unwrap();
+    let _idle = runner.prepare(spec(Runtime::Python)).await.unwrap();
+    let mut lane = runner.prepare(spec(Runtime::Python)).await.unwrap();
+    let fds = lane.take_fds().unwrap();
+    let (_all, mut seen) = reader(fds.stdout);
+    let up = async {
+        seen.recv_up().await;
+        println!("gateway is up");
+        std::future::pending::<()>().await;
+    };
+    tokio::join!(lane.run(job(SLEEPERS)), up);
+}
+
+#[tokio::test]
+async fn killing_the_gateway_ends_everything_inside() {
+    use std::io::{BufRead, BufReader};
+    let own = Own::new();
+    let mut gateway = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "ending::gateway_that_is_killed"])
+        .env("OAUTH3_TEST_HELPER", own.program())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(gateway.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("gateway is up")));
+    assert!(own.processes().len() >= 2, "one runs, one waits");
+    gateway.kill().unwrap();
+    gateway.wait().unwrap();
+    // The guards see it and leave last; there is no event of theirs that reaches us.
+    for _ in 0..400 {
+        if own.processes().is_empty() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    panic!("still there: {:?}", own.processes());
+}

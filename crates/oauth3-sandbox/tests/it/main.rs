@@ -1,6 +1,13 @@
 //! The native sandbox, attacked from inside and let down from outside.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "these are tests"
+)]
 
 mod ending;
 mod hostile;
