@@ -1,7 +1,7 @@
 //! One verdict counts: the first, in time.
 
 use crate::world::{CODE, World, approve, deny, draft};
-use oauth3_core::{AuditKind, Fault, OwnerPort, RequestId, Status, Trust, Verdict};
+use oauth3_core::{AuditKind, Execution, Fault, OwnerPort, RequestId, Status, Trust, Verdict};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -20,7 +20,8 @@ async fn denied_stays_denied() {
         assert!(decided(world.verdict(&id, approve(trust)).await));
     }
     assert!(decided(world.verdict(&id, deny("again")).await));
-    assert_eq!(world.get(&id).await, denied);
+    let still = world.get(&id).await;
+    assert_eq!(Execution { notified_at: None, ..still }, denied);
     assert_eq!((world.ran(), world.broker.grants().await.unwrap().len()), (0, 0));
     assert_eq!(world.keeper.count(AuditKind::Approved), 0, "and the audit does not say otherwise");
 
