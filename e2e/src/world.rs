@@ -155,7 +155,10 @@ impl World {
         let value: Value = line.and_then(|l| serde_json::from_str(&l).ok()).unwrap_or_default();
         match value["listening"].as_str() {
             Some(address) => Ok(Serve { child, base: format!("http://{address}"), log }),
-            None => Err(std::fs::read_to_string(&log).unwrap_or_default()),
+            None => {
+                let _ = tokio::time::timeout(PATIENCE, child.wait()).await.expect("ends in time");
+                Err(std::fs::read_to_string(&log).unwrap_or_default())
+            }
         }
     }
 }

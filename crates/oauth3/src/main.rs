@@ -16,6 +16,7 @@ use clap::Parser;
 use cli::{Cli, Command};
 use commands::Outcome;
 use output::Output;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Worker threads of a process; the work is waiting, not computing.
@@ -51,9 +52,14 @@ fn main() -> ExitCode {
 }
 
 fn start_log(command: &Command) {
-    let quiet = !matches!(command, Command::Serve { .. } | Command::Keeper { .. });
+    let quiet = !matches!(command, Command::Serve { .. } | Command::Keeper { owner_socket: true });
     let default = if quiet { "warn" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("OAUTH3_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }

@@ -357,3 +357,64 @@ fn not_modified() -> Refusal {
 fn bad(what: &str) -> Refusal {
     (400, format!("Bad Request: {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> State {
+        let mut state = State::new("1:t");
+        state.add_chat(42, json!({"id": 42, "type": "private", "first_name": "U"}));
+        state
+    }
+
+    fn refused(state: &mut State, method: &str, params: Value) -> String {
+        call(state, method, params.as_object().unwrap()).unwrap_err().1
+    }
+
+    #[test]
+    fn what_telegram_refuses_is_refused() {
+        let mut state = state();
+        let mut check = |method: &str, params: Value, why: &str| {
+            let given = refused(&mut state, method, params);
+            assert!(given.contains(why), "{given}");
+        };
+        check("sendMessage", json!({"chat_id": 7, "text": "x"}), "chat not found");
+        check("sendMessage", json!({"chat_id": 42, "text": ""}), "text is empty");
+        check("sendMessage", json!({"chat_id": 42, "text": "🔑".repeat(2049)}), "too long");
+        check("sendMessage", json!({"chat_id": 42, "text": "<b>x", "parse_mode": "HTML"}), "can't parse entities");
+        check("sendMessage", json!({"chat_id": 42, "text": "x", "bogus": 1}), "unknown field");
+        let button = |data: &str| json!({"chat_id": 42, "text": "x", "reply_markup": {"inline_keyboard": [[{"text": "a", "callback_data": data}]]}});
+        check("sendMessage", button(""), "BUTTON_DATA_INVALID");
+        check("sendMessage", button(&"x".repeat(65)), "BUTTON_DATA_INVALID");
+        check("editMessageText", json!({"chat_id": 42, "message_id": 9, "text": "x"}), "message to edit not found");
+        check("deleteMessage", json!({"chat_id": 42, "message_id": 9}), "message to delete not found");
+        check("answerCallbackQuery", json!({"callback_query_id": "9"}), "query is too old");
+        check("setWebhook", json!({}), "method not found");
+    }
+
+    #[test]
+    fn an_edit_must_change_something() {
+        let mut state = state();
+        let params = json!({"chat_id": 42, "text": "<b>x</b>", "parse_mode": "HTML"});
+        let sent = call(&mut state, "sendMessage", params.as_object().unwrap()).unwrap();
+        let mut edit = params;
+        edit["message_id"] = sent["message_id"].clone();
+        assert!(refused(&mut state, "editMessageText", edit.clone()).contains("message is not modified"));
+        edit["text"] = json!("x");
+        assert!(call(&mut state, "editMessageText", edit.as_object().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn markup_is_read_as_telegram_does() {
+        let (text, entities) = parse_html("a &lt;<b>🔑x</b> <pre>y &amp; z</pre>").unwrap();
+        assert_eq!(text, "a <🔑x y & z");
+        let found: Vec<_> = entities.iter().map(|e| (e.kind.as_str(), e.offset, e.length, e.text.as_str())).collect();
+        assert_eq!(found, [("bold", 3, 3, "🔑x"), ("pre", 7, 5, "y & z")]);
+        for markup in
+            ["<b>x", "x</b>", "<b>x</i>", "<script>x</script>", "a & b", "a > b", "<b></b>", "<code><b>x</b></code>"]
+        {
+            assert!(parse_html(markup).is_err(), "{markup}");
+        }
+    }
+}
