@@ -56,6 +56,7 @@ impl Shared {
         };
         // Best effort: it only ends the waiting sign and shows a line.
         if let Err(error) = self.client.answer(&callback.id, answer.as_deref()).await {
+            self.down_on(&error);
             tracing::debug!(%error, "telegram: a tap could not be answered");
         }
     }

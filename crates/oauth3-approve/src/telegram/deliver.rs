@@ -22,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(900);
 /// How long an old question that nobody answered is remembered.
 const QUESTION_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often a document is tried that the server does not take, before the card is shown without it.
+const MAX_FILE_FAILURES: u32 = 3;
 /// Most open requests that a start looks for.
 const MAX_OPEN: u32 = 1000;
 
@@ -136,7 +138,7 @@ impl Shared {
         let (markup, nonces) = match &say.and {
             And::Nothing => (None, Vec::new()),
             And::Ask(_) => {
-                let force = ForceReply::builder().force_reply(true).selective(true).build();
+                let force = ForceReply::builder().force_reply(true).build();
                 (Some(ReplyMarkup::ForceReply(force)), Vec::new())
             }
             And::Buttons(buttons) => {
@@ -222,15 +224,24 @@ impl Shared {
                     note.files.insert(file.name.clone());
                     self.notes.set_card(&execution.id, Some(note)).await?;
                 }
-                // Some servers do not know the method, and say so in one way or another.
-                Err(TelegramError::Refused(_) | TelegramError::Malformed(_) | TelegramError::Unauthorized)
-                    if self.polls.load(Ordering::Acquire) =>
-                {
-                    tracing::error!("telegram: the server does not take documents; the card can only be denied there");
-                    note.no_files = true;
+                Err(
+                    error
+                    @ (TelegramError::Network(_) | TelegramError::TooMany { .. } | TelegramError::ChatUnreachable),
+                ) => {
+                    return Err(error);
+                }
+                // Some servers do not know the method, and say so in one way or another. A card that can only
+                // be denied is better than none.
+                Err(error) => {
+                    note.file_failures += 1;
+                    note.no_files = !error.is_passing() || note.file_failures >= MAX_FILE_FAILURES;
+                    self.notes.set_card(&execution.id, Some(note)).await?;
+                    if !note.no_files {
+                        return Err(error);
+                    }
+                    tracing::error!(%error, "telegram: the server does not take documents; the card can only be denied");
                     return Ok(layout::layout(card, execution, false));
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(layout)

@@ -77,7 +77,11 @@ pub(crate) fn minimal(card: &Card) -> Html {
 
 fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Html {
     let place = |name: &str| {
-        if attached { format!("attached as {name}") } else { format!("NOT SHOWN HERE: oauth3 show {}", card.id) }
+        if attached {
+            format!("attached as {name}")
+        } else {
+            format!("NOT SHOWN HERE: oauth3 show {0}, oauth3 approve {0}", card.id)
+        }
     };
     let request = file_name(card, "request", "txt");
     let mut html = Html::new().bold(&card.headline).end();

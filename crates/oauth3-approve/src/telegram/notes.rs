@@ -32,6 +32,9 @@ pub(crate) struct CardNote {
     pub(crate) buttons: BTreeMap<String, String>,
     /// Names of the documents that were sent.
     pub(crate) files: BTreeSet<String>,
+    /// How often the server failed to take one.
+    #[serde(default)]
+    pub(crate) file_failures: u32,
     /// Whether the server does not take documents.
     pub(crate) no_files: bool,
 }

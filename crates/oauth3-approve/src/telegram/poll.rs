@@ -121,6 +121,13 @@ impl Poller {
 }
 
 impl Shared {
+    /// A call that the poll task made got no answer: waiting for the next poll to say so could take too long.
+    pub(crate) fn down_on(&self, error: &TelegramError) {
+        if matches!(error, TelegramError::Network(_)) {
+            self.polls.store(false, Ordering::Release);
+        }
+    }
+
     /// The server answers.
     fn up(&self) {
         if !self.polls.swap(true, Ordering::AcqRel) {

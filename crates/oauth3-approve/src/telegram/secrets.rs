@@ -130,6 +130,7 @@ impl Shared {
         match self.client.delete(chat_id, message_id).await {
             Ok(()) => drop(self.notes.set_doomed(chat_id, message_id, false).await),
             Err(error) => {
+                self.down_on(&error);
                 tracing::warn!(%error, "telegram: a message with a typed value is not deleted yet");
                 self.queue.add(Job::Delete { chat_id, message_id });
             }

@@ -15,14 +15,13 @@ fn calls(world: &World, of: &str) -> Vec<serde_json::Value> {
 
 async fn health(world: &World, wanted: ChannelHealth) {
     let channel = world.channel.as_ref().unwrap();
-    // Every poll, good or bad, is followed by a note or a new call; looking again at each is enough.
-    for _ in 0..600 {
-        if channel.health() == wanted {
-            return;
+    // Health is a snapshot, there is no event to wait for.
+    let reached = async {
+        while channel.health() != wanted {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    panic!("health is {:?}", channel.health());
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), reached).await.unwrap();
 }
 
 #[tokio::test]
@@ -84,10 +83,9 @@ async fn a_poll_ends_before_an_outage_must_be_told() {
 #[tokio::test]
 async fn a_wrong_token_is_an_error() {
     let mut world = World::stopped().await;
-    let right = e2e::telegram_emulator::Emulator::start("1:another").await.unwrap();
-    world.bot_api = right;
+    world.bot_api = e2e::telegram_emulator::Emulator::start("1:another").await.unwrap();
     world.start();
-    world.bot_api.wait_for("nothing", |_| Some(())).await.unwrap();
+    world.http.until_answered(401).await;
     assert_eq!(world.channel.as_ref().unwrap().health(), ChannelHealth::Error);
 }
 
@@ -95,8 +93,10 @@ async fn a_wrong_token_is_an_error() {
 async fn a_second_poller_is_an_error() {
     let world = World::new().await;
     health(&world, ChannelHealth::Connected).await;
-    world.bot_api.fail_next(Some("getUpdates"), Fault::Status(409));
+    let other = World::beside(&world);
+    world.http.until_answered(409).await;
     health(&world, ChannelHealth::Error).await;
+    drop(other);
 }
 
 #[tokio::test]

@@ -7,11 +7,22 @@ use hyper_util::rt::TokioIo;
 use oauth3_core::{HttpPort, HttpRequest, HttpResponse};
 use std::sync::Mutex;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Speaks HTTP/1.1 to loopback, one connection for each call. Remembers the timeouts that were asked for.
 #[derive(Default)]
 pub(crate) struct LoopbackHttp {
     pub(crate) timeouts: Mutex<Vec<Duration>>,
+    answered: watch::Sender<Vec<u16>>,
+}
+
+impl LoopbackHttp {
+    /// Waits until a call was answered with this status.
+    pub(crate) async fn until_answered(&self, status: u16) {
+        let mut answered = self.answered.subscribe();
+        let waited = answered.wait_for(|all| all.contains(&status));
+        drop(tokio::time::timeout(Duration::from_secs(60), waited).await.unwrap().unwrap());
+    }
 }
 
 #[async_trait]
@@ -19,7 +30,10 @@ impl HttpPort for LoopbackHttp {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, String> {
         self.timeouts.lock().unwrap().push(request.timeout);
         match tokio::time::timeout(request.timeout, exchange(request)).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => {
+                self.answered.send_modify(|all| all.push(response.status));
+                Ok(response)
+            }
             Ok(Err(_)) => Err("127.0.0.1 did not answer".to_owned()),
             Err(_) => Err("127.0.0.1 did not answer in time".to_owned()),
         }

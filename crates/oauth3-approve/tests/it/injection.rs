@@ -138,12 +138,28 @@ async fn code_that_could_not_be_attached_cannot_be_approved_here() {
     let world = World::new().await;
     world.write("/id");
     world.says("Your id").await;
-    world.bot_api.fail_next(Some("sendDocument"), Fault::Status(400));
+    // Refused for good; and by a server that does not know the method and says so in its own way.
+    for faults in [&[Fault::Status(400)][..], &[Fault::Page(500); 3]] {
+        for fault in faults {
+            world.bot_api.fail_next(Some("sendDocument"), *fault);
+        }
+        let id = world.submit(with_code(&b"x = 1\n".repeat(2000)));
+        let card = world.card(&id, "Approval wanted").await;
+        assert!(card.text.contains("NOT SHOWN HERE: oauth3 show"));
+        let labels: Vec<_> = card.buttons.iter().map(|(label, _)| label.as_str()).collect();
+        assert_eq!(labels, ["❌ Deny"]);
+    }
+}
+
+#[tokio::test]
+async fn a_document_gets_through_passing_trouble() {
+    let world = World::new().await;
+    world.bot_api.fail_next(Some("sendDocument"), Fault::TooMany { retry_after: 1 });
+    world.bot_api.fail_next(Some("sendDocument"), Fault::Drop);
+    world.bot_api.fail_next(Some("sendDocument"), Fault::Status(500));
     let id = world.submit(with_code(&b"x = 1\n".repeat(2000)));
-    let card = world.card(&id, "Approval wanted").await;
-    assert!(card.text.contains("NOT SHOWN HERE: oauth3 show"));
-    let labels: Vec<_> = card.buttons.iter().map(|(label, _)| label.as_str()).collect();
-    assert_eq!(labels, ["❌ Deny"]);
+    assert_eq!(world.card(&id, "Approval wanted").await.buttons.len(), 4);
+    assert_eq!(world.bot_api.uploads().len(), 1);
 }
 
 #[tokio::test]

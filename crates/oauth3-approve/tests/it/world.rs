@@ -47,6 +47,19 @@ impl World {
         }
     }
 
+    /// Another oauth3 that uses the same bot.
+    pub(crate) fn beside(world: &Self) -> Arc<Telegram> {
+        let broker = Arc::new(Broker::default());
+        let config = TelegramConfig {
+            token: Credential::new(TOKEN.to_owned()),
+            chat_id: OWNER,
+            owner_ids: Vec::new(),
+            api_url: world.bot_api.api_url().to_owned(),
+            public_url: String::new(),
+        };
+        Telegram::start(config, broker.clone(), broker.clone(), Arc::new(LoopbackHttp::default()), broker)
+    }
+
     pub(crate) fn start(&mut self) {
         let config = TelegramConfig {
             token: Credential::new(TOKEN.to_owned()),
