@@ -12,6 +12,9 @@ use std::time::Duration;
 /// How long the pipes of a run may stay open after its network ended. Its processes are gone by then.
 const OUTPUT_GRACE: Duration = Duration::from_secs(3);
 
+/// Most runs that are open at a time; the gateway has fewer seats than that.
+const MAX_OPEN_RUNS: usize = 256;
+
 /// One open run. Dropping it ends its network and the reading of its output.
 pub(crate) struct Run {
     pub(crate) egress: Egress,
@@ -45,6 +48,9 @@ impl Runs {
         let mut slots = self.lock();
         if slots.contains_key(id) {
             return Err(Fault::AlreadyDecided("this request runs already".into()));
+        }
+        if slots.len() >= MAX_OPEN_RUNS {
+            return Err(Fault::Unavailable("too many runs are open; try again later".into()));
         }
         slots.insert(id.clone(), Slot::Opening);
         Ok(Opening { runs: self, id: id.clone() })

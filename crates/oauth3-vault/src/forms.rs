@@ -50,6 +50,7 @@ const FORMS: &[Form] = &[
     |v| json(v, true, true, false),
     |v| json(v, false, false, true),
     |v| json(v, true, false, true),
+    json_widest,
     |v| html(v, "&quot;", "&#39;", None),
     |v| html(v, "&#34;", "&#39;", None),
     |v| html(v, "&quot;", "&#x27;", None),
@@ -137,6 +138,28 @@ fn json(value: &[u8], ascii: bool, slash: bool, html_safe: bool) -> Zeroizing<Ve
     Zeroizing::new(out.as_bytes().to_vec())
 }
 
+/// As .NET writes it: upper-case digits, and more characters escaped than anywhere else.
+fn json_widest(value: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(String::with_capacity(value.len() * 6));
+    let Ok(value) = std::str::from_utf8(value) else { return Zeroizing::new(value.to_vec()) };
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c < ' ' || !c.is_ascii() || "\"'<>&+`".contains(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // Writing to a string cannot fail.
+                    let _ = write!(out, "\\u{unit:04X}");
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    Zeroizing::new(out.as_bytes().to_vec())
+}
+
 fn html(value: &[u8], double: &str, single: &str, slash: Option<&str>) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(value.len() * 6));
     for byte in value {
@@ -181,6 +204,8 @@ mod tests {
             // PHP json_encode, Go json.Marshal.
             r#""p\/\u00e4\"<&'k \\y+=1""#,
             r#""p/ä\"\u003c\u0026'k \\y+=1""#,
+            // .NET System.Text.Json.
+            r#""p/\u00E4\u0022\u003C\u0026\u0027k \\y\u002B=1""#,
             // Python html.escape, Go html.EscapeString.
             "p/ä&quot;&lt;&amp;&#x27;k \\y+=1",
             "p/ä&#34;&lt;&amp;&#39;k \\y+=1",

@@ -18,6 +18,10 @@ const MAX_SPENT_BYTES: usize = 8 << 10;
 /// JSON and HTML do. What replaces has exactly the length of what it replaces, so lengths stay true. Every byte
 /// that any form covers is replaced, also where forms overlap. Cheap to clone.
 ///
+/// Measured once, optimised, on one core that was not idle: about 250 MB/s with one value of 50 bytes, 55 to 100
+/// with eight, 26 to 80 with 32. Memory: some 500 bytes per byte of a value of letters and digits, up to 1200 where
+/// much of it is escaped.
+///
 /// It does not know encodings beyond these, nor one applied over another: code never holds a value, so what is
 /// searched is what servers send back.
 #[derive(Clone)]
@@ -353,6 +357,9 @@ mod tests {
             for (at, covered) in covered.iter().enumerate() {
                 if !covered {
                     prop_assert_eq!(whole[at], text[at]);
+                } else if b"ab\"".contains(&text[at]) {
+                    // No form of this placeholder holds one of these.
+                    prop_assert_ne!(whole[at], text[at]);
                 }
             }
             for value in &values {

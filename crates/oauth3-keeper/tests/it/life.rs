@@ -119,3 +119,35 @@ async fn calls_at_once_leave_a_chain_that_holds() {
     let report = home.keeper.verify_audit().await.unwrap();
     assert_eq!((report.rows, report.fault), (41, None));
 }
+
+/// Needs root, to be somebody else for a moment; without it the file modes alone keep others out.
+#[tokio::test]
+async fn another_user_gets_no_answer_even_where_file_modes_let_them() {
+    use std::io::{Read, Write};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let home = Home::new().await;
+    let socket = home.owner_socket();
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(home.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let said = tokio::task::spawn_blocking(move || {
+        std::thread::spawn(move || {
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+            let ping = br#"{"number":1,"body":"ping"}"#;
+            let header = [26u32, 0, 0].map(u32::to_le_bytes).concat();
+            // It may be hung up on before it said anything.
+            let _ = stream.write_all(&[&header, &ping[..]].concat());
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let mut said = Vec::new();
+            let _ = stream.read_to_end(&mut said);
+            said
+        })
+        .join()
+        .unwrap()
+    });
+    assert_eq!(said.await.unwrap(), b"", "hung up on without a word");
+    home.keeper.ping().await.unwrap();
+}
