@@ -6,13 +6,15 @@ use crate::submit::actor;
 use crate::verdict::already_decided;
 use async_trait::async_trait;
 use oauth3_core::{
-    AgentName, AgentPort, AgentToken, AuditEvent, AuditKind, Draft, DryRun, Execution, Fault, Health, RequestId,
-    SecretRecord, Status, Submitted,
+    AgentName, AgentPort, AgentRecord, AgentToken, AuditEvent, AuditKind, Draft, DryRun, Execution, Fault, Health,
+    RequestId, SecretRecord, Status, Submitted,
 };
 use std::time::Duration;
 
 /// How long the keeper may take to answer a look at its health.
 const PING_PATIENCE: Duration = Duration::from_secs(3);
+/// How exactly it is kept when an agent was last seen.
+const SEEN_EVERY: Duration = Duration::from_secs(60);
 
 #[async_trait]
 impl AgentPort for Broker {
@@ -20,10 +22,16 @@ impl AgentPort for Broker {
         match (token, &self.config.anonymous_agent) {
             (Some(token), _) => {
                 let known = self.ports.store.agent_by_token(&token.id()).await?;
-                known
-                    .filter(|(agent, hash)| hash.matches(&token.hash()) && agent.revoked_at.is_none())
-                    .map(|(agent, _)| agent.name)
-                    .ok_or_else(|| Fault::InvalidToken("this token is not valid".to_owned()))
+                match known.filter(|(agent, hash)| hash.matches(&token.hash()) && agent.revoked_at.is_none()) {
+                    Some((agent, _)) => {
+                        self.note_seen(&agent);
+                        Ok(agent.name)
+                    }
+                    None => {
+                        tracing::info!("a call with a token that is not valid was refused");
+                        Err(Fault::InvalidToken("this token is not valid".to_owned()))
+                    }
+                }
             }
             (None, Some(name)) => {
                 let active = self.ports.store.agent(name).await?.is_some_and(|agent| agent.revoked_at.is_none());
@@ -79,6 +87,18 @@ impl AgentPort for Broker {
 }
 
 impl Broker {
+    /// Notes in the background, and not at every call, that this agent is there.
+    fn note_seen(&self, agent: &AgentRecord) {
+        let now = self.now();
+        if agent.last_seen_at.is_none_or(|last| now.since(last) >= SEEN_EVERY) {
+            let (store, name) = (self.ports.store.clone(), agent.name.clone());
+            self.spawn(async move {
+                // What fails here is logged by the store and of no consequence.
+                let _ = store.set_agent_seen(&name, now).await;
+            });
+        }
+    }
+
     /// Waits until the status differs from `seen`, nothing can change any more, or patience ends.
     pub(crate) async fn await_change(
         &self,

@@ -9,6 +9,8 @@ use oauth3_core::{Fault, Status};
 
 /// Requests of one kind that are taken up.
 const MAX_TAKEN_UP: u32 = 10_000;
+/// Agents that are woken about what ended before the start; what is beyond is left for the next start.
+const MAX_WOKEN: u32 = 500;
 
 impl Broker {
     pub(crate) async fn recover(&self) -> Result<(), Fault> {
@@ -24,7 +26,7 @@ impl Broker {
         self.expire_due().await;
         self.set_started();
         self.secrets_changed().await;
-        for execution in store.unnotified(MAX_TAKEN_UP).await? {
+        for execution in store.unnotified(MAX_WOKEN).await? {
             self.wake_agent(&execution);
         }
         Ok(())

@@ -8,12 +8,17 @@ use oauth3_core::{
     RunResult, Status,
 };
 use oauth3_policy::Permit;
+use std::time::Duration;
 
 /// Refused connections that are told to the agent; the audit has them all.
 const MAX_REFUSALS_TOLD: usize = 20;
 
+/// Tries to store how a run ended, and the pause between them.
+const STORE_TRIES: u32 = 5;
+const STORE_PAUSE: Duration = Duration::from_secs(2);
+
 /// How a run came to its end.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Outcome {
     /// The code ended, or a limit ended it.
     Ran(Exit, RunOutput),
@@ -40,8 +45,15 @@ impl Broker {
         let id = execution.id.clone();
         let outcome = self.run(permit, &execution, &mut ticket).await;
         drop(execution);
+        for _ in 1..STORE_TRIES {
+            match self.store_outcome(&id, outcome.clone()).await {
+                Ok(()) => return,
+                Err(fault) => tracing::warn!(request = %id, %fault, "the end of a run is not stored yet"),
+            }
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
         if let Err(fault) = self.store_outcome(&id, outcome).await {
-            tracing::error!(request = %id, %fault, "the end of a run could not be stored; the next start marks it failed");
+            tracing::error!(request = %id, %fault, "the end of a run is lost; the next start marks it failed");
         }
     }
 

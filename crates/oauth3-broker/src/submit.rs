@@ -15,10 +15,21 @@ const OPEN_RETRY_AFTER: Duration = Duration::from_secs(30);
 impl Broker {
     /// Takes a request in, decides, and then runs it, asks the owner, or refuses.
     pub(crate) async fn take_request(&self, agent: &AgentName, draft: Draft) -> Result<Submitted, Fault> {
-        self.runs_code()?;
-        let calls = self.admit(agent).await?;
-        let order = self.take_in(agent, draft).await?;
-        self.to_the_end(async move |broker| broker.decide_on(order, calls).await).await
+        let taken = async {
+            self.runs_code()?;
+            let calls = self.admit(agent).await?;
+            let order = self.take_in(agent, draft).await?;
+            self.to_the_end(async move |broker| broker.decide_on(order, calls).await).await
+        };
+        let taken = taken.await;
+        match &taken {
+            Ok(submitted) => {
+                let execution = &submitted.execution;
+                tracing::info!(%agent, request = %execution.id, status = %execution.status, "a request came in");
+            }
+            Err(fault) => tracing::info!(%agent, code = fault.code(), "a request was refused"),
+        }
+        taken
     }
 
     async fn decide_on(&self, order: Order, calls: u32) -> Result<Submitted, Fault> {

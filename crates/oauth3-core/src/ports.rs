@@ -128,6 +128,10 @@ pub trait Store: Send + Sync {
     async fn agent(&self, name: &AgentName) -> Result<Option<AgentRecord>, Fault>;
     /// The agent whose token has this public part, with the hash to compare against.
     async fn agent_by_token(&self, id: &TokenId) -> Result<Option<(AgentRecord, TokenHash)>, Fault>;
+    /// Notes when an agent's token was last accepted. For the owner's eyes only, so a store may leave it out.
+    async fn set_agent_seen(&self, _name: &AgentName, _at: Timestamp) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// Stores a sealed value, new or replacing.
     async fn put_secret(&self, secret: &SealedSecret) -> Result<(), Fault>;

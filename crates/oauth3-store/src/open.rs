@@ -56,6 +56,8 @@ impl SqliteStore {
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
+            // A local file does not hang up.
+            .test_before_acquire(false)
             .connect_with(options)
             .await
             .map_err(failed)?;

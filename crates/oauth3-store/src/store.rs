@@ -112,6 +112,16 @@ impl Store for SqliteStore {
         })
     }
 
+    async fn set_agent_seen(&self, name: &AgentName, at: Timestamp) -> Result<(), Fault> {
+        sqlx::query("UPDATE agents SET last_seen_at = ?2 WHERE name = ?1 AND coalesce(last_seen_at, ?2) <= ?2")
+            .bind(name.as_str())
+            .bind(at.millis())
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(unavailable)
+    }
+
     async fn put_secret(&self, secret: &SealedSecret) -> Result<(), Fault> {
         let record = &secret.record;
         sqlx::query(

@@ -61,6 +61,11 @@ async fn a_token_finds_its_agent_and_nothing_else_does() {
         assert!(matches!(world.broker.authenticate(bad).await, Err(Fault::InvalidToken(_))));
     }
 
+    let seen = async || world.store.agent(&name).await.unwrap().unwrap().last_seen_at;
+    while seen().await.is_none() {
+        tokio::task::yield_now().await;
+    }
+
     let rotated = world.broker.rotate_agent(&name, "cli").await.unwrap();
     assert!(world.broker.authenticate(Some(&token)).await.is_err());
     assert_eq!(world.broker.authenticate(Some(&rotated)).await.unwrap(), name);

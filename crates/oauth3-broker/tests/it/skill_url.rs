@@ -2,7 +2,11 @@
 
 use crate::fakes::{redirect, reply};
 use crate::world::{World, draft};
-use oauth3_core::{Draft, Fault, Source};
+use oauth3_core::{AgentPort as _, Draft, Fault, Host, Source};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn at(url: &str) -> Draft {
     Draft { source: Source::Url(url.into()), ..draft("") }
@@ -185,4 +189,66 @@ async fn the_header_of_fetched_code_counts() {
     let execution = world.submit(at("https://example.com/a.ts")).await.unwrap().execution;
     assert_eq!(execution.intent.secrets.len(), 1);
     assert_eq!(execution.intent.runtime, oauth3_core::Runtime::Embedded);
+}
+
+/// Pieces that addresses, good and bad, are made of.
+fn addresses() -> impl Strategy<Value = String> {
+    let scheme = select(vec![
+        "https://",
+        "HTTPS://",
+        "http://",
+        "https:",
+        "https:/",
+        "data:",
+        "//",
+        "file:///",
+        " https://",
+        "https:\\\\",
+    ]);
+    let user = select(vec!["", "", "", "a@", "a:b@", "%40@"]);
+    let host = select(vec![
+        "example.com",
+        "gist.github.com",
+        "github.com",
+        "gitlab.com",
+        "127.0.0.1",
+        "2130706433",
+        "0x7f000001",
+        "[::1]",
+        "[::ffff:7f00:1]",
+        "localhost.",
+        "1.1",
+        "EXAMPLE.com",
+        "ex\u{e4}mple.com",
+        "a..b",
+        "a_b.com",
+        "\u{ff11}27.0.0.1",
+        "",
+    ]);
+    let port = select(vec!["", "", ":443", ":8443", ":0", ":99999", ":x"]);
+    let path = "[a-zA-Z0-9/#?%.,;:@=_-]{0,40}";
+    (scheme, user, host, port, path).prop_map(|(s, u, h, p, path)| format!("{s}{u}{h}{p}/{path}"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    /// Whatever is pasted and wherever it redirects: what is dialled is https to a host of plain form.
+    #[test]
+    fn only_https_to_plain_names_is_ever_dialled(pasted in vec(any::<String>().boxed().prop_union(addresses().boxed()), 100), hops in vec(addresses(), 7)) {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let world = World::with(|config| config.requests_per_minute = u32::MAX).await;
+            let hop = AtomicUsize::new(0);
+            world.http.answers(move |_| redirect(&hops[hop.fetch_add(1, Ordering::Relaxed) % hops.len()]));
+            for url in pasted.iter().map(String::as_str).chain(["https://example.com/"]) {
+                let _ = world.broker.dry_run(&crate::world::bot(), at(url)).await;
+            }
+            assert!(!world.http.urls().is_empty());
+            for dialled in world.http.urls() {
+                let rest = dialled.strip_prefix("https://").unwrap();
+                let host = rest.split(['/', '?', '#']).next().unwrap();
+                assert!(Host::parse(host).is_ok(), "{dialled}");
+            }
+        });
+    }
 }

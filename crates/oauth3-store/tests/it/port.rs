@@ -36,6 +36,11 @@ async fn agents_are_added_rotated_and_revoked_for_good() {
     assert!(stored.matches(&new_hash) && !stored.matches(&hash));
     assert_eq!(record.rotated_at, Some(at(5)));
 
+    store.set_agent_seen(&bot, at(20)).await.unwrap();
+    store.set_agent_seen(&bot, at(19)).await.unwrap();
+    store.set_agent_seen(&agent("nobody"), at(19)).await.unwrap();
+    assert_eq!(store.agent(&bot).await.unwrap().unwrap().last_seen_at, Some(at(20)));
+
     store.revoke_agent(&bot, at(6)).await.unwrap();
     store.revoke_agent(&bot, at(7)).await.unwrap();
     assert_eq!(store.agent(&bot).await.unwrap().unwrap().revoked_at, Some(at(6)));
