@@ -124,7 +124,8 @@ impl Engine {
         memory_bytes: u64,
     ) -> Result<Self, rquickjs::Error> {
         let runtime = Runtime::new()?;
-        let memory_bytes = memory_bytes - (memory_bytes / OUTSIDE_SHARE).min(OUTSIDE_BYTES_MAX);
+        // The engine takes a limit of 0 for none.
+        let memory_bytes = (memory_bytes - (memory_bytes / OUTSIDE_SHARE).min(OUTSIDE_BYTES_MAX)).max(1);
         runtime.set_memory_limit(usize::try_from(memory_bytes).unwrap_or(usize::MAX));
         runtime.set_max_stack_size(JS_STACK_BYTES);
         runtime.set_loader(RefuseImports, RefuseImports);
@@ -197,6 +198,8 @@ impl Engine {
             let meta = module.meta()?;
             meta.set("url", MODULE_NAME)?;
             meta.set("main", true)?;
+            meta.set("filename", "/skill.ts")?;
+            meta.set("dirname", "/")?;
             let (_, promise) = module.eval()?;
             Ok(Persistent::save(ctx, promise))
         })

@@ -8,22 +8,46 @@
   class Blob {
     #type;
     constructor(parts = [], { type = "" } = {}) {
-      blobBytes.set(this, concat([EMPTY, ...Array.from(parts, (part) => {
-        if (part instanceof Blob) return blobBytes.get(part);
-        if (ArrayBuffer.isView(part) || part instanceof ArrayBuffer) return bytesOf(part).slice();
-        return encode(part);
-      })]));
+      blobBytes.set(
+        this,
+        concat([
+          EMPTY,
+          ...Array.from(parts, (part) => {
+            if (part instanceof Blob) return blobBytes.get(part);
+            if (ArrayBuffer.isView(part) || part instanceof ArrayBuffer) return bytesOf(part).slice();
+            return encode(part);
+          }),
+        ]),
+      );
       this.#type = /^[\x20-\x7e]*$/.test(type) ? String(type).toLowerCase() : "";
     }
-    get size() { return blobBytes.get(this).length; }
-    get type() { return this.#type; }
-    async text() { return new TextDecoder().decode(blobBytes.get(this)); }
-    async arrayBuffer() { return blobBytes.get(this).slice().buffer; }
-    async bytes() { return blobBytes.get(this).slice(); }
-    slice(start, end, type = "") { return new Blob([blobBytes.get(this).slice(start, end)], { type }); }
-    stream() { return ReadableStream.from([blobBytes.get(this)]); }
-    get [Symbol.toStringTag]() { return "Blob"; }
-    [custom](inspect) { return `Blob ${inspect({ size: this.size, type: this.type })}`; }
+    get size() {
+      return blobBytes.get(this).length;
+    }
+    get type() {
+      return this.#type;
+    }
+    async text() {
+      return new TextDecoder().decode(blobBytes.get(this));
+    }
+    async arrayBuffer() {
+      return blobBytes.get(this).slice().buffer;
+    }
+    async bytes() {
+      return blobBytes.get(this).slice();
+    }
+    slice(start, end, type = "") {
+      return new Blob([blobBytes.get(this).slice(start, end)], { type });
+    }
+    stream() {
+      return ReadableStream.from([blobBytes.get(this)]);
+    }
+    get [Symbol.toStringTag]() {
+      return "Blob";
+    }
+    [custom](inspect) {
+      return `Blob ${inspect({ size: this.size, type: this.type })}`;
+    }
   }
 
   class File extends Blob {
@@ -34,9 +58,15 @@
       this.#name = String(name);
       this.#lastModified = options.lastModified ?? Date.now();
     }
-    get name() { return this.#name; }
-    get lastModified() { return this.#lastModified; }
-    get [Symbol.toStringTag]() { return "File"; }
+    get name() {
+      return this.#name;
+    }
+    get lastModified() {
+      return this.#lastModified;
+    }
+    get [Symbol.toStringTag]() {
+      return "File";
+    }
   }
 
   // --- FormData -----------------------------------------------------------------------------------------------------
@@ -48,27 +78,51 @@
       if (value instanceof File && fileName === undefined) return [String(name), value];
       return [String(name), new File([value], fileName ?? "blob", { type: value.type })];
     }
-    append(name, value, fileName) { this.#list.push(FormData.#entry(name, value, fileName)); }
+    append(name, value, fileName) {
+      this.#list.push(FormData.#entry(name, value, fileName));
+    }
     set(name, value, fileName) {
       const index = this.#list.findIndex(([n]) => n === String(name));
       if (index < 0) return this.append(name, value, fileName);
       this.#list = this.#list.filter(([n], i) => i <= index || n !== String(name));
       this.#list[index] = FormData.#entry(name, value, fileName);
     }
-    delete(name) { this.#list = this.#list.filter(([n]) => n !== String(name)); }
-    get(name) { return this.#list.find(([n]) => n === String(name))?.[1] ?? null; }
-    getAll(name) { return this.#list.filter(([n]) => n === String(name)).map(([, value]) => value); }
-    has(name) { return this.#list.some(([n]) => n === String(name)); }
-    forEach(callback, self) { for (const [name, value] of this) callback.call(self, value, name, this); }
-    *entries() { yield* this.#list; }
-    *keys() { for (const [name] of this.#list) yield name; }
-    *values() { for (const [, value] of this.#list) yield value; }
-    [Symbol.iterator]() { return this.entries(); }
-    get [Symbol.toStringTag]() { return "FormData"; }
+    delete(name) {
+      this.#list = this.#list.filter(([n]) => n !== String(name));
+    }
+    get(name) {
+      return this.#list.find(([n]) => n === String(name))?.[1] ?? null;
+    }
+    getAll(name) {
+      return this.#list.filter(([n]) => n === String(name)).map(([, value]) => value);
+    }
+    has(name) {
+      return this.#list.some(([n]) => n === String(name));
+    }
+    forEach(callback, self) {
+      for (const [name, value] of this) callback.call(self, value, name, this);
+    }
+    *entries() {
+      yield* this.#list;
+    }
+    *keys() {
+      for (const [name] of this.#list) yield name;
+    }
+    *values() {
+      for (const [, value] of this.#list) yield value;
+    }
+    [Symbol.iterator]() {
+      return this.entries();
+    }
+    get [Symbol.toStringTag]() {
+      return "FormData";
+    }
   }
 
   const multipart = (form) => {
-    const boundary = `----oauth3${Array.from(native.random(16), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+    const boundary = `----oauth3${
+      Array.from(native.random(16), (byte) => byte.toString(16).padStart(2, "0")).join("")
+    }`;
     const quote = (text) => text.replaceAll("\n", "%0A").replaceAll("\r", "%0D").replaceAll('"', "%22");
     const chunks = [];
     for (const [name, value] of form) {
@@ -105,4 +159,4 @@
   };
 
   return { Blob, File, FormData, blobBytes: (blob) => blobBytes.get(blob), multipart, parseMultipart };
-})
+});

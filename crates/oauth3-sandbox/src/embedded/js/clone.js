@@ -83,7 +83,9 @@
         if (Object.hasOwn(value, "cause")) define(error, "cause", clone(value.cause));
         return error;
       }
-      if (value instanceof Promise || value instanceof WeakMap || value instanceof WeakSet || value instanceof WeakRef) {
+      if (
+        value instanceof Promise || value instanceof WeakMap || value instanceof WeakSet || value instanceof WeakRef
+      ) {
         refuse(`#<${value.constructor.name}>`);
       }
       const copy = keep(Array.isArray(value) ? new Array(value.length) : {});
@@ -94,4 +96,4 @@
   }
 
   return { atob, btoa, structuredClone };
-})
+});

@@ -28,8 +28,11 @@
     if (typeof data !== "object" || data === null) return print(1, [data]);
     const isMap = data instanceof Map;
     const isSet = data instanceof Set;
-    const rows = isMap ? [...data.values()].map((value, index) => [index, value])
-      : isSet ? [...data].map((value, index) => [index, value]) : Object.entries(data);
+    const rows = isMap
+      ? [...data.values()].map((value, index) => [index, value])
+      : isSet
+      ? [...data].map((value, index) => [index, value])
+      : Object.entries(data);
     const keys = isMap ? [...data.keys()] : null;
     const columns = [];
     let hasValues = false;
@@ -39,7 +42,12 @@
     }
     const shown = only ?? columns;
     const show = (value) => inspect(value, { depth: 1 });
-    const head = [isMap || isSet ? "(iter idx)" : "(idx)", ...(isMap ? ["Key"] : []), ...shown, ...(hasValues ? ["Values"] : [])];
+    const head = [
+      isMap || isSet ? "(iter idx)" : "(idx)",
+      ...(isMap ? ["Key"] : []),
+      ...shown,
+      ...(hasValues ? ["Values"] : []),
+    ];
     const body = rows.map(([key, value], row) => {
       const isObject = typeof value === "object" && value !== null;
       return [
@@ -52,10 +60,18 @@
     const widths = head.map((name, column) => Math.max(name.length, ...body.map((line) => line[column].length)));
     const numeric = head.map((_, column) => body.every((line) => /^-?[\d.]+$/.test(line[column])));
     const rule = (left, middle, right) => left + widths.map((width) => "─".repeat(width + 2)).join(middle) + right;
-    const line = (cells, right) => `│${cells.map((cell, column) =>
-      ` ${right[column] ? cell.padStart(widths[column]) : cell.padEnd(widths[column])} `).join("│")}│`;
-    const lines = [rule("┌", "┬", "┐"), line(head, []), rule("├", "┼", "┤"), ...body.map((cells) => line(cells, numeric)),
-      rule("└", "┴", "┘")];
+    const line = (cells, right) =>
+      `│${
+        cells.map((cell, column) => ` ${right[column] ? cell.padStart(widths[column]) : cell.padEnd(widths[column])} `)
+          .join("│")
+      }│`;
+    const lines = [
+      rule("┌", "┬", "┐"),
+      line(head, []),
+      rule("├", "┼", "┤"),
+      ...body.map((cells) => line(cells, numeric)),
+      rule("└", "┴", "┘"),
+    ];
     print(1, [lines.join("\n")]);
   };
 
@@ -71,15 +87,23 @@
       counts.set(`${label}`, (counts.get(`${label}`) ?? 0) + 1);
       print(1, [`${label}: ${counts.get(`${label}`)}`]);
     },
-    countReset(label = "default") { counts.delete(`${label}`); },
+    countReset(label = "default") {
+      counts.delete(`${label}`);
+    },
     dir: (value, options) => print(1, [inspect(value, options)]),
     dirxml: (...args) => print(1, args),
     group,
     groupCollapsed: group,
-    groupEnd() { state.groups = state.groups.slice(2); },
+    groupEnd() {
+      state.groups = state.groups.slice(2);
+    },
     table,
-    time(label = "default") { starts.set(`${label}`, performance.now()); },
-    timeLog(label = "default", ...args) { if (known(`${label}`)) print(1, [`${label}: ${elapsed(`${label}`)}`, ...args]); },
+    time(label = "default") {
+      starts.set(`${label}`, performance.now());
+    },
+    timeLog(label = "default", ...args) {
+      if (known(`${label}`)) print(1, [`${label}: ${elapsed(`${label}`)}`, ...args]);
+    },
     timeEnd(label = "default") {
       if (!known(`${label}`)) return;
       print(1, [`${label}: ${elapsed(`${label}`)}`]);
@@ -88,4 +112,4 @@
     timeStamp() {},
     trace,
   };
-})
+});

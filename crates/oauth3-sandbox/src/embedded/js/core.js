@@ -3,7 +3,6 @@
 //
 // `native` holds the functions of the host (natives.rs). The result holds the hooks that its event loop calls.
 (function (native) {
-
   const themes = new Map();
   const state = { listeners: null, groups: "" };
 
@@ -113,15 +112,27 @@
   define(globalThis, "setImmediate", function setImmediate(callback, ...args) {
     return setTimer(callback, 0, args, false);
   });
-  define(globalThis, "clearTimeout", function clearTimeout(id) { clearTimer(id); });
-  define(globalThis, "clearInterval", function clearInterval(id) { clearTimer(id); });
-  define(globalThis, "clearImmediate", function clearImmediate(id) { clearTimer(id); });
+  define(globalThis, "clearTimeout", function clearTimeout(id) {
+    clearTimer(id);
+  });
+  define(globalThis, "clearInterval", function clearInterval(id) {
+    clearTimer(id);
+  });
+  define(globalThis, "clearImmediate", function clearImmediate(id) {
+    clearTimer(id);
+  });
 
   // --- Console ----------------------------------------------------------------------------------------------------
 
-  // One line of text needs no inspection of objects, which is most of what programs print.
+  // Text and numbers need no inspection, and are most of what programs print.
+  const isPlain = (value) => value === null || !["object", "function", "symbol"].includes(typeof value);
+  const plain = (value) => (typeof value === "bigint" ? `${value}n` : Object.is(value, -0) ? "-0" : `${value}`);
+
   const print = (stream, args) => {
-    let text = args.length === 1 && typeof args[0] === "string" ? args[0].toWellFormed() : need("inspect").format(args);
+    const hasFormat = args.length > 1 && typeof args[0] === "string" && args[0].includes("%");
+    let text = !hasFormat && args.every(isPlain)
+      ? args.map(plain).join(" ").toWellFormed()
+      : need("inspect").format(args);
     if (state.groups !== "") text = state.groups + text.replaceAll("\n", "\n" + state.groups);
     native.write(stream, text + "\n");
   };
@@ -129,15 +140,36 @@
   const console = {};
   define(globalThis, "console", console);
   const printer = (name, stream) => {
-    console[name] = { [name](...args) { print(stream, args); } }[name];
+    console[name] = {
+      [name](...args) {
+        print(stream, args);
+      },
+    }[name];
   };
   printer("log", 1);
   printer("info", 1);
   printer("debug", 1);
   printer("warn", 2);
   printer("error", 2);
-  lazy(console, "console", "assert", "clear", "count", "countReset", "dir", "dirxml", "group", "groupCollapsed",
-    "groupEnd", "table", "time", "timeEnd", "timeLog", "timeStamp", "trace");
+  lazy(
+    console,
+    "console",
+    "assert",
+    "clear",
+    "count",
+    "countReset",
+    "dir",
+    "dirxml",
+    "group",
+    "groupCollapsed",
+    "groupEnd",
+    "table",
+    "time",
+    "timeEnd",
+    "timeLog",
+    "timeStamp",
+    "trace",
+  );
   define(console, Symbol.toStringTag, "console");
 
   // --- Errors -----------------------------------------------------------------------------------------------------
@@ -182,12 +214,35 @@
   lazy(globalThis, "data", "TextEncoder", "TextDecoder");
   lazy(globalThis, "clone", "atob", "btoa", "structuredClone");
   lazy(globalThis, "blob", "Blob", "File", "FormData");
-  lazy(globalThis, "events", "Event", "CustomEvent", "ErrorEvent", "PromiseRejectionEvent", "EventTarget",
-    "AbortController", "AbortSignal", "DOMException", "addEventListener", "removeEventListener", "dispatchEvent");
+  lazy(
+    globalThis,
+    "events",
+    "Event",
+    "CustomEvent",
+    "ErrorEvent",
+    "PromiseRejectionEvent",
+    "EventTarget",
+    "AbortController",
+    "AbortSignal",
+    "DOMException",
+    "addEventListener",
+    "removeEventListener",
+    "dispatchEvent",
+  );
   lazy(globalThis, "url", "URL", "URLSearchParams");
-  lazy(globalThis, "streams", "ReadableStream", "ReadableStreamDefaultReader", "WritableStream",
-    "WritableStreamDefaultWriter", "TransformStream", "TextDecoderStream", "TextEncoderStream",
-    "CountQueuingStrategy", "ByteLengthQueuingStrategy");
+  lazy(
+    globalThis,
+    "streams",
+    "ReadableStream",
+    "ReadableStreamDefaultReader",
+    "WritableStream",
+    "WritableStreamDefaultWriter",
+    "TransformStream",
+    "TextDecoderStream",
+    "TextEncoderStream",
+    "CountQueuingStrategy",
+    "ByteLengthQueuingStrategy",
+  );
   lazy(globalThis, "message", "Headers", "Request", "Response");
   lazy(globalThis, "fetch", "fetch");
   lazy(globalThis, "crypto", "crypto", "Crypto", "CryptoKey", "SubtleCrypto");
@@ -197,4 +252,4 @@
 
   const shared = { define, lazy, holdTimer, custom, operation, abort, setTimer, clearTimer, print, state };
   return { fire, complete, uncaught };
-})
+});

@@ -10,11 +10,12 @@
     if (!Object.hasOwn(DIGESTS, name)) throw unsupported(name);
     return name;
   };
-  const unsupported = (name) => new DOMException(
-    `Unrecognized algorithm name: ${name}. The embedded runtime has SHA-1, SHA-256, SHA-384, SHA-512 and HMAC; ` +
-      "use runtime deno or node for others",
-    "NotSupportedError",
-  );
+  const unsupported = (name) =>
+    new DOMException(
+      `Unrecognized algorithm name: ${name}. The embedded runtime has SHA-1, SHA-256, SHA-384, SHA-512 and HMAC; ` +
+        "use runtime deno or node for others",
+      "NotSupportedError",
+    );
   const buffer = (bytes) => bytes.buffer;
 
   const keys = new WeakMap();
@@ -25,12 +26,13 @@
       keys.set(this, bytes);
     }
   }
-  const hmacKey = (hash, bytes, extractable, usages) => new CryptoKey(keys, {
-    type: "secret",
-    extractable,
-    algorithm: { name: "HMAC", hash: { name: hash }, length: bytes.length * 8 },
-    usages: [...usages],
-  }, bytes);
+  const hmacKey = (hash, bytes, extractable, usages) =>
+    new CryptoKey(keys, {
+      type: "secret",
+      extractable,
+      algorithm: { name: "HMAC", hash: { name: hash }, length: bytes.length * 8 },
+      usages: [...usages],
+    }, bytes);
   const use = (algorithm, key, usage) => {
     if (nameOf(algorithm) !== "HMAC") throw unsupported(nameOf(algorithm));
     if (!keys.has(key)) throw new TypeError("The key is no CryptoKey");
@@ -41,8 +43,9 @@
   };
   const fromBase64Url = (text) =>
     Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
-  const toBase64Url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_")
-    .replaceAll("=", "");
+  const toBase64Url = (bytes) =>
+    btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_")
+      .replaceAll("=", "");
 
   class SubtleCrypto {
     async digest(algorithm, data) {
@@ -89,11 +92,22 @@
     }
   }
   for (const name of ["encrypt", "decrypt", "deriveBits", "deriveKey", "wrapKey", "unwrapKey"]) {
-    define(SubtleCrypto.prototype, name, async (algorithm) => { throw unsupported(nameOf(algorithm)); });
+    define(SubtleCrypto.prototype, name, async (algorithm) => {
+      throw unsupported(nameOf(algorithm));
+    });
   }
 
-  const INTEGERS = [Int8Array, Uint8Array, Uint8ClampedArray, Int16Array, Uint16Array, Int32Array, Uint32Array,
-    BigInt64Array, BigUint64Array];
+  const INTEGERS = [
+    Int8Array,
+    Uint8Array,
+    Uint8ClampedArray,
+    Int16Array,
+    Uint16Array,
+    Int32Array,
+    Uint32Array,
+    BigInt64Array,
+    BigUint64Array,
+  ];
   class Crypto {
     subtle = new SubtleCrypto();
 
@@ -117,4 +131,4 @@
     }
   }
   return { crypto: new Crypto(), Crypto, CryptoKey, SubtleCrypto };
-})
+});

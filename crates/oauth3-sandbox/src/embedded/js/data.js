@@ -1,6 +1,5 @@
 // Bytes and text.
 (function (native, need, { define }) {
-
   const EMPTY = new Uint8Array(0);
 
   // The bytes behind any BufferSource, without a copy.
@@ -25,8 +24,12 @@
   const encode = (text) => native.encode(`${text}`.toWellFormed());
 
   class TextEncoder {
-    get encoding() { return "utf-8"; }
-    encode(text = "") { return encode(text); }
+    get encoding() {
+      return "utf-8";
+    }
+    encode(text = "") {
+      return encode(text);
+    }
     encodeInto(text, target) {
       let read = 0;
       let written = 0;
@@ -41,9 +44,18 @@
     }
   }
 
-  const LABELS = { "utf-8": "utf-8", "utf8": "utf-8", "unicode-1-1-utf-8": "utf-8", "utf-16le": "utf-16le",
-    "utf-16": "utf-16le", "latin1": "windows-1252", "iso-8859-1": "windows-1252", "ascii": "windows-1252",
-    "us-ascii": "windows-1252", "windows-1252": "windows-1252" };
+  const LABELS = {
+    "utf-8": "utf-8",
+    "utf8": "utf-8",
+    "unicode-1-1-utf-8": "utf-8",
+    "utf-16le": "utf-16le",
+    "utf-16": "utf-16le",
+    "latin1": "windows-1252",
+    "iso-8859-1": "windows-1252",
+    "ascii": "windows-1252",
+    "us-ascii": "windows-1252",
+    "windows-1252": "windows-1252",
+  };
 
   class TextDecoder {
     #rest = EMPTY;
@@ -85,4 +97,4 @@
   }
 
   return { bytesOf, concat, encode, TextEncoder, TextDecoder };
-})
+});

@@ -1,9 +1,21 @@
 // Events, and the signals that abort work.
 (function (native, need, { define, custom, setTimer, state }) {
-
-  const CODES = { IndexSizeError: 1, NotFoundError: 8, NotSupportedError: 9, InvalidStateError: 11, SyntaxError: 12,
-    InvalidAccessError: 15, TypeMismatchError: 17, NetworkError: 19, AbortError: 20, URLMismatchError: 21,
-    QuotaExceededError: 22, TimeoutError: 23, DataCloneError: 25, InvalidCharacterError: 5 };
+  const CODES = {
+    IndexSizeError: 1,
+    NotFoundError: 8,
+    NotSupportedError: 9,
+    InvalidStateError: 11,
+    SyntaxError: 12,
+    InvalidAccessError: 15,
+    TypeMismatchError: 17,
+    NetworkError: 19,
+    AbortError: 20,
+    URLMismatchError: 21,
+    QuotaExceededError: 22,
+    TimeoutError: 23,
+    DataCloneError: 25,
+    InvalidCharacterError: 5,
+  };
 
   class DOMException extends Error {
     constructor(message = "", name = "Error") {
@@ -12,7 +24,9 @@
       if (typeof name === "object" && name !== null && "cause" in name) define(this, "cause", name.cause);
       define(this, "code", CODES[this.name] ?? 0);
     }
-    get [Symbol.toStringTag]() { return "DOMException"; }
+    get [Symbol.toStringTag]() {
+      return "DOMException";
+    }
   }
 
   class Event {
@@ -31,14 +45,22 @@
       this.timeStamp = performance.now();
       define(this, "stopped", false);
     }
-    get type() { return this.#type; }
-    get cancelable() { return this.#cancelable; }
+    get type() {
+      return this.#type;
+    }
+    get cancelable() {
+      return this.#cancelable;
+    }
     preventDefault() {
       if (this.#cancelable) this.defaultPrevented = true;
     }
     stopPropagation() {}
-    stopImmediatePropagation() { this.stopped = true; }
-    composedPath() { return this.target === null ? [] : [this.target]; }
+    stopImmediatePropagation() {
+      this.stopped = true;
+    }
+    composedPath() {
+      return this.target === null ? [] : [this.target];
+    }
   }
   class CustomEvent extends Event {
     constructor(type, init = {}) {
@@ -121,8 +143,12 @@
       super();
       define(this, "onabort", null);
     }
-    get aborted() { return this.#aborted; }
-    get reason() { return this.#reason; }
+    get aborted() {
+      return this.#aborted;
+    }
+    get reason() {
+      return this.#reason;
+    }
     throwIfAborted() {
       if (this.#aborted) throw this.#reason;
     }
@@ -149,7 +175,9 @@
       }
       return signal;
     }
-    get [Symbol.toStringTag]() { return "AbortSignal"; }
+    get [Symbol.toStringTag]() {
+      return "AbortSignal";
+    }
     [custom](inspect) {
       return `AbortSignal ${inspect({ aborted: this.aborted, reason: this.reason, onabort: this.onabort })}`;
     }
@@ -157,13 +185,21 @@
 
   class AbortController {
     #signal = new AbortSignal(token);
-    get signal() { return this.#signal; }
-    abort(reason) { signalAbort(this.#signal, reason); }
-    get [Symbol.toStringTag]() { return "AbortController"; }
-    [custom](inspect) { return `AbortController ${inspect({ signal: this.signal })}`; }
+    get signal() {
+      return this.#signal;
+    }
+    abort(reason) {
+      signalAbort(this.#signal, reason);
+    }
+    get [Symbol.toStringTag]() {
+      return "AbortController";
+    }
+    [custom](inspect) {
+      return `AbortController ${inspect({ signal: this.signal })}`;
+    }
   }
 
-  // --- Events of the program itself -----------------------------------------------------------------------------------
+  // --- Events of the program itself ------------------------------------------------------------------------------------
 
   const world = new EventTarget();
   const addEventListener = (type, listener, options) => {
@@ -180,10 +216,17 @@
   };
 
   return {
-    DOMException, Event, CustomEvent, ErrorEvent, PromiseRejectionEvent, EventTarget, AbortController, AbortSignal,
+    DOMException,
+    Event,
+    CustomEvent,
+    ErrorEvent,
+    PromiseRejectionEvent,
+    EventTarget,
+    AbortController,
+    AbortSignal,
     addEventListener,
     removeEventListener: (type, listener) => world.removeEventListener(type, listener),
     dispatchEvent: (event) => world.dispatchEvent(event),
     dispatchUncaught,
   };
-})
+});

@@ -5,8 +5,20 @@
   const REDIRECTS_MAX = 20;
   const REDIRECTS = [301, 302, 303, 307, 308];
   // These describe the connection or are derived from the URL and the body; a program cannot set them.
-  const OURS = new Set(["accept-encoding", "connection", "content-length", "expect", "host", "keep-alive",
-    "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"]);
+  const OURS = new Set([
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+  ]);
   const CONTENT = ["content-encoding", "content-language", "content-length", "content-location", "content-type"];
 
   const headersFor = (url, headers) => {
@@ -54,9 +66,15 @@
     if (match === null) throw new TypeError("Invalid data URL");
     const raw = match[3].replace(/%([0-9a-f]{2})/gi, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
     const bytes = Uint8Array.from(match[2] === undefined ? raw : atob(raw), (c) => c.charCodeAt(0));
-    const type = match[1] === "" ? "text/plain;charset=US-ASCII" : match[1].startsWith(";") ? `text/plain${match[1]}` : match[1];
-    return received({ bytes }, { status: 200, statusText: "OK", headers: { "content-type": type } },
-      { url: url.href, type: "basic" });
+    const type = match[1] === ""
+      ? "text/plain;charset=US-ASCII"
+      : match[1].startsWith(";")
+      ? `text/plain${match[1]}`
+      : match[1];
+    return received({ bytes }, { status: 200, statusText: "OK", headers: { "content-type": type } }, {
+      url: url.href,
+      type: "basic",
+    });
   };
 
   const fetch = async (input, init) => {
@@ -70,12 +88,14 @@
     if (url.protocol === "data:") return fetchData(url);
     let bytes = await requestBytes(request);
 
-    for (let redirects = 0; ; redirects++) {
+    for (let redirects = 0;; redirects++) {
       if (url.protocol !== "https:" && url.protocol !== "http:") {
         throw new TypeError(`Url scheme '${url.protocol.slice(0, -1)}' not supported`);
       }
-      const head = await abortable(signal, (id) =>
-        native.fetch(id, method, bare(url), headersFor(url, headers), bytes));
+      const head = await abortable(
+        signal,
+        (id) => native.fetch(id, method, bare(url), headersFor(url, headers), bytes),
+      );
       const pairs = [];
       for (let i = 0; i < head.headers.length; i += 2) pairs.push([head.headers[i], head.headers[i + 1]]);
       const location = pairs.find(([name]) => name === "location")?.[1];
@@ -85,7 +105,8 @@
         if (redirects >= REDIRECTS_MAX) throw new TypeError("Maximum number of redirects (20) reached");
         const next = new URL(location, url);
         if (next.hash === "") next.hash = url.hash;
-        const toGet = head.status === 303 ? !["GET", "HEAD"].includes(method)
+        const toGet = head.status === 303
+          ? !["GET", "HEAD"].includes(method)
           : [301, 302].includes(head.status) && method === "POST";
         if (toGet) {
           method = "GET";
@@ -93,16 +114,18 @@
           for (const name of CONTENT) headers.delete(name);
         }
         // Credentials were meant for the first host only.
-        if (next.origin !== url.origin) for (const name of ["authorization", "cookie"]) headers.delete(name);
+        if (next.origin !== url.origin) { for (const name of ["authorization", "cookie"]) headers.delete(name); }
         url = next;
         continue;
       }
       const noBody = NULL_BODY.includes(head.status) || method === "HEAD";
       if (noBody) native.closeBody(head.body);
-      return received(noBody ? null : bodyOf(head.body, signal),
-        { status: head.status, statusText: head.statusText, headers: pairs },
-        { url: url.href, redirected: redirects > 0, type: "basic" });
+      return received(noBody ? null : bodyOf(head.body, signal), {
+        status: head.status,
+        statusText: head.statusText,
+        headers: pairs,
+      }, { url: url.href, redirected: redirects > 0, type: "basic" });
     }
   };
   return { fetch };
-})
+});

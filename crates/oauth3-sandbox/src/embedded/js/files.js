@@ -3,12 +3,14 @@
   const { bytesOf } = need("data");
   const errors = {};
   for (const name of ["NotFound", "PermissionDenied", "AlreadyExists", "IsADirectory"]) {
-    errors[name] = { [name]: class extends Error {
-      constructor(message, options) {
-        super(message, options);
-        define(this, "name", name);
-      }
-    } }[name];
+    errors[name] = {
+      [name]: class extends Error {
+        constructor(message, options) {
+          super(message, options);
+          define(this, "name", name);
+        }
+      },
+    }[name];
   }
 
   const pathOf = (path) => {
@@ -64,8 +66,15 @@
     remove: async (path) => removeSync(path),
     stdout: output(1),
     stderr: output(2),
-    stdin: { read: async () => null, readSync: () => null, isTerminal: () => false, close() {},
-      get readable() { return new ReadableStream({ start: (controller) => controller.close() }); } },
+    stdin: {
+      read: async () => null,
+      readSync: () => null,
+      isTerminal: () => false,
+      close() {},
+      get readable() {
+        return new ReadableStream({ start: (controller) => controller.close() });
+      },
+    },
     permissions: { query: async () => ({ state: "granted" }), request: async () => ({ state: "granted" }) },
   };
-})
+});

@@ -1,6 +1,5 @@
 // How values look when they are printed: the layout that Deno and Node share.
 (function (native, need, { custom }) {
-
   const BREAK_LENGTH = 80; // columns
   const COMPACT = 3; // levels of nesting that may share a line
   const ITEMS_MAX = 100; // entries of one array, map or set
@@ -25,9 +24,12 @@
           ? `${quote(value.slice(0, STRING_MAX))}... ${rest} more character${rest === 1 ? "" : "s"}`
           : quote(value);
       }
-      case "number": return Object.is(value, -0) ? "-0" : `${value}`;
-      case "bigint": return `${value}n`;
-      default: return String(value);
+      case "number":
+        return Object.is(value, -0) ? "-0" : `${value}`;
+      case "bigint":
+        return `${value}n`;
+      default:
+        return String(value);
     }
   };
 
@@ -51,7 +53,9 @@
     return typeof tag !== "string" || tag === "" || tag === name ? "" : tag;
   };
   const prefix = (name, tag, fallback, size = "") => {
-    if (name === null) return `[${fallback}${size}: null prototype]${tag !== "" && tag !== fallback ? ` [${tag}]` : ""} `;
+    if (name === null) {
+      return `[${fallback}${size}: null prototype]${tag !== "" && tag !== fallback ? ` [${tag}]` : ""} `;
+    }
     return `${name}${size}${tag === "" ? "" : ` [${tag}]`} `.trimStart();
   };
 
@@ -62,14 +66,19 @@
       const own = Object.hasOwn(value, "name") && value.name !== "" ? ` ${value.name}` : " (anonymous)";
       return `[class${own}${parent?.name ? ` extends ${parent.name}` : ""}]`;
     }
-    const type = ["AsyncFunction", "GeneratorFunction", "AsyncGeneratorFunction"].includes(tag) ? tag
-      : ["AsyncFunction", "GeneratorFunction", "AsyncGeneratorFunction"].includes(name) ? name : "Function";
+    const type = ["AsyncFunction", "GeneratorFunction", "AsyncGeneratorFunction"].includes(tag)
+      ? tag
+      : ["AsyncFunction", "GeneratorFunction", "AsyncGeneratorFunction"].includes(name)
+      ? name
+      : "Function";
     const label = typeof value.name === "string" && value.name !== "" ? `: ${value.name}` : " (anonymous)";
     return `[${type}${name === null ? " (null prototype)" : ""}${label}]`;
   };
 
   const keysOf = (value) => {
-    const symbols = Object.getOwnPropertySymbols(value).filter((key) => Object.prototype.propertyIsEnumerable.call(value, key));
+    const symbols = Object.getOwnPropertySymbols(value).filter((key) =>
+      Object.prototype.propertyIsEnumerable.call(value, key)
+    );
     return [...Object.keys(value), ...symbols];
   };
 
@@ -215,8 +224,14 @@
     } else if (value instanceof Map) {
       open = `${prefix(name, tag, "Map", `(${value.size})`)}{`;
       if (value.size === 0 && keys.length === 0) return `${open}}`;
-      entries = () => listed(value, value.size, context, level, ([key, item]) =>
-        `${format1(key, context, level)} => ${format1(item, context, level)}`);
+      entries = () =>
+        listed(
+          value,
+          value.size,
+          context,
+          level,
+          ([key, item]) => `${format1(key, context, level)} => ${format1(item, context, level)}`,
+        );
     } else if (ArrayBuffer.isView(value) && !(value instanceof DataView)) {
       open = `${prefix(name, tag, "TypedArray", `(${value.length})`)}[`;
       close = "]";
@@ -234,7 +249,9 @@
       base = Number.isNaN(value.getTime()) ? "Invalid Date" : value.toISOString();
       if (keys.length === 0) return base;
     } else if (value instanceof Error) {
-      keys = keys.filter((key) => key !== "stack" && key !== "message" && !(key === "name" && value.stack?.includes(value.name)));
+      keys = keys.filter((key) =>
+        key !== "stack" && key !== "message" && !(key === "name" && value.stack?.includes(value.name))
+      );
       base = errorBase(value, context);
       // Not enumerable, but a part of the story.
       const hidden = ["cause", "errors"].filter((key) => Object.hasOwn(value, key) && !keys.includes(key));
@@ -256,20 +273,26 @@
     } else if (value instanceof ArrayBuffer) {
       open = `${prefix(name, tag, "ArrayBuffer")}{`;
       entries = () => {
-        const shown = Array.from(new Uint8Array(value).subarray(0, ITEMS_MAX), (byte) => byte.toString(16).padStart(2, "0"));
+        const shown = Array.from(
+          new Uint8Array(value).subarray(0, ITEMS_MAX),
+          (byte) => byte.toString(16).padStart(2, "0"),
+        );
         const rest = value.byteLength > ITEMS_MAX ? ` ... ${value.byteLength - ITEMS_MAX} more bytes` : "";
         return [`[Uint8Contents]: <${shown.join(" ")}${rest}>`, `byteLength: ${value.byteLength}`];
       };
     } else if (value instanceof DataView) {
       open = `${prefix(name, tag, "DataView")}{`;
-      entries = () => ["byteLength", "byteOffset", "buffer"].map((key) => {
-        context.indent += 2;
-        const text = format1(value[key], context, level);
-        context.indent -= 2;
-        return `${key}: ${text}`;
-      });
-    } else if (value instanceof Number || value instanceof String || value instanceof Boolean || value instanceof BigInt ||
-      value instanceof Symbol) {
+      entries = () =>
+        ["byteLength", "byteOffset", "buffer"].map((key) => {
+          context.indent += 2;
+          const text = format1(value[key], context, level);
+          context.indent -= 2;
+          return `${key}: ${text}`;
+        });
+    } else if (
+      value instanceof Number || value instanceof String || value instanceof Boolean || value instanceof BigInt ||
+      value instanceof Symbol
+    ) {
       if (value instanceof String) keys = keys.filter((key) => typeof key === "symbol" || !INDEX.test(key));
       base = `[${value.constructor.name}: ${primitive(value.valueOf(), context)}]`;
       if (keys.length === 0) return base;
@@ -307,8 +330,10 @@
     if (value === null || (typeof value !== "object" && typeof value !== "function")) return primitive(value, context);
     const own = value[custom] ?? value[nodeCustom];
     if (typeof own === "function" && own !== inspect) {
-      const nested = (inner, options) => inspect(inner, { ...options, depth: context.depth - level, indent: context.indent });
-      const shown = value[custom] === own ? own.call(value, nested, { depth: context.depth })
+      const nested = (inner, options) =>
+        inspect(inner, { ...options, depth: context.depth - level, indent: context.indent });
+      const shown = value[custom] === own
+        ? own.call(value, nested, { depth: context.depth })
         : own.call(value, context.depth - level, {}, nested);
       return typeof shown === "string" ? shown : formatAt(shown, context, level);
     }
@@ -320,12 +345,21 @@
   };
 
   const inspect = (value, options = {}) => {
-    const context = { depth: options?.depth ?? DEPTH, indent: options?.indent ?? 0, depthNow: 0, seen: [], circular: new Map() };
+    const context = {
+      depth: options?.depth ?? DEPTH,
+      indent: options?.indent ?? 0,
+      depthNow: 0,
+      seen: [],
+      circular: new Map(),
+    };
     if (options?.depth === null) context.depth = Infinity;
     return formatAt(value, context, 0).toWellFormed();
   };
 
-  const number = (value, parse) => (typeof value === "bigint" ? `${value}n` : typeof value === "symbol" ? "NaN" : `${parse(value)}`);
+  const number = (
+    value,
+    parse,
+  ) => (typeof value === "bigint" ? `${value}n` : typeof value === "symbol" ? "NaN" : `${parse(value)}`);
 
   // The arguments of one call of console.log as text.
   const format = (args) => {
@@ -338,13 +372,21 @@
         if (next >= args.length) return directive;
         const value = args[next++];
         switch (directive) {
-          case "%s": return typeof value === "string" || (typeof value === "object" && value !== null) ? String(value) : inspect(value);
+          case "%s":
+            return typeof value === "string" || (typeof value === "object" && value !== null)
+              ? String(value)
+              : inspect(value);
           case "%d":
-          case "%i": return number(value, (v) => (typeof v === "object" ? NaN : parseInt(v, 10)));
-          case "%f": return number(value, (v) => (typeof v === "object" ? NaN : parseFloat(v)));
-          case "%j": return JSON.stringify(value);
-          case "%c": return "";
-          default: return inspect(value);
+          case "%i":
+            return number(value, (v) => (typeof v === "object" ? NaN : parseInt(v, 10)));
+          case "%f":
+            return number(value, (v) => (typeof v === "object" ? NaN : parseFloat(v)));
+          case "%j":
+            return JSON.stringify(value);
+          case "%c":
+            return "";
+          default:
+            return inspect(value);
         }
       });
     } else if (typeof args[0] === "string") {
@@ -358,7 +400,7 @@
     return text.toWellFormed();
   };
 
-  const describeUncaught = (error) => (typeof error === "string" ? quote(error) : inspect(error));
+  const describeUncaught = (error) => (typeof error === "string" ? quote(error.toWellFormed()) : inspect(error));
 
   return { inspect, format, describeUncaught, custom };
-})
+});

@@ -62,7 +62,9 @@
       const values = this.#list.filter(([n]) => n === name).map(([, value]) => value);
       return values.length === 0 ? null : values.join(", ");
     }
-    getSetCookie() { return this.#list.filter(([n]) => n === "set-cookie").map(([, value]) => value); }
+    getSetCookie() {
+      return this.#list.filter(([n]) => n === "set-cookie").map(([, value]) => value);
+    }
     has(name) {
       name = nameOf(name);
       return this.#list.some(([n]) => n === name);
@@ -81,15 +83,25 @@
     *entries() {
       const names = [...new Set(this.#list.map(([n]) => n))].sort();
       for (const name of names) {
-        if (name === "set-cookie") for (const value of this.getSetCookie()) yield [name, value];
+        if (name === "set-cookie") { for (const value of this.getSetCookie()) yield [name, value]; }
         else yield [name, this.get(name)];
       }
     }
-    *keys() { for (const [name] of this.entries()) yield name; }
-    *values() { for (const [, value] of this.entries()) yield value; }
-    [Symbol.iterator]() { return this.entries(); }
-    get [Symbol.toStringTag]() { return "Headers"; }
-    [custom](inspect) { return `Headers ${inspect(Object.fromEntries(this))}`; }
+    *keys() {
+      for (const [name] of this.entries()) yield name;
+    }
+    *values() {
+      for (const [, value] of this.entries()) yield value;
+    }
+    [Symbol.iterator]() {
+      return this.entries();
+    }
+    get [Symbol.toStringTag]() {
+      return "Headers";
+    }
+    [custom](inspect) {
+      return `Headers ${inspect(Object.fromEntries(this))}`;
+    }
   }
 
   // --- Bodies -------------------------------------------------------------------------------------------------------
@@ -121,26 +133,31 @@
   const streamOf = (body) => {
     if (body.stream === undefined) {
       const bytes = body.bytes;
-      body.stream = new ReadableStream(body.read === undefined ? {
-        start(controller) {
-          if (bytes.length > 0) controller.enqueue(bytes);
-          controller.close();
-        },
-      } : {
-        async pull(controller) {
-          const chunk = await body.read();
-          if (chunk === null) controller.close();
-          else controller.enqueue(chunk);
-        },
-        cancel: () => body.cancel(),
-      }, { highWaterMark: 0 });
+      body.stream = new ReadableStream(
+        body.read === undefined
+          ? {
+            start(controller) {
+              if (bytes.length > 0) controller.enqueue(bytes);
+              controller.close();
+            },
+          }
+          : {
+            async pull(controller) {
+              const chunk = await body.read();
+              if (chunk === null) controller.close();
+              else controller.enqueue(chunk);
+            },
+            cancel: () => body.cancel(),
+          },
+        { highWaterMark: 0 },
+      );
     }
     return body.stream;
   };
 
   const collect = async (body) => {
     const chunks = [new Uint8Array(0)];
-    if (body.stream !== undefined) for await (const chunk of body.stream) chunks.push(bytesOf(chunk));
+    if (body.stream !== undefined) { for await (const chunk of body.stream) chunks.push(bytesOf(chunk)); }
     else if (body.bytes !== undefined) return body.bytes;
     else for (let chunk; (chunk = await body.read()) !== null;) chunks.push(chunk);
     return concat(chunks.length === 2 ? [chunks[1]] : chunks);
@@ -168,9 +185,15 @@
       const bytes = await this.bytes();
       return bytes.byteLength === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
     }
-    async text() { return new TextDecoder().decode(await this.bytes()); }
-    async json() { return JSON.parse(await this.text()); }
-    async blob() { return new Blob([await this.bytes()], { type: this.headers.get("content-type") ?? "" }); }
+    async text() {
+      return new TextDecoder().decode(await this.bytes());
+    }
+    async json() {
+      return JSON.parse(await this.text());
+    }
+    async blob() {
+      return new Blob([await this.bytes()], { type: this.headers.get("content-type") ?? "" });
+    }
     async formData() {
       const type = this.headers.get("content-type") ?? "";
       const boundary = /^multipart\/form-data.*boundary="?([^";]+)/i.exec(type)?.[1];
@@ -238,14 +261,18 @@
       if (type !== null && !this.headers.has("content-type")) this.headers.set("content-type", type);
       bodies.set(this, body);
     }
-    get signal() { return this.#signal ??= new AbortController().signal; }
+    get signal() {
+      return this.#signal ??= new AbortController().signal;
+    }
     clone() {
       const body = cloneBody(this);
       const copy = new Request(this.url, this);
       bodies.set(copy, body);
       return copy;
     }
-    get [Symbol.toStringTag]() { return "Request"; }
+    get [Symbol.toStringTag]() {
+      return "Request";
+    }
     [custom](inspect) {
       const { bodyUsed, headers, method, redirect, url } = this;
       return `Request ${inspect({ bodyUsed, headers, method, redirect, url })}`;
@@ -273,15 +300,27 @@
         return;
       }
       const [source, type] = bodyFrom(body);
-      if (source !== null && NULL_BODY.includes(status)) throw new TypeError("Response with null body status cannot have body");
+      if (source !== null && NULL_BODY.includes(status)) {
+        throw new TypeError("Response with null body status cannot have body");
+      }
       if (type !== null && !this.headers.has("content-type")) this.headers.set("content-type", type);
       bodies.set(this, source);
     }
-    get status() { return this.#status; }
-    get ok() { return this.#status >= 200 && this.#status < 300; }
-    get url() { return this.#meta.url ?? ""; }
-    get redirected() { return this.#meta.redirected ?? false; }
-    get type() { return this.#meta.type ?? "default"; }
+    get status() {
+      return this.#status;
+    }
+    get ok() {
+      return this.#status >= 200 && this.#status < 300;
+    }
+    get url() {
+      return this.#meta.url ?? "";
+    }
+    get redirected() {
+      return this.#meta.redirected ?? false;
+    }
+    get type() {
+      return this.#meta.type ?? "default";
+    }
     clone() {
       const init = { status: this.status, statusText: this.statusText, headers: this.headers };
       return new Response(cloneBody(this), init, bodies, this.#meta);
@@ -293,12 +332,16 @@
       if (text === undefined) throw new TypeError("The data is not JSON serializable");
       return new Response(text, { ...init, headers });
     }
-    static error() { return new Response(null, { status: 0 }, bodies, { type: "error" }); }
+    static error() {
+      return new Response(null, { status: 0 }, bodies, { type: "error" });
+    }
     static redirect(url, status = 302) {
       if (![301, 302, 303, 307, 308].includes(status)) throw new RangeError(`Invalid redirect status: ${status}`);
       return new Response(null, { status, headers: { location: new URL(url).href } });
     }
-    get [Symbol.toStringTag]() { return "Response"; }
+    get [Symbol.toStringTag]() {
+      return "Response";
+    }
     [custom](inspect) {
       const { body, bodyUsed, headers, ok, redirected, status, statusText, url } = this;
       return `Response ${inspect({ body, bodyUsed, headers, ok, redirected, status, statusText, url })}`;
@@ -317,4 +360,4 @@
     return response;
   };
   return { Headers, Request, Response, requestBytes, signalOf, received, listOf, NULL_BODY };
-})
+});

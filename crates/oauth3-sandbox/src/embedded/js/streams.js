@@ -1,7 +1,6 @@
 // Streams: enough of the standard for bodies, pipes and hand-made streams. Byte streams are ordinary streams of
 // Uint8Array here; a BYOB reader is not there.
 (function (native, need, { define }) {
-
   const deferred = () => Promise.withResolvers();
   const quiet = (promise) => (promise.catch(() => {}), promise);
   const sizeOf = (strategy, chunk) => (typeof strategy?.size === "function" ? strategy.size(chunk) : 1);
@@ -13,14 +12,18 @@
 
   class ReadableStreamDefaultController {
     #state;
-    constructor(state) { this.#state = state; }
+    constructor(state) {
+      this.#state = state;
+    }
     get desiredSize() {
       const { status, strategy, size } = this.#state;
       return status === "errored" ? null : status === "closed" ? 0 : (strategy?.highWaterMark ?? 1) - size;
     }
     enqueue(chunk) {
       const state = this.#state;
-      if (state.status !== "readable" || state.closing) throw new TypeError("The stream controller cannot close or enqueue");
+      if (state.status !== "readable" || state.closing) {
+        throw new TypeError("The stream controller cannot close or enqueue");
+      }
       const read = state.reads.shift();
       if (read !== undefined) {
         read.resolve({ value: chunk, done: false });
@@ -33,11 +36,15 @@
     }
     close() {
       const state = this.#state;
-      if (state.status !== "readable" || state.closing) throw new TypeError("The stream controller cannot close or enqueue");
+      if (state.status !== "readable" || state.closing) {
+        throw new TypeError("The stream controller cannot close or enqueue");
+      }
       state.closing = true;
       if (state.queue.length === 0) close(state);
     }
-    error(reason) { fail(this.#state, reason); }
+    error(reason) {
+      fail(this.#state, reason);
+    }
   }
 
   const close = (state) => {
@@ -55,7 +62,9 @@
     state.closed.reject(reason);
   };
   const pull = (state) => {
-    if (state.status !== "readable" || state.closing || !state.started || typeof state.source.pull !== "function") return;
+    if (state.status !== "readable" || state.closing || !state.started || typeof state.source.pull !== "function") {
+      return;
+    }
     if (state.reads.length === 0 && state.controller.desiredSize <= 0) return;
     if (state.pulling) {
       state.again = true;
@@ -103,9 +112,22 @@
 
   class ReadableStream {
     constructor(source = {}, strategy = {}) {
-      const state = { source: source ?? {}, strategy, status: "readable", queue: [], size: 0, reads: [],
-        closing: false, started: false, pulling: false, again: false, locked: false, disturbed: false,
-        closed: deferred(), reason: undefined };
+      const state = {
+        source: source ?? {},
+        strategy,
+        status: "readable",
+        queue: [],
+        size: 0,
+        reads: [],
+        closing: false,
+        started: false,
+        pulling: false,
+        again: false,
+        locked: false,
+        disturbed: false,
+        closed: deferred(),
+        reason: undefined,
+      };
       quiet(state.closed.promise);
       state.controller = new ReadableStreamDefaultController(state);
       inner.set(this, state);
@@ -128,7 +150,9 @@
       }, { highWaterMark: 0 });
     }
 
-    get locked() { return inner.get(this).locked; }
+    get locked() {
+      return inner.get(this).locked;
+    }
     getReader(options) {
       if (options?.mode !== undefined) throw new TypeError("A BYOB reader is not part of the embedded runtime");
       return new ReadableStreamDefaultReader(this);
@@ -155,7 +179,9 @@
         reader.releaseLock();
       }
     }
-    [Symbol.asyncIterator](options) { return this.values(options); }
+    [Symbol.asyncIterator](options) {
+      return this.values(options);
+    }
     tee() {
       const reader = this.getReader();
       const branches = [];
@@ -168,14 +194,16 @@
           else branch.controller.enqueue(value);
         }
       };
-      const streams = [0, 1].map((index) => new ReadableStream({
-        start: (controller) => void (branches[index] = { controller, canceled: false }),
-        pull: pullBoth,
-        cancel: (reason) => {
-          branches[index].canceled = true;
-          if (++canceled === 2) return reader.cancel(reason);
-        },
-      }, { highWaterMark: 0 }));
+      const streams = [0, 1].map((index) =>
+        new ReadableStream({
+          start: (controller) => void (branches[index] = { controller, canceled: false }),
+          pull: pullBoth,
+          cancel: (reason) => {
+            branches[index].canceled = true;
+            if (++canceled === 2) return reader.cancel(reason);
+          },
+        }, { highWaterMark: 0 })
+      );
       return streams;
     }
     async pipeTo(target, { preventClose = false, preventAbort = false, preventCancel = false, signal } = {}) {
@@ -216,7 +244,9 @@
       quiet(this.pipeTo(writable, options));
       return readable;
     }
-    get [Symbol.toStringTag]() { return "ReadableStream"; }
+    get [Symbol.toStringTag]() {
+      return "ReadableStream";
+    }
   }
 
   class ReadableStreamDefaultReader {
@@ -231,9 +261,15 @@
       if (this.#state === null) throw new TypeError("Reader has no associated stream.");
       return this.#state;
     }
-    get closed() { return this.#held.closed.promise; }
-    async read() { return read(this.#held); }
-    async cancel(reason) { return cancel(this.#held, reason); }
+    get closed() {
+      return this.#held.closed.promise;
+    }
+    async read() {
+      return read(this.#held);
+    }
+    async cancel(reason) {
+      return cancel(this.#held, reason);
+    }
     releaseLock() {
       if (this.#state === null) return;
       for (const next of this.#state.reads.splice(0)) next.reject(new TypeError("The reader was released."));
@@ -248,8 +284,16 @@
 
   class WritableStream {
     constructor(sink = {}, strategy = {}) {
-      const state = { sink, strategy, status: "writable", reason: undefined, tail: Promise.resolve(), locked: false,
-        closed: deferred(), signal: new AbortController() };
+      const state = {
+        sink,
+        strategy,
+        status: "writable",
+        reason: undefined,
+        tail: Promise.resolve(),
+        locked: false,
+        closed: deferred(),
+        signal: new AbortController(),
+      };
       quiet(state.closed.promise);
       const error = (reason) => {
         if (state.status !== "writable") return;
@@ -263,11 +307,21 @@
       state.tail = quiet((async () => sink.start?.(state.controller))());
       state.tail.catch(error);
     }
-    get locked() { return sinks.get(this).locked; }
-    getWriter() { return new WritableStreamDefaultWriter(this); }
-    abort(reason) { return abortSink(sinks.get(this), reason); }
-    close() { return closeSink(sinks.get(this)); }
-    get [Symbol.toStringTag]() { return "WritableStream"; }
+    get locked() {
+      return sinks.get(this).locked;
+    }
+    getWriter() {
+      return new WritableStreamDefaultWriter(this);
+    }
+    abort(reason) {
+      return abortSink(sinks.get(this), reason);
+    }
+    close() {
+      return closeSink(sinks.get(this));
+    }
+    get [Symbol.toStringTag]() {
+      return "WritableStream";
+    }
   }
 
   // Work on a sink happens one piece after the other.
@@ -281,7 +335,9 @@
     return done;
   };
   const closeSink = (state) => {
-    if (state.status !== "writable" || state.closing) return Promise.reject(new TypeError("The stream is closing or closed"));
+    if (state.status !== "writable" || state.closing) {
+      return Promise.reject(new TypeError("The stream is closing or closed"));
+    }
     state.closing = true;
     return quiet(enqueue(state, async () => {
       await state.sink.close?.();
@@ -304,16 +360,26 @@
       state.locked = true;
       this.#state = state;
     }
-    get closed() { return this.#state.closed.promise; }
-    get ready() { return this.#state.status === "errored" ? quiet(Promise.reject(this.#state.reason)) : this.#state.tail; }
-    get desiredSize() { return this.#state.status === "writable" ? 1 : 0; }
+    get closed() {
+      return this.#state.closed.promise;
+    }
+    get ready() {
+      return this.#state.status === "errored" ? quiet(Promise.reject(this.#state.reason)) : this.#state.tail;
+    }
+    get desiredSize() {
+      return this.#state.status === "writable" ? 1 : 0;
+    }
     write(chunk) {
       const state = this.#state;
       if (state.closing) return Promise.reject(new TypeError("The stream is closing or closed"));
       return quiet(enqueue(state, () => state.sink.write?.(chunk, state.controller)));
     }
-    close() { return closeSink(this.#state); }
-    abort(reason) { return abortSink(this.#state, reason); }
+    close() {
+      return closeSink(this.#state);
+    }
+    abort(reason) {
+      return abortSink(this.#state, reason);
+    }
     releaseLock() {
       if (this.#state !== null) this.#state.locked = false;
     }
@@ -337,7 +403,9 @@
         enqueue: (chunk) => out.enqueue(chunk),
         error: (reason) => out.error(reason),
         terminate: () => out.close(),
-        get desiredSize() { return out.desiredSize; },
+        get desiredSize() {
+          return out.desiredSize;
+        },
       };
       const failing = async (work) => {
         try {
@@ -349,23 +417,27 @@
       };
       const writable = new WritableStream({
         start: () => transformer.start?.(controller),
-        write: (chunk) => failing(async () => {
-          // A slow reader slows the writer down.
-          const state = inner.get(readable);
-          if (state.reads.length === 0 && state.status === "readable") await wanted.promise;
-          if (typeof transformer.transform === "function") await transformer.transform(chunk, controller);
-          else controller.enqueue(chunk);
-        }),
-        close: () => failing(async () => {
-          await transformer.flush?.(controller);
-          if (inner.get(readable).status === "readable" && !inner.get(readable).closing) out.close();
-        }),
+        write: (chunk) =>
+          failing(async () => {
+            // A slow reader slows the writer down.
+            const state = inner.get(readable);
+            if (state.reads.length === 0 && state.status === "readable") await wanted.promise;
+            if (typeof transformer.transform === "function") await transformer.transform(chunk, controller);
+            else controller.enqueue(chunk);
+          }),
+        close: () =>
+          failing(async () => {
+            await transformer.flush?.(controller);
+            if (inner.get(readable).status === "readable" && !inner.get(readable).closing) out.close();
+          }),
         abort: (reason) => out.error(reason),
       });
       define(this, "readable", readable);
       define(this, "writable", writable);
     }
-    get [Symbol.toStringTag]() { return "TransformStream"; }
+    get [Symbol.toStringTag]() {
+      return "TransformStream";
+    }
   }
 
   class TextDecoderStream extends TransformStream {
@@ -392,17 +464,32 @@
     }
   }
   class CountQueuingStrategy {
-    constructor({ highWaterMark }) { this.highWaterMark = highWaterMark; }
-    size() { return 1; }
+    constructor({ highWaterMark }) {
+      this.highWaterMark = highWaterMark;
+    }
+    size() {
+      return 1;
+    }
   }
   class ByteLengthQueuingStrategy {
-    constructor({ highWaterMark }) { this.highWaterMark = highWaterMark; }
-    size(chunk) { return chunk.byteLength; }
+    constructor({ highWaterMark }) {
+      this.highWaterMark = highWaterMark;
+    }
+    size(chunk) {
+      return chunk.byteLength;
+    }
   }
 
   return {
     isDisturbed: (stream) => inner.get(stream).disturbed,
-    ReadableStream, ReadableStreamDefaultReader, WritableStream, WritableStreamDefaultWriter, TransformStream,
-    TextDecoderStream, TextEncoderStream, CountQueuingStrategy, ByteLengthQueuingStrategy,
+    ReadableStream,
+    ReadableStreamDefaultReader,
+    WritableStream,
+    WritableStreamDefaultWriter,
+    TransformStream,
+    TextDecoderStream,
+    TextEncoderStream,
+    CountQueuingStrategy,
+    ByteLengthQueuingStrategy,
   };
-})
+});

@@ -12,7 +12,11 @@
   const Deno = {
     args: [],
     build: {
-      target: "x86_64-unknown-linux-gnu", arch: "x86_64", os: "linux", vendor: "unknown", env: "gnu",
+      target: "x86_64-unknown-linux-gnu",
+      arch: "x86_64",
+      os: "linux",
+      vendor: "unknown",
+      env: "gnu",
       standalone: false,
     },
     version: { deno: "2.0.0", v8: "quickjs", typescript: "5.9.0" },
@@ -27,8 +31,12 @@
       toObject: () => Object.fromEntries(env()),
     },
     exit,
-    get exitCode() { return exitCode; },
-    set exitCode(code) { setExitCode(code); },
+    get exitCode() {
+      return exitCode;
+    },
+    set exitCode(code) {
+      setExitCode(code);
+    },
     cwd: () => "/tmp",
     inspect: (value, options) => need("inspect").inspect(value, options),
     unrefTimer: (id) => holdTimer(id, false),
@@ -38,16 +46,59 @@
     removeSignalListener() {},
   };
   // What is left out says so.
-  for (const name of ["Command", "serve", "listen", "connect", "connectTls", "startTls", "resolveDns", "openKv", "open",
-    "openSync", "create", "readDir", "readDirSync", "stat", "statSync", "lstat", "mkdir", "mkdirSync", "rename",
-    "copyFile", "makeTempFile", "makeTempDir", "watchFs", "test", "bench", "dlopen"]) {
+  for (
+    const name of [
+      "Command",
+      "serve",
+      "listen",
+      "connect",
+      "connectTls",
+      "startTls",
+      "resolveDns",
+      "openKv",
+      "open",
+      "openSync",
+      "create",
+      "readDir",
+      "readDirSync",
+      "stat",
+      "statSync",
+      "lstat",
+      "mkdir",
+      "mkdirSync",
+      "rename",
+      "copyFile",
+      "makeTempFile",
+      "makeTempDir",
+      "watchFs",
+      "test",
+      "bench",
+      "dlopen",
+    ]
+  ) {
     define(Deno, name, function () {
       throw new Error(`Deno.${name} is not part of the embedded runtime. Use runtime deno.`);
     });
   }
-  lazy(Deno, "files", "errors", "readFile", "readFileSync", "readTextFile", "readTextFileSync", "writeFile",
-    "writeFileSync", "writeTextFile", "writeTextFileSync", "remove", "removeSync", "stdout", "stderr", "stdin",
-    "permissions");
+  lazy(
+    Deno,
+    "files",
+    "errors",
+    "readFile",
+    "readFileSync",
+    "readTextFile",
+    "readTextFileSync",
+    "writeFile",
+    "writeFileSync",
+    "writeTextFile",
+    "writeTextFileSync",
+    "remove",
+    "removeSync",
+    "stdout",
+    "stderr",
+    "stdin",
+    "permissions",
+  );
 
   const process = {
     argv: ["/usr/bin/oauth3", "/skill.ts"],
@@ -58,8 +109,12 @@
     arch: "x64",
     pid: 1,
     exit,
-    get exitCode() { return exitCode === 0 ? undefined : exitCode; },
-    set exitCode(code) { setExitCode(code); },
+    get exitCode() {
+      return exitCode === 0 ? undefined : exitCode;
+    },
+    set exitCode(code) {
+      setExitCode(code);
+    },
     cwd: () => "/tmp",
     uptime: () => performance.now() / 1000,
     nextTick: (callback, ...args) => queueMicrotask(() => callback(...args)),
@@ -84,9 +139,10 @@
         has: (_, name) => env().has(name),
         deleteProperty: (_, name) => (env().delete(name), true),
         ownKeys: () => [...env().keys()],
-        getOwnPropertyDescriptor: (_, name) => env().has(name)
-          ? { value: env().get(name), writable: true, enumerable: true, configurable: true }
-          : undefined,
+        getOwnPropertyDescriptor: (_, name) =>
+          env().has(name)
+            ? { value: env().get(name), writable: true, enumerable: true, configurable: true }
+            : undefined,
       });
       Object.defineProperty(process, "env", { value, configurable: true, enumerable: true, writable: true });
       return value;
@@ -103,8 +159,12 @@
       if (typeof callback === "function") queueMicrotask(() => callback());
       return true;
     },
-    on() { return this; },
-    once() { return this; },
+    on() {
+      return this;
+    },
+    once() {
+      return this;
+    },
     end() {},
   });
   for (const [name, number] of [["stdout", 1], ["stderr", 2]]) {
@@ -121,4 +181,4 @@
   define(process, Symbol.toStringTag, "process");
 
   return { Deno, process };
-})
+});

@@ -1,8 +1,19 @@
 // URL and URLSearchParams over the host's parser.
 (function (native, need, { custom }) {
   const text = (value) => `${value}`.toWellFormed();
-  const PARTS = ["href", "origin", "protocol", "username", "password", "host", "hostname", "port", "pathname",
-    "search", "hash"];
+  const PARTS = [
+    "href",
+    "origin",
+    "protocol",
+    "username",
+    "password",
+    "host",
+    "hostname",
+    "port",
+    "pathname",
+    "search",
+    "hash",
+  ];
 
   // Sets the parameters of a URL anew after the URL changed.
   let resetParams;
@@ -41,7 +52,9 @@
       resetParams = (params, query) => params.#parse(query);
     }
 
-    get size() { return this.#pairs.length; }
+    get size() {
+      return this.#pairs.length;
+    }
     append(name, value) {
       this.#pairs.push([text(name), text(value)]);
       this.#update();
@@ -76,12 +89,24 @@
     forEach(callback, self) {
       for (const [name, value] of this.#pairs) callback.call(self, value, name, this);
     }
-    *keys() { for (const [name] of this.#pairs) yield name; }
-    *values() { for (const [, value] of this.#pairs) yield value; }
-    *entries() { for (const [name, value] of this.#pairs) yield [name, value]; }
-    [Symbol.iterator]() { return this.entries(); }
-    toString() { return native.printForm(this.#pairs.flat()); }
-    get [Symbol.toStringTag]() { return "URLSearchParams"; }
+    *keys() {
+      for (const [name] of this.#pairs) yield name;
+    }
+    *values() {
+      for (const [, value] of this.#pairs) yield value;
+    }
+    *entries() {
+      for (const [name, value] of this.#pairs) yield [name, value];
+    }
+    [Symbol.iterator]() {
+      return this.entries();
+    }
+    toString() {
+      return native.printForm(this.#pairs.flat());
+    }
+    get [Symbol.toStringTag]() {
+      return "URLSearchParams";
+    }
     [custom](inspect) {
       return `URLSearchParams ${inspect(new Map(this.#pairs)).replace(/^Map\(\d+\) /, "")}`;
     }
@@ -100,7 +125,9 @@
       this.#parts = parts;
     }
 
-    static canParse(url, base) { return URL.parse(url, base) !== null; }
+    static canParse(url, base) {
+      return URL.parse(url, base) !== null;
+    }
     static parse(url, base) {
       try {
         return new URL(url, base);
@@ -115,33 +142,61 @@
       });
       return this.#params;
     }
-    toString() { return this.href; }
-    toJSON() { return this.href; }
-    get [Symbol.toStringTag]() { return "URL"; }
+    toString() {
+      return this.href;
+    }
+    toJSON() {
+      return this.href;
+    }
+    get [Symbol.toStringTag]() {
+      return "URL";
+    }
     [custom](inspect) {
       const shown = {};
-      for (const part of ["href", "origin", "protocol", "username", "password", "host", "hostname", "port",
-        "pathname", "hash", "search"]) shown[part] = this[part];
+      for (
+        const part of [
+          "href",
+          "origin",
+          "protocol",
+          "username",
+          "password",
+          "host",
+          "hostname",
+          "port",
+          "pathname",
+          "hash",
+          "search",
+        ]
+      ) shown[part] = this[part];
       return `URL ${inspect(shown)}`;
     }
 
     static {
-      const own = { get: (url, index) => url.#parts[index], set: (url, part, value) => {
-        const parts = native.setUrl(url.href, part, text(value));
-        if (parts === undefined || parts === null) {
-          if (part === "href") throw new TypeError(`Invalid URL: '${text(value)}'`);
-          return;
-        }
-        url.#parts = parts;
-        if (url.#params !== null) resetParams(url.#params, url.search);
-      } };
-      PARTS.forEach((part, index) => Object.defineProperty(URL.prototype, part, {
-        configurable: true,
-        enumerable: true,
-        get() { return own.get(this, index); },
-        set: part === "origin" ? undefined : function (value) { own.set(this, part, value); },
-      }));
+      const own = {
+        get: (url, index) => url.#parts[index],
+        set: (url, part, value) => {
+          const parts = native.setUrl(url.href, part, text(value));
+          if (parts === undefined || parts === null) {
+            if (part === "href") throw new TypeError(`Invalid URL: '${text(value)}'`);
+            return;
+          }
+          url.#parts = parts;
+          if (url.#params !== null) resetParams(url.#params, url.search);
+        },
+      };
+      PARTS.forEach((part, index) =>
+        Object.defineProperty(URL.prototype, part, {
+          configurable: true,
+          enumerable: true,
+          get() {
+            return own.get(this, index);
+          },
+          set: part === "origin" ? undefined : function (value) {
+            own.set(this, part, value);
+          },
+        })
+      );
     }
   }
   return { URL, URLSearchParams };
-})
+});
