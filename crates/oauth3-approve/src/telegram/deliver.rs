@@ -109,26 +109,33 @@ impl Shared {
                     other => other,
                 }
             }
-            Job::Delete { chat_id, message_id } => match self.client.delete(*chat_id, *message_id).await {
-                Err(error) if error.is_passing() => Err(error),
-                other => {
-                    if other.is_err() {
-                        tracing::error!(
-                            "telegram: a message with a typed value could not be deleted; delete it by hand"
-                        );
-                    }
-                    self.notes.set_doomed(*chat_id, *message_id, false).await
-                }
-            },
+            Job::Delete { chat_id, message_id } => self.delete(*chat_id, *message_id).await,
         };
         if outcome == Err(TelegramError::ChatUnreachable) {
             match job {
-                // A stranger's chat says nothing about the owner's.
+                // Another chat says nothing about the owner's.
                 Job::Say(say) if say.chat_id != self.chat_id => return Ok(()),
+                Job::Delete { chat_id, .. } if *chat_id != self.chat_id => return Ok(()),
                 _ => self.chat_open.store(false, Ordering::Release),
             }
         }
         outcome
+    }
+
+    /// Deletes a message that may hold a value. When the bot may not, the owner has to, and is told.
+    async fn delete(&self, chat_id: i64, message_id: i32) -> Result<(), TelegramError> {
+        match self.client.delete(chat_id, message_id).await {
+            Err(error) if error.is_passing() => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, "telegram: a message with a typed value could not be deleted");
+                self.tell(Html::new().text(
+                    "⚠️ I could not delete your message with the value. Please delete it yourself; \
+                     in a group, make the bot an admin that may delete messages.",
+                ));
+            }
+            Ok(()) => {}
+        }
+        self.notes.set_doomed(chat_id, message_id, false).await
     }
 
     /// Sends an answer or a question.

@@ -1,9 +1,11 @@
 //! Values: asked for, deleted at once, handed over, kept nowhere.
 
-use crate::world::{OWNER, STRANGER, World, record, with_secrets};
+use crate::world::{OWNER, STRANGER, TOKEN, World, record, with_secrets};
 use e2e::telegram_emulator::{Fault, Traffic};
 use oauth3_core::{Host, Status};
+use serde_json::json;
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const VALUE: &str = "sk-proj-1234567890abcdefSECRET";
@@ -212,6 +214,17 @@ async fn a_deletion_that_fails_is_done_later() {
 }
 
 #[tokio::test]
+async fn the_owner_is_told_of_a_value_that_cannot_be_deleted() {
+    let world = World::new().await;
+    // At once, and from the queue.
+    world.bot_api.fail_next(Some("deleteMessage"), Fault::Status(400));
+    world.bot_api.fail_next(Some("deleteMessage"), Fault::Status(400));
+    world.write(&format!("/add_secret API_KEY {VALUE}"));
+    world.says("Please delete it yourself").await;
+    assert!(!world.broker.notes.lock().unwrap().keys().any(|key| key.starts_with("doomed:")));
+}
+
+#[tokio::test]
 async fn nobody_else_can_answer_a_question() {
     let mut world = World::stopped().await;
     world.chat = -500;
@@ -238,4 +251,49 @@ async fn a_value_that_looks_like_a_command_is_a_value() {
     world.says("has a new value").await;
     assert_eq!(world.broker.values.lock().unwrap()[0].1, b"/kill");
     assert!(!world.broker.kill.load(std::sync::atomic::Ordering::SeqCst));
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn neither_values_nor_the_token_are_logged() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let world = World::new().await;
+    // Everything that can go wrong around a value.
+    for fault in [Fault::Status(500), Fault::Page(502), Fault::Drop] {
+        world.bot_api.fail_next(Some("deleteMessage"), fault);
+        world.bot_api.fail_next(Some("sendMessage"), fault);
+        world.bot_api.fail_next(Some("getUpdates"), fault);
+    }
+    world.bot_api.feed(json!({"message": {"text": VALUE, "chat": {"id": "not a number"}}}));
+    world.bot_api.feed(json!({"callback_query": {"data": VALUE}}));
+    world.write(&format!("/add_secret API_KEY {VALUE}"));
+    let question = world.says("Which hosts may API_KEY").await;
+    world.reply(&question, VALUE);
+    let question = world.says("not a list of plain host names").await;
+    world.reply(&question, "api.example.com");
+    world.says("API_KEY is stored").await;
+    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("telegram: "), "something was logged: {logged}");
+    for hidden in [VALUE, TOKEN, "AAtesttoken"] {
+        assert!(!logged.contains(hidden), "{logged}");
+    }
 }
