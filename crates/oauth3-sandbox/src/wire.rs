@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Largest packet, in bytes. 64 hosts of 253 bytes and a few paths fit many times.
 const MAX_PACKET_BYTES: usize = 64 << 10;
-/// Most descriptors in one packet: two per port (IPv4 and IPv6) of 64 hosts, process 1, and the fixed ones.
+/// Most descriptors in one packet: two per port (IPv4 and IPv6) of 64 hosts, two processes, and the fixed ones.
 /// The kernel's own bound is 253.
 const MAX_FDS: usize = 200;
 /// Largest job file, in bytes: code, environment and certificate.
@@ -130,7 +130,7 @@ pub(crate) enum FromChild {
 /// What stage 0 says to the runner.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromStage0 {
-    /// Ready for the job. A descriptor of process 1 comes with this, then the listeners.
+    /// Ready for the job. Descriptors of the guard and of process 1 come with this, then the listeners.
     Ready { roles: Vec<ListenerRole>, features: Features, cgroup: String },
     /// The sandbox cannot be built.
     Failed { step: String, errno: i32 },

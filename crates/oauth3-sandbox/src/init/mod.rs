@@ -1,10 +1,11 @@
 //! The clean helper that becomes the sandbox: `oauth3 sandbox-init`.
 //!
 //! The gateway never forks itself: its memory holds what it knows. It executes its own program again with an
-//! empty environment, and that process (stage 0) makes the namespaces. Stage 0 stays outside and guards: it
-//! holds the wall clock and ends everything when the gateway goes away. Its child is process 1 inside: it
-//! builds the file system, gives up every right and starts the job's process.
+//! empty environment, and that process (the nursery) forks one guard (stage 0) per sandbox. Stage 0 makes the
+//! namespaces and stays outside: it holds the wall clock and ends everything when the gateway goes away. Its
+//! child is process 1 inside: it builds the file system, gives up every right and starts the job's process.
 //!
+//! - [`nursery`]: waits for sandboxes to be asked for
 //! - [`stage0`]: the guard outside
 //! - [`child`]: process 1 and the job
 //! - [`net`], [`mounts`], [`cgroup`], [`watch_memory`], [`limits`], [`lockdown`], [`seccomp`]: one wall each
@@ -16,6 +17,7 @@ mod limits;
 mod lockdown;
 mod mounts;
 mod net;
+mod nursery;
 mod seccomp;
 mod stage0;
 mod sys;
@@ -55,9 +57,9 @@ impl<T> Step<T> for std::io::Result<T> {
     }
 }
 
-/// The entry of `oauth3 sandbox-init`. Reads everything from the control socket on descriptor 0; takes no
-/// arguments and no environment. Must be called before the process has a second thread. Never returns; the
-/// exit code says nothing, the control socket does.
+/// The entry of `oauth3 sandbox-init`. Reads everything from the socket on descriptor 0; takes no arguments and
+/// no environment. Must be called before the process has a second thread. Never returns; the exit code says
+/// nothing, the sockets do.
 pub fn init_main() -> ! {
-    stage0::main()
+    nursery::main()
 }

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -25,31 +25,18 @@ const MAPPED: &[u8] = b"mapped";
 /// The kernel's own out-of-memory choice falls on sandboxes first.
 const OOM_SCORE: &str = "1000";
 
-/// Runs stage 0. The control socket is descriptor 0.
-pub(super) fn main() -> ! {
-    if let Ok(control) = adopt_control() {
-        match receive(&control, RecvFlags::empty()).map(|packet| packet.map(|packet| packet.parse::<Setup>())) {
-            Ok(Some(Ok(setup))) => serve(control, &setup),
-            Ok(None) => {}
-            _ => fail(&control, StepError { step: "read the set-up".to_owned(), errno: Errno::BADMSG }),
-        }
+/// Runs stage 0 to its end.
+pub(super) fn main(control: OwnedFd) -> ! {
+    match receive(&control, RecvFlags::empty()).map(|packet| packet.map(|packet| packet.parse::<Setup>())) {
+        Ok(Some(Ok(setup))) => serve(control, &setup),
+        Ok(None) => {}
+        _ => fail(&control, StepError { step: "read the set-up".to_owned(), errno: Errno::BADMSG }),
     }
     sys::exit_now(0)
 }
 
 fn fail(control: &OwnedFd, StepError { step, errno }: StepError) {
     let _ = send(control, &FromStage0::Failed { step, errno: errno.raw_os_error() }, &[]);
-}
-
-/// Moves the control socket away from 0, puts nothing there, and closes what was inherited by mistake.
-fn adopt_control() -> Result<OwnedFd, Errno> {
-    sys::close_from(3, false)?;
-    let original = sys::inherited(0);
-    let control = rustix::io::fcntl_dupfd_cloexec(&original, 3)?;
-    // Number 0 stays taken throughout, so that nothing else can land on it.
-    rustix::stdio::dup2_stdin(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)?;
-    std::mem::forget(original);
-    Ok(control)
 }
 
 /// The tree inside, and what it takes to end it. Dropping ends it.
@@ -96,7 +83,8 @@ enum Side {
     Guard(OwnedFd, Tree),
 }
 
-fn serve(control: OwnedFd, setup: &Setup) {
+/// Ends with the process, so that the control socket closes when nothing of it is left.
+fn serve(control: OwnedFd, setup: &Setup) -> ! {
     match split(setup) {
         Ok(Side::Inside(guard)) => {
             // With a copy left here, nobody would see the guard go.
@@ -115,6 +103,7 @@ fn serve(control: OwnedFd, setup: &Setup) {
         }
         Err(error) => fail(&control, error),
     }
+    sys::exit_now(0)
 }
 
 /// Makes the control group, the namespaces and process 1.
@@ -252,7 +241,8 @@ impl<'a> Watch<'a> {
 
     fn announce(&mut self, features: Features, tree: &Tree) -> Result<(), StepError> {
         let Some((roles, fds)) = self.network.take() else { return Ok(()) };
-        let fds: Vec<_> = std::iter::once(&tree.pidfd).chain(&fds).map(AsFd::as_fd).collect();
+        let own = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).step("name the guard")?;
+        let fds: Vec<_> = [&own, &tree.pidfd].into_iter().chain(&fds).map(AsFd::as_fd).collect();
         let cgroup = tree.group.as_ref().map_or("none", Group::flavour).to_owned();
         send(self.control, &FromStage0::Ready { roles, features, cgroup }, &fds).step("report the network")
     }

@@ -167,6 +167,12 @@ pub(super) fn default_signals() {
     }
 }
 
+/// Lets the kernel take children away when they end: nobody waits for them.
+pub(super) fn forget_children() {
+    // SAFETY: SIG_IGN is valid for this signal.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
 /// Replaces this process by a program. Returns only when that failed.
 pub(super) fn exec(argv: &[CString], env: &[CString]) -> Errno {
     let pointers = |list: &[CString]| -> Vec<*const c_char> {

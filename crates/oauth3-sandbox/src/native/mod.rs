@@ -4,6 +4,7 @@ mod cgroups;
 mod helper;
 mod lane;
 mod mend;
+mod nursery;
 mod probe;
 mod runtimes;
 mod slots;
@@ -15,6 +16,7 @@ use crate::wire::{CgroupPlan, Setup};
 use cgroups::Base;
 use helper::Helper;
 use lane::{NativeLane, Task};
+use nursery::Nursery;
 use oauth3_core::{Fault, Host, Lane, LaneSpec, Runner, Runtime, synthetic_addresses};
 use runtimes::Installed;
 use slots::Slots;
@@ -54,7 +56,7 @@ pub struct NativeRunner {
 
 #[derive(Debug)]
 struct Shared {
-    helper: PathBuf,
+    nursery: Nursery,
     installed: BTreeMap<Runtime, Installed>,
     cgroups: Option<Base>,
     slots: Arc<Slots>,
@@ -78,7 +80,7 @@ impl NativeRunner {
             base.remove_leftovers();
         }
         let slots = Arc::default();
-        Ok(Self { shared: Arc::new(Shared { helper: config.helper, installed, cgroups, slots }) })
+        Ok(Self { shared: Arc::new(Shared { nursery: Nursery::new(config.helper), installed, cgroups, slots }) })
     }
 
     /// Makes a sandbox that will run a program of the host's system directories instead of a job's code: for
@@ -102,7 +104,7 @@ impl NativeRunner {
         let number = slot.number();
         let cgroup = shared.cgroups.as_ref().map(Base::next);
         let setup = setup(&spec, number, cgroup, installed);
-        let (helper, ready) = Helper::start(&shared.helper, &setup, slot).await?;
+        let (helper, ready) = Helper::start(&shared.nursery, &setup, slot).await?;
         Ok(NativeLane::new(spec, task, setup.proxy_port, installed.cloned(), helper, ready))
     }
 }

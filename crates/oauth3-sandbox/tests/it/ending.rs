@@ -32,25 +32,39 @@ impl Own {
         NativeRunner::new(NativeConfig { helper: self.program(), ..config() }).unwrap()
     }
 
-    /// Processes that run the helper: guards, and as root also the processes 1 inside. The dead do not count.
+    /// Processes that run the helper and are not children of this one: guards, and as root also the processes 1
+    /// inside. The helper itself, which waits for more work, is a child. The dead do not count.
     fn processes(&self) -> Vec<i32> {
+        let own = std::process::id().cast_signed();
+        self.all().into_iter().filter(|pid| parent(*pid) != Some(own)).collect()
+    }
+
+    fn all(&self) -> Vec<i32> {
         let program = self.program();
         let entries = fs::read_dir("/proc").unwrap().flatten();
         let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         numbers.filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)).collect()
     }
 
-    /// The guard: the only child of this process that runs the helper.
+    /// The guard: the child of the helper, which is a child of this process.
     fn guard(&self) -> rustix::process::Pid {
-        let own = std::process::id().to_string();
-        let is_child = |pid: &i32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)) == Some(&own)
-        };
-        let guards: Vec<i32> = self.processes().into_iter().filter(is_child).collect();
+        let helper = self.helper().as_raw_nonzero().get();
+        let guards: Vec<i32> = self.all().into_iter().filter(|pid| parent(*pid) == Some(helper)).collect();
         assert_eq!(guards.len(), 1);
         rustix::process::Pid::from_raw(guards[0]).unwrap()
     }
+
+    /// The helper that waits for work.
+    fn helper(&self) -> rustix::process::Pid {
+        let own = std::process::id().cast_signed();
+        let found = self.all().into_iter().find(|pid| parent(*pid) == Some(own)).unwrap();
+        rustix::process::Pid::from_raw(found).unwrap()
+    }
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()
 }
 
 /// Asserts that no empty control group of this process stays. (Groups of tests beside this one are empty for a
@@ -101,7 +115,8 @@ const SLEEPERS: &str = "import os, time, signal\n\
 #[tokio::test]
 async fn a_loop_is_ended_by_the_clock_with_everything_it_started() {
     let own = Own::new();
-    let lane = own.runner().prepare(quick(Runtime::Python, 700)).await.unwrap();
+    let runner = own.runner();
+    let lane = runner.prepare(quick(Runtime::Python, 700)).await.unwrap();
     let outcome = finish(lane, job(SLEEPERS)).await;
     assert_eq!(outcome.exit.reason, ExitReason::TimedOut, "{outcome:?}");
     assert_eq!(outcome.stdout, "up\n", "what was printed before the end is kept");
@@ -126,7 +141,8 @@ async fn background_processes_end_with_the_main_one() {
         if os.fork() == 0:\n    os.setsid(); time.sleep(600)\n\
         print('done')";
     let own = Own::new();
-    let lane = own.runner().prepare(spec(Runtime::Python)).await.unwrap();
+    let runner = own.runner();
+    let lane = runner.prepare(spec(Runtime::Python)).await.unwrap();
     let outcome = finish(lane, job(code)).await;
     assert_eq!((outcome.exit.code, outcome.exit.reason), (0, ExitReason::Exited));
     assert!(outcome.exit.duration.as_secs() < 15, "did not wait for the child");
@@ -188,7 +204,8 @@ impl Seen {
 #[tokio::test]
 async fn killing_the_guard_ends_everything_inside() {
     let own = Own::new();
-    let mut lane = own.runner().prepare(spec(Runtime::Python)).await.unwrap();
+    let runner = own.runner();
+    let mut lane = runner.prepare(spec(Runtime::Python)).await.unwrap();
     let fds = lane.take_fds().unwrap();
     let (mut all, mut seen) = reader(fds.stdout);
     let guard = own.guard();
@@ -203,6 +220,24 @@ async fn killing_the_guard_ends_everything_inside() {
     assert!(exit.error.is_some());
     assert_eq!(all.finish(), "up\n");
     no_group_stays().await;
+}
+
+#[tokio::test]
+async fn a_killed_helper_is_started_again_and_lanes_live_on() {
+    let own = Own::new();
+    let runner = own.runner();
+    let waiting = runner.prepare(spec(Runtime::Python)).await.unwrap();
+    let helper = own.helper();
+    rustix::process::kill_process(helper, rustix::process::Signal::KILL).unwrap();
+    rustix::process::waitid(
+        rustix::process::WaitId::Pid(helper),
+        rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+    )
+    .unwrap();
+    assert_eq!(finish(waiting, job("print(1)")).await.stdout, "1\n");
+    let lane = runner.prepare(spec(Runtime::Python)).await.unwrap();
+    assert_eq!(finish(lane, job("print(2)")).await.stdout, "2\n");
+    assert_ne!(own.helper(), helper);
 }
 
 #[tokio::test]
