@@ -176,6 +176,23 @@ async fn updates_are_not_handled_twice_after_a_restart() {
 }
 
 #[tokio::test]
+async fn the_noted_offset_counts_after_a_restart_and_not_for_ever() {
+    const WEEK: i64 = 7 * 24 * 60 * 60 * 1000;
+    for (age, killed) in [(0, false), (WEEK, true)] {
+        let mut world = World::stopped().await;
+        let now = oauth3_core::Clock::now(&*world.broker).millis();
+        // Handled before the crash, and not confirmed to the server any more.
+        world.write("/kill");
+        let handled = json!({"next": 500_002, "at": now - age});
+        world.broker.notes.lock().unwrap().insert("offset".to_owned(), handled);
+        world.write("/id");
+        world.start();
+        world.says("Your id").await;
+        assert_eq!(world.broker.kill.load(std::sync::atomic::Ordering::SeqCst), killed, "{age}");
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_is_gone_is_sent_anew() {
     let world = World::new().await;
     let id = world.submit(execution());
