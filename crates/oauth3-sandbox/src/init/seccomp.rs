@@ -1,16 +1,14 @@
 //! The system call filter: what a skill never needs and an attacker would like.
 //!
-//! Two programs. The first answers `ENOSYS`, so that programs fall back as on an older kernel: `clone3` (its
-//! flags cannot be read by a filter; the C library then uses `clone`), everything newer than this list, and
-//! the x32 numbers that would slip past a list of x86-64 ones. The second answers `EPERM` to the list below.
-//! A foreign architecture (32-bit calls) ends the process.
+//! One program for the kernel's packet filter machine (seccomp(2)), with a binary search over the call's number:
+//! the kernel runs it once for every number when it is installed, and a list of comparisons would take longer
+//! than the mounts. `EPERM` for what is on the list; `ENOSYS`, so that programs fall back as on an older kernel,
+//! for `clone3` (its flags cannot be read by a filter; the C library then uses `clone`) and for everything newer
+//! than this list, which the x32 numbers are as well. A foreign architecture (32-bit calls) ends the process.
 
-use super::{Step, StepError};
+use super::{Step, StepError, sys};
+use libc::sock_filter;
 use rustix::io::Errno;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter, sock_filter,
-};
 use std::collections::BTreeMap;
 
 /// Never allowed, with any argument.
@@ -113,110 +111,235 @@ const OPEN_TREE_ATTR: libc::c_long = 467;
 /// The newest call that was looked at when this list was made (`mseal`, Linux 6.10).
 const LAST_KNOWN: u32 = 462;
 
+/// `AUDIT_ARCH_*` of this architecture; a call made in another one's way is not read by this program.
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: Option<u32> = Some(0xC000_003E);
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: Option<u32> = Some(0xC000_00B7);
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const ARCHITECTURE: Option<u32> = None;
+
 /// Socket families that skills may use; interface lists (netlink) and everything exotic are not among them.
 const FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
 /// Socket protocols: default, TCP, UDP.
 const PROTOCOLS: [i32; 3] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
-/// Terminal requests that type into or paste to a terminal.
-const TERMINAL_REQUESTS: [u64; 2] = [libc::TIOCSTI, 0x541C /* TIOCLINUX */];
+/// Terminal requests that type into or paste to a terminal: `TIOCSTI`, `TIOCLINUX`.
+const TERMINAL_REQUESTS: [i32; 2] = [0x5412, 0x541C];
 /// Every namespace flag of `clone`.
-const NAMESPACE_FLAGS: [i32; 8] = [
-    libc::CLONE_NEWUSER,
-    libc::CLONE_NEWNS,
-    libc::CLONE_NEWPID,
-    libc::CLONE_NEWNET,
-    libc::CLONE_NEWIPC,
-    libc::CLONE_NEWUTS,
-    libc::CLONE_NEWCGROUP,
-    0x80, // CLONE_NEWTIME
-];
+const NAMESPACE_FLAGS: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+
+/// Offsets in `struct seccomp_data`: the number, the architecture, and the low half of each argument.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const ARGUMENTS: [u32; 3] = [16, 24, 32];
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+const ABSENT: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
 /// Puts this process, and everything it starts, under the filter.
 ///
 /// Where no control group bounds the memory of the tree (`bounded` is false), memory that no process maps must
 /// not exist either: nothing would count it.
 pub(super) fn apply(bounded: bool) -> Result<(), StepError> {
-    let denied = denied(bounded).step("make the system call filter")?;
-    // The list goes last: it forbids further filters.
-    apply_filter(&absent()).map_err(|_| Errno::PERM).step("system call filter")?;
-    apply_filter(&denied).map_err(|_| Errno::PERM).step("system call filter")
+    let program = program(bounded).step("make the system call filter")?;
+    sys::install_filter(&program).step("system call filter")
 }
 
-fn denied(bounded: bool) -> Result<BpfProgram, Errno> {
-    let bad = |_| Errno::INVAL;
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Give(u32),
+    /// `EPERM` when the argument has one of these bits.
+    WithoutBits(usize, i32),
+    /// `EPERM` when the argument is one of these.
+    NoneOf(usize, &'static [i32]),
+    /// `EPERM` unless each argument is one of its values.
+    Among(&'static [(usize, &'static [i32])]),
+}
+
+fn fates(bounded: bool) -> BTreeMap<u32, Fate> {
     let unmapped: &[libc::c_long] = if bounded { &[] } else { &[libc::SYS_memfd_create] };
-    for &call in DENIED.iter().chain(DENIED_HERE).chain(unmapped) {
-        rules.insert(call, Vec::new());
-    }
-    let when = |argument, length, operator, value| {
-        SeccompCondition::new(argument, length, operator, value).map_err(|_| Errno::INVAL)
-    };
-    let any_of = |conditions: Vec<SeccompCondition>| {
-        conditions
-            .into_iter()
-            .map(|one| SeccompRule::new(vec![one]).map_err(|_| Errno::INVAL))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    let dword = SeccompCmpArgLen::Dword;
-
-    let clone: Result<Vec<_>, _> = NAMESPACE_FLAGS
-        .iter()
-        // CLONE_NEWTIME shares its bit with the exit signal of `clone`, where no signal is that high.
-        .map(|&flag| (flag.cast_unsigned()).into())
-        .map(|flag: u64| when(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag))
-        .collect();
-    rules.insert(libc::SYS_clone, any_of(clone?)?);
-
-    let not_in = |argument, allowed: &[i32]| -> Result<SeccompRule, Errno> {
-        let all: Result<Vec<_>, _> = allowed
-            .iter()
-            .map(|&value| when(argument, dword.clone(), SeccompCmpOp::Ne, u64::from(value.cast_unsigned())))
-            .collect();
-        SeccompRule::new(all?).map_err(|_| Errno::INVAL)
-    };
-    rules.insert(libc::SYS_socket, vec![not_in(0, &FAMILIES)?, not_in(2, &PROTOCOLS)?]);
-    rules.insert(libc::SYS_socketpair, vec![not_in(0, &[libc::AF_UNIX])?]);
-
-    let ioctl: Result<Vec<_>, _> =
-        TERMINAL_REQUESTS.iter().map(|&request| when(1, dword.clone(), SeccompCmpOp::Eq, request)).collect();
-    rules.insert(libc::SYS_ioctl, any_of(ioctl?)?);
-
-    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|_| Errno::NOSYS)?;
-    let deny = SeccompAction::Errno(libc::EPERM as u32);
-    SeccompFilter::new(rules, SeccompAction::Allow, deny, arch).and_then(TryInto::try_into).map_err(bad)
+    let denied = DENIED.iter().chain(DENIED_HERE).chain(unmapped).map(|&call| (call, Fate::Give(DENY)));
+    let rest = [
+        (libc::SYS_clone, Fate::WithoutBits(0, NAMESPACE_FLAGS)),
+        (libc::SYS_clone3, Fate::Give(ABSENT)),
+        (libc::SYS_socket, Fate::Among(&[(0, &FAMILIES), (2, &PROTOCOLS)])),
+        (libc::SYS_socketpair, Fate::Among(&[(0, &[libc::AF_UNIX])])),
+        (libc::SYS_ioctl, Fate::NoneOf(1, &TERMINAL_REQUESTS)),
+    ];
+    // What is above the last known number is absent as a whole.
+    let known =
+        |(call, fate): (libc::c_long, Fate)| Some((u32::try_from(call).ok().filter(|n| *n <= LAST_KNOWN)?, fate));
+    denied.chain(rest).filter_map(known).collect()
 }
 
-/// The program that answers `ENOSYS`, by hand: seccompiler matches single numbers only.
-fn absent() -> BpfProgram {
-    let one = |code: u32, jt: u8, jf: u8, k: u32| sock_filter { code: code as u16, jt, jf, k };
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    let greater = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
-    let give = libc::BPF_RET | libc::BPF_K;
-    vec![
-        one(load, 0, 0, 0),             // the call's number is the first field of `struct seccomp_data`
-        one(greater, 2, 0, LAST_KNOWN), // x32 numbers have a high bit, so they are above it as well
-        one(equal, 1, 0, libc::SYS_clone3 as u32),
-        one(give, 0, 0, libc::SECCOMP_RET_ALLOW),
-        one(give, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
-    ]
+fn program(bounded: bool) -> Result<Vec<sock_filter>, Errno> {
+    let architecture = ARCHITECTURE.ok_or(Errno::NOSYS)?;
+    // The number line, cut where the fate changes.
+    let fates = fates(bounded);
+    let mut segments: Vec<(u32, Fate)> = Vec::new();
+    for number in 0..=LAST_KNOWN {
+        let fate = fates.get(&number).copied().unwrap_or(Fate::Give(ALLOW));
+        if segments.last().is_none_or(|(_, last)| *last != fate) {
+            segments.push((number, fate));
+        }
+    }
+    segments.push((LAST_KNOWN + 1, Fate::Give(ABSENT)));
+    let mut program =
+        vec![load(ARCH), jump(libc::BPF_JEQ, architecture, 1, 0), give(libc::SECCOMP_RET_KILL_PROCESS), load(NUMBER)];
+    program.extend(search(&segments)?);
+    Ok(program)
+}
+
+/// Code that finds the segment of the loaded number.
+fn search(segments: &[(u32, Fate)]) -> Result<Vec<sock_filter>, Errno> {
+    if let [(_, fate)] = segments {
+        return Ok(judge(*fate));
+    }
+    let (low, high) = segments.split_at(segments.len() / 2);
+    let (start, _) = high.first().ok_or(Errno::INVAL)?;
+    let (left, right) = (search(low)?, search(high)?);
+    let skip = u8::try_from(left.len()).map_err(|_| Errno::FBIG)?;
+    Ok([vec![jump(libc::BPF_JGE, *start, skip, 0)], left, right].concat())
+}
+
+fn judge(fate: Fate) -> Vec<sock_filter> {
+    let argument = |index: usize| load(ARGUMENTS.get(index).copied().unwrap_or(NUMBER));
+    match fate {
+        Fate::Give(answer) => vec![give(answer)],
+        Fate::WithoutBits(index, bits) => {
+            vec![argument(index), jump(libc::BPF_JSET, bits.cast_unsigned(), 0, 1), give(DENY), give(ALLOW)]
+        }
+        Fate::NoneOf(index, values) => {
+            let mut code = vec![argument(index)];
+            for value in values {
+                code.extend([jump(libc::BPF_JEQ, value.cast_unsigned(), 0, 1), give(DENY)]);
+            }
+            code.push(give(ALLOW));
+            code
+        }
+        Fate::Among(rules) => {
+            let mut code = Vec::new();
+            for (index, values) in rules {
+                code.push(argument(*index));
+                for (at, value) in values.iter().enumerate() {
+                    // Over the remaining comparisons and the refusal.
+                    let over = (values.len() - at) as u8;
+                    code.push(jump(libc::BPF_JEQ, value.cast_unsigned(), over, 0));
+                }
+                code.push(give(DENY));
+            }
+            code.push(give(ALLOW));
+            code
+        }
+    }
+}
+
+const fn load(offset: u32) -> sock_filter {
+    sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }
+}
+
+const fn jump(comparison: u32, value: u32, yes: u8, no: u8) -> sock_filter {
+    sock_filter { code: (libc::BPF_JMP | comparison | libc::BPF_K) as u16, jt: yes, jf: no, k: value }
+}
+
+const fn give(answer: u32) -> sock_filter {
+    sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: answer }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_filter_fits_into_the_kernels_bound() {
-        let program = denied(false).unwrap();
-        assert!(program.len() < 4096, "{}", program.len());
+    /// Runs a program as the kernel would.
+    fn answer(program: &[sock_filter], architecture: u32, number: u32, arguments: [u32; 3]) -> u32 {
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let one = &program[at];
+            at += 1;
+            let code = u32::from(one.code);
+            match code & 7 {
+                libc::BPF_LD => {
+                    loaded = match one.k {
+                        NUMBER => number,
+                        ARCH => architecture,
+                        offset => arguments[ARGUMENTS.iter().position(|known| *known == offset).unwrap()],
+                    }
+                }
+                libc::BPF_JMP => {
+                    let holds = match code & 0xf0 {
+                        libc::BPF_JEQ => loaded == one.k,
+                        libc::BPF_JGE => loaded >= one.k,
+                        libc::BPF_JSET => loaded & one.k != 0,
+                        _ => unreachable!(),
+                    };
+                    at += usize::from(if holds { one.jt } else { one.jf });
+                }
+                _ => return one.k,
+            }
+        }
+    }
+
+    fn here(bounded: bool, number: libc::c_long, arguments: [i32; 3]) -> u32 {
+        let program = program(bounded).unwrap();
+        answer(&program, ARCHITECTURE.unwrap(), number as u32, arguments.map(i32::cast_unsigned))
     }
 
     #[test]
-    fn every_new_number_above_the_list_is_absent() {
-        // The young ones that are on the list by name are covered twice.
-        assert!(DENIED.iter().all(|&call| call >= 0));
-        assert!(OPEN_TREE_ATTR > libc::c_long::from(LAST_KNOWN));
+    fn every_number_has_its_fate() {
+        let special = [libc::SYS_clone, libc::SYS_socket, libc::SYS_socketpair, libc::SYS_ioctl];
+        for number in (0..2000).chain([0x4000_0000, 0x4000_0065, u32::MAX.into()]) {
+            let expected = if number > libc::c_long::from(LAST_KNOWN) || number == libc::SYS_clone3 {
+                ABSENT
+            } else if DENIED.contains(&number) || DENIED_HERE.contains(&number) {
+                DENY
+            } else {
+                ALLOW
+            };
+            if !special.contains(&number) {
+                assert_eq!(here(true, number, [0; 3]), expected, "{number}");
+            }
+        }
+        assert_eq!(here(true, libc::SYS_memfd_create, [0; 3]), ALLOW);
+        assert_eq!(here(false, libc::SYS_memfd_create, [0; 3]), DENY);
+    }
+
+    #[test]
+    fn arguments_are_looked_at() {
+        for (call, arguments, expected) in [
+            (libc::SYS_clone, [libc::SIGCHLD, 0, 0], ALLOW),
+            (libc::SYS_clone, [libc::CLONE_NEWUSER | libc::SIGCHLD, 0, 0], DENY),
+            (libc::SYS_clone, [libc::CLONE_NEWNET, 0, 0], DENY),
+            (libc::SYS_socket, [libc::AF_INET, libc::SOCK_STREAM, 0], ALLOW),
+            (libc::SYS_socket, [libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_UDP], ALLOW),
+            (libc::SYS_socket, [libc::AF_UNIX, libc::SOCK_STREAM, 0], ALLOW),
+            (libc::SYS_socket, [libc::AF_NETLINK, libc::SOCK_RAW, 0], DENY),
+            (libc::SYS_socket, [libc::AF_VSOCK, libc::SOCK_STREAM, 0], DENY),
+            (libc::SYS_socket, [libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP], DENY),
+            (libc::SYS_socketpair, [libc::AF_UNIX, libc::SOCK_STREAM, 0], ALLOW),
+            (libc::SYS_socketpair, [libc::AF_INET, libc::SOCK_STREAM, 0], DENY),
+            (libc::SYS_ioctl, [0, 0x5401, 0], ALLOW),
+            (libc::SYS_ioctl, [0, 0x5412, 0], DENY),
+        ] {
+            assert_eq!(here(true, call, arguments), expected, "{call} {arguments:?}");
+        }
+    }
+
+    #[test]
+    fn another_architectures_call_ends_the_process() {
+        assert_eq!(answer(&program(true).unwrap(), 0x4000_0003, 20, [0; 3]), libc::SECCOMP_RET_KILL_PROCESS);
+    }
+
+    #[test]
+    fn the_search_is_short() {
+        let program = program(false).unwrap();
+        assert!(program.len() < 300, "{}", program.len());
     }
 }

@@ -208,3 +208,14 @@ pub(super) fn landlock_abi() -> i32 {
     let result = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION) };
     i32::try_from(result).unwrap_or(0).max(0)
 }
+
+/// Puts this process under a system call filter. New privileges must be forbidden already.
+pub(super) fn install_filter(program: &[libc::sock_filter]) -> Result<(), Errno> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| Errno::FBIG)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: the structure points to `len` instructions that outlive the call; the kernel only reads them.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, std::ptr::from_ref(&program)) })
+        .map(drop)
+}
