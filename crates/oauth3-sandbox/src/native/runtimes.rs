@@ -136,8 +136,10 @@ pub(super) fn plan(installed: &Installed, spec: &LaneSpec, code: &[u8]) -> Plan 
             argv.extend(["--allow-env", "--allow-read=/skill,/tmp", "--allow-write=/tmp"].map(str::to_owned));
             argv.push(format!("--v8-flags={heap}"));
             if !spec.hosts.is_empty() {
-                let hosts: Vec<String> =
-                    spec.hosts.iter().map(|host| format!("{}:{}", host.name(), host.port())).collect();
+                // The name server belongs to it: without, `Deno.resolveDns` is refused.
+                let hosts: Vec<String> = std::iter::once("127.0.0.1:53".to_owned())
+                    .chain(spec.hosts.iter().map(|host| format!("{}:{}", host.name(), host.port())))
+                    .collect();
                 argv.push(format!("--allow-net={}", hosts.join(",")));
             }
         }
