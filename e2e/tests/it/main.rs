@@ -9,5 +9,6 @@ mod crash;
 mod grants;
 mod main_path;
 mod notify;
+mod openclaw;
 mod readme;
 mod runtimes;

@@ -110,6 +110,7 @@ pub(crate) fn summary(e: &Execution) -> serde_json::Value {
         "approved_at": e.approved_at.map(|t| t.unix_seconds()),
         "executed_at": e.executed_at.map(|t| t.unix_seconds()),
         "finished_at": e.finished_at.map(|t| t.unix_seconds()),
+        "notified_at": e.notified_at.map(|t| t.unix_seconds()),
         "trust": e.trust,
         "trusted": e.trusted,
         "grant_id": e.grant_id,

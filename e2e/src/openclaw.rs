@@ -1,0 +1,179 @@
+//! OpenClaw's real gateway on loopback, with a home of its own and a scripted model that remembers what it was told.
+
+use crate::world::{PATIENCE, eventually};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+/// Its hooks token.
+pub const HOOK_TOKEN: &str = "hook-test-token-0123456789abcdef";
+/// Its gateway's token.
+pub const GATEWAY_TOKEN: &str = "gateway-test-token-0123456789abcdef";
+
+/// A running gateway. Ended when dropped.
+pub struct OpenClaw {
+    home: tempfile::TempDir,
+    path: OsString,
+    port: u16,
+    told: Arc<Mutex<Vec<String>>>,
+    child: Option<Child>,
+}
+
+impl OpenClaw {
+    /// A home with a configuration and the skill folders in `skills`; nothing runs yet. `peer` is the folder in which
+    /// it is installed, `node` the runtime that it needs, `entries` its `skills.entries`.
+    pub async fn new(peer: &Path, node: &Path, skills: &[&Path], entries: Value) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let told = Arc::default();
+        let model = scripted_model(Arc::clone(&told)).await;
+        // Nothing can hand it a bound socket, so the port is free only a moment ago.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+        let workspace = home.path().join("workspace");
+        for skill in skills {
+            let name = skill.file_name().expect("a folder with a name");
+            let to = workspace.join("skills").join(name);
+            std::fs::create_dir_all(&to).expect("a skill folder");
+            std::fs::copy(skill.join("SKILL.md"), to.join("SKILL.md")).expect("the skill");
+        }
+        let config = json!({
+            "gateway": { "mode": "local", "port": port, "bind": "loopback",
+                         "auth": { "mode": "token", "token": GATEWAY_TOKEN } },
+            "hooks": { "enabled": true, "token": HOOK_TOKEN, "path": "/hooks" },
+            "models": { "mode": "merge", "providers": { "scripted": {
+                "baseUrl": format!("http://127.0.0.1:{model}/v1"), "apiKey": "none-needed",
+                "api": "openai-completions",
+                "models": [{ "id": "scripted", "name": "Scripted", "reasoning": false, "input": ["text"],
+                    "cost": { "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0 },
+                    "contextWindow": 128_000, "maxTokens": 4096 }] } } },
+            "agents": { "defaults": { "model": { "primary": "scripted/scripted" },
+                "workspace": workspace, "skipBootstrap": true } },
+            "logging": { "file": home.path().join("openclaw.log") },
+            "skills": { "entries": entries },
+        });
+        std::fs::create_dir_all(&workspace).expect("a workspace");
+        std::fs::write(home.path().join("openclaw.json"), config.to_string()).expect("its configuration");
+        let own = std::env::var_os("PATH").unwrap_or_default();
+        let first = [node.parent().expect("bin").to_owned(), peer.join("node_modules/.bin")];
+        let path = std::env::join_paths(first.into_iter().chain(std::env::split_paths(&own))).expect("a PATH");
+        Self { home, path, port, told, child: None }
+    }
+
+    /// A `PATH` on which `openclaw` and its runtime are found.
+    pub fn path(&self) -> String {
+        self.path.to_string_lossy().into_owned()
+    }
+
+    /// `127.0.0.1:port`
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Starts the gateway and waits until it answers.
+    pub async fn start(&mut self) {
+        let log = std::fs::File::create(self.log_file()).expect("a log");
+        let mut command = self.command(&["gateway", "run"]);
+        command.stdout(log.try_clone().expect("a log")).stderr(log);
+        let child = command.stdin(Stdio::null()).process_group(0).spawn().expect("OpenClaw starts");
+        self.child = Some(child);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while TcpStream::connect(self.address()).await.is_err() {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none(), "OpenClaw ended: {}", self.log());
+            assert!(tokio::time::Instant::now() < deadline, "OpenClaw does not listen: {}", self.log());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Runs one of its commands and gives back what it printed.
+    pub async fn cli(&self, args: &[&str]) -> String {
+        let run = self.command(args).stdin(Stdio::null()).output();
+        let output = tokio::time::timeout(PATIENCE, run).await.expect("ends in time").expect("starts");
+        assert!(output.status.success(), "openclaw {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Waits until the agent's model was given `words`.
+    pub async fn agent_reads(&self, words: &str) {
+        let told = &self.told;
+        eventually(&format!("the agent reads {words:?}; {}", self.log()), || {
+            told.lock().expect("not poisoned").iter().any(|body| body.contains(words))
+        })
+        .await;
+    }
+
+    /// What the gateway wrote.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Ends the gateway as a service manager would, so that it ends its own helpers.
+    pub async fn stop(mut self) {
+        if let Some(mut child) = self.child.take() {
+            crate::world::signal(child.id().expect("runs"), "TERM").await;
+            let _ = tokio::time::timeout(PATIENCE, child.wait()).await.expect("OpenClaw ends in time");
+        }
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home.path().join("gateway.log")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let home = self.home.path();
+        let mut command = Command::new("openclaw");
+        command.args(args).env_clear().current_dir(home).kill_on_drop(true);
+        command.env("PATH", &self.path).env("HOME", home).env("OPENCLAW_STATE_DIR", home.join("state"));
+        command.env("OPENCLAW_CONFIG_PATH", home.join("openclaw.json")).env("TMPDIR", home);
+        command
+    }
+}
+
+impl Drop for OpenClaw {
+    fn drop(&mut self) {
+        // A test that failed: the group that `start` made, and nothing else.
+        if let Some(pid) = self.child.as_ref().and_then(Child::id) {
+            let _ = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{pid}")]).status();
+        }
+    }
+}
+
+/// A model in the OpenAI dialect that always has nothing to say. Gives its port.
+async fn scripted_model(told: Arc<Mutex<Vec<String>>>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let told = told.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let told = told.clone();
+                async move {
+                    let body = request.into_body().collect().await?.to_bytes();
+                    told.lock().expect("not poisoned").push(String::from_utf8_lossy(&body).into_owned());
+                    let reply = Response::builder().header("content-type", "text/event-stream");
+                    Ok::<_, hyper::Error>(reply.body(Full::<Bytes>::from(nothing_to_say())).expect("reply"))
+                }
+            });
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    port
+}
+
+fn nothing_to_say() -> String {
+    let chunk = |delta: Value, reason: Value| {
+        let choice = json!({ "index": 0, "delta": delta, "finish_reason": reason });
+        let head = json!({ "id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "scripted", "choices": [choice] });
+        format!("data: {head}\n\n")
+    };
+    let words = chunk(json!({ "role": "assistant", "content": "HEARTBEAT_OK" }), Value::Null);
+    format!("{words}{}data: [DONE]\n\n", chunk(json!({}), json!("stop")))
+}
