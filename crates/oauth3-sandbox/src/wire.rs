@@ -117,10 +117,8 @@ pub(crate) struct Features {
 /// What the child says to stage 0.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromChild {
-    /// The network is there; its listeners come with this, in this order.
-    Network { roles: Vec<ListenerRole> },
-    /// Everything is mounted; only the job is missing.
-    Built { features: Features },
+    /// Everything is built; only the job is missing. The listeners come with this, in this order.
+    Built { roles: Vec<ListenerRole>, features: Features },
     /// It could not go on.
     Failed { step: String, errno: i32 },
     /// The job's process ended: wait status and CPU time of the tree, in milliseconds.

@@ -30,25 +30,24 @@ pub(super) fn main(setup: &Setup, guard: &OwnedFd) -> ! {
 }
 
 fn live(setup: &Setup, guard: &OwnedFd) -> Result<(), StepError> {
-    // Stage 0 says that the ids are mapped. Silence means that it is gone, and so are we.
+    // What needs no id of its own is done while the guard still maps the ids.
+    let sources = mounts::collect(setup)?;
+    let (roles, listeners): (Vec<_>, Vec<_>) = net::open(setup)?.into_iter().unzip();
+    // The guard says that the ids are mapped. Silence means that it is gone, and so are we.
     if receive(guard, RecvFlags::empty()).step("wait for the id map")?.is_none() {
         return Ok(());
     }
-    let sources = mounts::collect(setup)?;
     become_inside_user(setup)?;
     set_parent_process_death_signal(Some(Signal::KILL)).step("tie to the guard")?;
     rustix::process::setsid().step("new session")?;
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
     rustix::system::sethostname(HOST_NAME).step("set the host name")?;
-
-    let (roles, listeners): (Vec<_>, Vec<_>) = net::open(setup)?.into_iter().unzip();
-    let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
-    send(guard, &FromChild::Network { roles }, &fds).step("hand over the listeners")?;
-    drop(listeners);
-
     let root = mounts::build(sources, setup)?;
+
     let features = Features { landlock_abi: sys::landlock_abi(), private_proc: root.private_proc };
-    send(guard, &FromChild::Built { features }, &[]).step("report")?;
+    let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    send(guard, &FromChild::Built { roles, features }, &fds).step("hand over the listeners")?;
+    drop(listeners);
 
     let Some(packet) = receive(guard, RecvFlags::empty()).step("wait for the job")? else { return Ok(()) };
     let file = packet.fds.first().ok_or(Errno::BADMSG).step("take the job")?;

@@ -155,7 +155,6 @@ struct Watch<'a> {
     control: &'a OwnedFd,
     child: &'a OwnedFd,
     setup: &'a Setup,
-    network: Option<(Vec<ListenerRole>, Vec<OwnedFd>)>,
     failure: Option<StepError>,
     /// Wait status of the job and CPU time of the tree.
     status: Option<(i32, u64)>,
@@ -163,7 +162,7 @@ struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     const fn new(control: &'a OwnedFd, child: &'a OwnedFd, setup: &'a Setup) -> Self {
-        Self { control, child, setup, network: None, failure: None, status: None }
+        Self { control, child, setup, failure: None, status: None }
     }
 
     /// Returns what to report when the tree is gone.
@@ -194,6 +193,8 @@ impl<'a> Watch<'a> {
                         started = Some(Instant::now());
                         let fds: Vec<_> = packet.fds.iter().map(AsFd::as_fd).collect();
                         send_bytes(self.child, &packet.bytes, &fds).step("hand over the job")?;
+                        // From here on its words can wait until it has ended.
+                        listen.1 = false;
                     }
                     Err(Errno::AGAIN) => {}
                     // The runner went away, or says more than it may.
@@ -229,8 +230,7 @@ impl<'a> Watch<'a> {
 
     fn hear_child(&mut self, packet: Packet, tree: &Tree) -> Result<(), StepError> {
         match packet.parse::<FromChild>().step("understand the child")? {
-            FromChild::Network { roles } => self.network = Some((roles, packet.fds)),
-            FromChild::Built { features } => self.announce(features, tree)?,
+            FromChild::Built { roles, features } => self.announce(roles, features, &packet.fds, tree)?,
             FromChild::Failed { step, errno } => {
                 self.failure = Some(StepError { step, errno: Errno::from_raw_os_error(errno) });
             }
@@ -239,10 +239,15 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    fn announce(&mut self, features: Features, tree: &Tree) -> Result<(), StepError> {
-        let Some((roles, fds)) = self.network.take() else { return Ok(()) };
+    fn announce(
+        &self,
+        roles: Vec<ListenerRole>,
+        features: Features,
+        listeners: &[OwnedFd],
+        tree: &Tree,
+    ) -> Result<(), StepError> {
         let own = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).step("name the guard")?;
-        let fds: Vec<_> = [&own, &tree.pidfd].into_iter().chain(&fds).map(AsFd::as_fd).collect();
+        let fds: Vec<_> = [&own, &tree.pidfd].into_iter().chain(listeners).map(AsFd::as_fd).collect();
         let cgroup = tree.group.as_ref().map_or("none", Group::flavour).to_owned();
         send(self.control, &FromStage0::Ready { roles, features, cgroup }, &fds).step("report the network")
     }
