@@ -261,11 +261,12 @@ async fn many_run_at_once() {
     no_group_stays().await;
 }
 
-/// Plays a gateway for the test below: prepares and runs until it is killed.
-#[tokio::test]
-#[ignore = "a part of another test"]
-async fn gateway_that_is_killed() {
-    let config = NativeConfig { helper: std::env::var_os("OAUTH3_TEST_HELPER").unwrap().into(), ..config() };
+/// Set for the process of the test below that plays the gateway: the helper that it is to start.
+const GATEWAY_ROLE: &str = "OAUTH3_TEST_PLAYS_GATEWAY";
+
+/// Prepares and runs until it is killed.
+async fn play_gateway(helper: std::ffi::OsString) {
+    let config = NativeConfig { helper: helper.into(), ..config() };
     let runner = NativeRunner::new(config).unwrap();
     let _idle = runner.prepare(spec(Runtime::Python)).await.unwrap();
     let mut lane = runner.prepare(spec(Runtime::Python)).await.unwrap();
@@ -282,10 +283,13 @@ async fn gateway_that_is_killed() {
 #[tokio::test]
 async fn killing_the_gateway_ends_everything_inside() {
     use std::io::{BufRead, BufReader};
+    if let Some(helper) = std::env::var_os(GATEWAY_ROLE) {
+        return play_gateway(helper).await;
+    }
     let own = Own::new();
     let mut gateway = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "ending::gateway_that_is_killed"])
-        .env("OAUTH3_TEST_HELPER", own.program())
+        .args(["--exact", "--nocapture", "ending::killing_the_gateway_ends_everything_inside"])
+        .env(GATEWAY_ROLE, own.program())
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
