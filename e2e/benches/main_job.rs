@@ -1,5 +1,8 @@
 //! The main job, measured from outside: a granted `/execute` beside the bare start of the same runtime,
-//! memory at rest, size of the binary. Ratios are taken within one run, pair by pair.
+//! memory at rest, size of the binary. Pair by pair, in one run.
+//!
+//! Needs `OAUTH3_TEST_BIN`; `OAUTH3_BENCH_BARE` (the embedded runtime alone, `examples/bare_embedded.rs` of the
+//! sandbox), `OAUTH3_TEST_DENO` and `OAUTH3_TEST_NODE` for what they name.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,76 +11,95 @@
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::cast_precision_loss,
-    missing_docs
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    unreachable_pub,
+    reason = "a measuring tool"
 )]
 
+#[path = "support/table.rs"]
+mod table;
+
 use e2e::{Agent, World, world};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use table::{Target, Times};
 
-/// Pairs that are measured, after a tenth as many that are not counted.
+/// Pairs that count, after those that do not.
 const PAIRS: usize = 200;
+const WARM_UP: usize = 20;
+/// Megabytes (10^6 bytes) that both processes may hold at rest, and that the binary may have.
+const MEMORY_MB: f64 = 40.0;
+const BINARY_MB: f64 = 40.0;
+/// How long the gateway is left alone before its memory counts.
+const REST: Duration = Duration::from_secs(3);
+
+/// One runtime: its name, the bare start of it, and what ours is held against.
+type Case = (&'static str, Vec<String>, Target);
 
 #[tokio::main]
 async fn main() {
-    let deno = std::env::var("OAUTH3_TEST_DENO").ok();
-    let (world, token) = World::ready(&format!(
-        "[limits]\nrequests_per_minute = 1000000\nmemory_mb = 1024\n[runtimes]\ndeno = {:?}\n",
-        deno.clone().unwrap_or_default()
-    ))
-    .await;
+    let runtimes: String =
+        ["deno", "node"].iter().filter_map(|name| Some(format!("{name} = {:?}\n", path_of(name)?))).collect();
+    let config = format!("[limits]\nrequests_per_minute = 1000000\nmemory_mb = 1024\n[runtimes]\n{runtimes}");
+    let (world, token) = World::ready(&config).await;
     let serve = world.serve().await;
-    let agent = Agent::new(&serve.base, &token);
+    at_rest(&serve).await;
 
-    println!("| what | p50 | p95 | beside | p50 | p95 | ratio of p50 |");
-    println!("|---|---|---|---|---|---|---|");
-    let bare = world.home().join("hello.js");
-    std::fs::write(&bare, "console.log('hello')").unwrap();
-    let bare = bare.display().to_string();
-    let mut cases =
-        vec![("embedded", vec![world::binary().display().to_string(), "bare-runtime".into(), bare.clone()])];
-    if let Some(deno) = deno {
-        cases.push(("deno", vec![deno, "run".into(), "--no-prompt".into(), "--no-remote".into(), bare.clone()]));
-    }
-    if std::path::Path::new("/usr/bin/node").exists() {
-        cases.push(("node", vec!["/usr/bin/node".into(), bare]));
-    }
-    for (runtime, bare) in cases {
+    let agent = Agent::new(&serve.base, &token);
+    let hello = world.home().join("hello.js");
+    std::fs::write(&hello, "console.log('hello')").unwrap();
+    println!();
+    table::head();
+    for (runtime, bare, target) in cases(&hello) {
         grant(&world, &agent, runtime).await;
-        let (mut ours, mut theirs) = (vec![], vec![]);
-        for round in 0..PAIRS + PAIRS / 10 {
+        let (mut ours, mut theirs) = (Times::default(), Times::default());
+        for round in 0..WARM_UP + PAIRS {
             let start = Instant::now();
             let reply = agent.execute(body(runtime)).await;
             let mine = start.elapsed();
             assert_eq!((reply.status, &reply.json["stdout"]), (200, &json!("hello\n")), "{reply:?}");
-            let other = bare_start(&bare);
-            if round >= PAIRS / 10 {
-                ours.push(mine);
-                theirs.extend(other);
+            let other = (!bare.is_empty()).then(|| bare_start(&bare));
+            if round >= WARM_UP {
+                ours.add(mine);
+                other.into_iter().for_each(|other| theirs.add(other));
             }
         }
-        let (a, b) = (quantiles(&mut ours), quantiles(&mut theirs));
-        println!(
-            "| granted /execute, {runtime}, hello | {} | {} | bare {runtime} | {} | {} | {:.2} |",
-            show(a.0),
-            show(a.1),
-            show(b.0),
-            show(b.1),
-            a.0.as_secs_f64() / b.0.as_secs_f64()
+        table::line(
+            &format!("granted `/execute`, {runtime}, hello world"),
+            &ours,
+            &format!("bare {runtime}"),
+            &theirs,
+            &target,
         );
     }
+    println!();
+    let binary = std::fs::metadata(world::binary()).unwrap().len() as f64 / 1e6;
+    println!("Binary on disk: {binary:.1} MB; target ≤ {BINARY_MB} MB: {}", verdict(binary <= BINARY_MB));
     drop(serve);
-    let serve = world.serve().await;
-    let (gateway, keeper) = (memory(serve.pid()), memory(serve.keeper_pid()));
-    println!("\n| at rest | resident | proportional |\n|---|---|---|");
-    println!("| gateway | {:.1} MB | {:.1} MB |", gateway.0, gateway.1);
-    println!("| keeper | {:.1} MB | {:.1} MB |", keeper.0, keeper.1);
-    println!("| together | {:.1} MB | {:.1} MB |", gateway.0 + keeper.0, gateway.1 + keeper.1);
-    println!("| binary on disk | {:.1} MB | |", std::fs::metadata(world::binary()).unwrap().len() as f64 / 1e6);
 }
 
-fn body(runtime: &str) -> serde_json::Value {
+fn cases(hello: &Path) -> Vec<Case> {
+    let hello = hello.display().to_string();
+    let bare = std::env::var("OAUTH3_BENCH_BARE").map(|bare| vec![bare, hello.clone()]).unwrap_or_default();
+    let mut cases = vec![("embedded", bare, Target::Milliseconds(15.0))];
+    if let Some(deno) = path_of("deno") {
+        cases.push(("deno", vec![deno, "run".into(), hello.clone()], Target::Ratio(1.5)));
+    }
+    if let Some(node) = path_of("node") {
+        cases.push(("node", vec![node, hello], Target::None));
+    }
+    cases
+}
+
+fn path_of(runtime: &str) -> Option<String> {
+    std::env::var(format!("OAUTH3_TEST_{}", runtime.to_uppercase())).ok().filter(|path| !path.is_empty())
+}
+
+fn body(runtime: &str) -> Value {
     json!({ "skill_id": "hello", "code": "console.log('hello')", "metadata": { "runtime": runtime } })
 }
 
@@ -88,36 +110,39 @@ async fn grant(world: &World, agent: &Agent, runtime: &str) {
     assert_eq!(agent.finished(&id).await["status"], "success");
 }
 
-/// The same program without anything around it; `None` when it cannot be run bare.
-fn bare_start(command: &[String]) -> Option<Duration> {
+/// The same program without anything around it.
+fn bare_start(command: &[String]) -> Duration {
+    let mut bare = Command::new(&command[0]);
+    bare.args(&command[1..]).env("DENO_NO_UPDATE_CHECK", "1");
+    bare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();
-    let status = Command::new(&command[0])
-        .args(&command[1..])
-        .env("DENO_NO_UPDATE_CHECK", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    status.success().then(|| start.elapsed())
+    assert!(bare.status().unwrap().success(), "{command:?}");
+    start.elapsed()
 }
 
-fn quantiles(times: &mut [Duration]) -> (Duration, Duration) {
-    times.sort_unstable();
-    let at = |q: f64| times.get(((times.len() as f64 - 1.0) * q) as usize).copied().unwrap_or(Duration::MAX);
-    (at(0.5), at(0.95))
+/// What both processes hold when nothing goes on.
+async fn at_rest(serve: &world::Serve) {
+    tokio::time::sleep(REST).await;
+    let (gateway, keeper) = (memory(serve.pid()), memory(serve.keeper_pid()));
+    let together = gateway.0 + keeper.0;
+    println!("| at rest | resident | proportional | of its own |\n|---|--:|--:|--:|");
+    for (name, (rss, pss, own)) in [("gateway", gateway), ("keeper", keeper)] {
+        println!("| {name} | {rss:.1} MB | {pss:.1} MB | {own:.1} MB |");
+    }
+    println!("| together | {together:.1} MB | {:.1} MB | {:.1} MB |", gateway.1 + keeper.1, gateway.2 + keeper.2);
+    println!("\nTarget, resident together, ≤ {MEMORY_MB} MB: {}", verdict(together <= MEMORY_MB));
 }
 
-fn show(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+const fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "**missed**" }
 }
 
-/// Resident and proportional set size in MB.
-fn memory(pid: u32) -> (f64, f64) {
+/// Resident, proportional and private memory in MB.
+fn memory(pid: u32) -> (f64, f64, f64) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let field = |name: &str| -> f64 {
-        let line = text.lines().find(|l| l.starts_with(name)).unwrap();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
     };
-    (field("Rss:"), field("Pss:"))
+    (field("Rss:"), field("Pss:"), field("Private_Clean:") + field("Private_Dirty:"))
 }

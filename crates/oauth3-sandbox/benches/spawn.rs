@@ -1,0 +1,165 @@
+//! From nothing to the end of a program that does nothing: our sandbox beside bubblewrap with an equal profile,
+//! pair by pair. Ours also makes a control group, routes, and the listeners of the egress, which bubblewrap does not.
+//!
+//! Needs a C compiler, `OAUTH3_TEST_BIN` (the executable that is our helper) and `OAUTH3_TEST_BWRAP`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    unreachable_pub,
+    reason = "a measuring tool"
+)]
+
+#[path = "../../../e2e/benches/support/table.rs"]
+mod table;
+
+use oauth3_core::{ExitReason, Job, LaneSpec, Limits, Runner, Runtime};
+use oauth3_sandbox::{NativeConfig, NativeRunner};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use table::{Target, Times};
+
+/// Pairs that count, after those that do not.
+const PAIRS: usize = 300;
+const WARM_UP: usize = 30;
+/// Limits that a program which does nothing never meets.
+const LIMITS: Limits = Limits { timeout_ms: 10_000, memory_mb: 256, output_bytes: 4096, processes: 32 };
+/// System calls that bubblewrap's filter denies.
+const DENIED_CALLS: u32 = 8;
+
+fn main() {
+    let helper = PathBuf::from(std::env::var_os("OAUTH3_TEST_BIN").expect("set OAUTH3_TEST_BIN to the executable"));
+    let bwrap = std::env::var_os("OAUTH3_TEST_BWRAP").map(PathBuf::from);
+    let work = tempfile::tempdir().unwrap();
+    let program = static_true(work.path());
+    let filter = work.path().join("filter");
+    fs::write(&filter, filter_bytes()).unwrap();
+
+    // A runtime of the owner's own: it is shown inside as a file, and given code that it does not read.
+    let runtimes = BTreeMap::from([(Runtime::Node, program.clone())]);
+    let runner = NativeRunner::new(NativeConfig { helper, runtimes, ..NativeConfig::default() }).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+
+    let [mut ours, mut bare, mut theirs] = [(); 3].map(|()| Times::default());
+    for round in 0..WARM_UP + PAIRS {
+        let time = |work: &mut dyn FnMut()| {
+            let start = Instant::now();
+            work();
+            start.elapsed()
+        };
+        let a = time(&mut || runtime.block_on(once(&runner)));
+        let b = bwrap.as_deref().map(|bwrap| time(&mut || run(&mut bubblewrap(bwrap, &program, &filter))));
+        let c = time(&mut || run(&mut Command::new(&program)));
+        if round >= WARM_UP {
+            ours.add(a);
+            b.into_iter().for_each(|b: Duration| theirs.add(b));
+            bare.add(c);
+        }
+    }
+    table::head();
+    table::line("sandbox, a program that does nothing", &ours, "bubblewrap", &theirs, &Target::Ratio(1.0));
+    table::line("the same", &ours, "no sandbox", &bare, &Target::None);
+    docker(&mut ours);
+}
+
+/// Reported where an engine runs.
+fn docker(ours: &mut Times) {
+    let engine = |arguments: &[&str]| {
+        let mut docker = Command::new("docker");
+        docker.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        docker.status().is_ok_and(|status| status.success())
+    };
+    if !engine(&["info"]) {
+        println!("\nNo container engine runs here, so `docker run` is not beside it.");
+        return;
+    }
+    let hello = ["run", "--rm", "--network=none", "--cap-drop=ALL", "--read-only", "busybox", "true"];
+    let mut theirs = Times::default();
+    if engine(&hello) {
+        for _ in 0..20 {
+            let start = Instant::now();
+            engine(&hello);
+            theirs.add(start.elapsed());
+        }
+    }
+    table::line("the same", ours, "docker run", &theirs, &Target::None);
+}
+
+async fn once(runner: &NativeRunner) {
+    let spec = LaneSpec { hosts: Vec::new(), limits: LIMITS, runtime: Runtime::Node };
+    let mut lane = runner.prepare(spec).await.unwrap();
+    let _fds = lane.take_fds().unwrap();
+    let exit = lane.run(Job { code: Vec::new(), env: Vec::new(), ca_pem: String::new() }).await;
+    assert_eq!((exit.code, exit.reason), (0, ExitReason::Exited), "{exit:?}");
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?}");
+}
+
+/// Every namespace, the same read-only root, no capabilities, a filter.
+fn bubblewrap(bwrap: &Path, program: &Path, filter: &Path) -> Command {
+    let mut command = Command::new(bwrap);
+    // The filter comes on descriptor 0.
+    command.args(["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--seccomp", "0"]);
+    command.args(["--clearenv", "--hostname", "sandbox", "--ro-bind", "/usr", "/usr"]);
+    for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+        let path = Path::new("/").join(name);
+        match fs::read_link(&path) {
+            Ok(to) => drop(command.arg("--symlink").arg(to).arg(&path)),
+            Err(_) if path.is_dir() => drop(command.arg("--ro-bind").arg(&path).arg(&path)),
+            Err(_) => {}
+        }
+    }
+    for path in ["/etc/ld.so.cache", "/etc/alternatives"] {
+        command.args(["--ro-bind-try", path, path]);
+    }
+    command.args(["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--dir", "/skill"]);
+    command.arg("--ro-bind").arg(program).arg("/runtime/node");
+    command.args(["--remount-ro", "/", "--chdir", "/tmp", "/runtime/node"]);
+    command.stdin(File::open(filter).unwrap());
+    command
+}
+
+/// A program without libraries that ends at once.
+fn static_true(folder: &Path) -> PathBuf {
+    let (source, program) = (folder.join("true.c"), folder.join("true"));
+    fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    run(Command::new(compiler).args(["-O2", "-static", "-o"]).arg(&program).arg(&source));
+    program
+}
+
+/// A filter as bubblewrap wants it, `struct sock_filter` after `struct sock_filter` (seccomp(2)): a few comparisons,
+/// as many as a search in ours takes, in favour of the other side.
+fn filter_bytes() -> Vec<u8> {
+    const LOAD_NUMBER: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const ALLOW: u32 = 0x7fff_0000;
+    const EPERM: u32 = 0x0005_0001;
+    let op = |code: u16, if_true: u8, if_false: u8, value: u32| {
+        let mut bytes = code.to_ne_bytes().to_vec();
+        bytes.extend([if_true, if_false]);
+        bytes.extend(value.to_ne_bytes());
+        bytes
+    };
+    // Not there, so that nothing that this program does is refused.
+    let denied = 1000..1000 + DENIED_CALLS;
+    let mut filter = op(LOAD_NUMBER, 0, 0, 0);
+    for call in denied {
+        filter.extend(op(JUMP_IF_EQUAL, 0, 1, call));
+        filter.extend(op(RETURN, 0, 0, EPERM));
+    }
+    filter.extend(op(RETURN, 0, 0, ALLOW));
+    filter
+}

@@ -1,0 +1,68 @@
+//! Medians of interleaved pairs, and how they are shown. Used by every measurement.
+
+use std::time::Duration;
+
+/// Times of one side of the pairs.
+#[derive(Default)]
+pub struct Times(Vec<Duration>);
+
+impl Times {
+    /// Adds one.
+    pub fn add(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    /// The time that `share` (0 to 1) of the runs did not exceed, in milliseconds; `None` without runs.
+    pub fn at(&self, share: f64) -> Option<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let last = sorted.len().checked_sub(1)?;
+        sorted.get((last as f64 * share).round() as usize).map(|time| time.as_secs_f64() * 1e3)
+    }
+
+    /// The median, in milliseconds.
+    pub fn p50(&self) -> Option<f64> {
+        self.at(0.5)
+    }
+}
+
+/// What a measurement is held against.
+#[allow(dead_code, reason = "each measurement uses some")]
+pub enum Target {
+    /// Our median over the other's.
+    Ratio(f64),
+    /// Our median, in milliseconds.
+    Milliseconds(f64),
+    /// Reported only.
+    None,
+}
+
+/// The first two lines of the table.
+pub fn head() {
+    println!("| ours | p50 | p95 | beside | p50 | p95 | ratio | target |");
+    println!("|---|--:|--:|---|--:|--:|--:|---|");
+}
+
+/// One line of it.
+pub fn line(what: &str, ours: &Times, beside: &str, theirs: &Times, target: &Target) {
+    let show = |times: &Times, share: f64| times.at(share).map_or_else(|| "–".into(), |ms| format!("{ms:.2} ms"));
+    let ratio = ours.p50().zip(theirs.p50()).map(|(a, b)| a / b);
+    let verdict = |met: Option<bool>, text: String| match met {
+        Some(true) => format!("{text}: met"),
+        Some(false) => format!("{text}: **missed**"),
+        None => format!("{text}: not measured"),
+    };
+    let said = match target {
+        Target::Ratio(most) => verdict(ratio.map(|ratio| ratio <= *most), format!("≤ {most:.2} of it")),
+        Target::Milliseconds(most) => verdict(ours.p50().map(|ms| ms <= *most), format!("≤ {most} ms")),
+        Target::None => "reported".into(),
+    };
+    let ratio = ratio.map_or_else(|| "–".into(), |ratio| format!("{ratio:.2}"));
+    println!(
+        "| {what} | {} | {} | {beside} | {} | {} | {ratio} | {said} |",
+        show(ours, 0.5),
+        show(ours, 0.95),
+        show(theirs, 0.5),
+        show(theirs, 0.95),
+    );
+}
