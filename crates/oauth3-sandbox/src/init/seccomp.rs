@@ -121,6 +121,18 @@ const ARCHITECTURE: Option<u32> = None;
 
 /// Socket families that skills may use; interface lists (netlink) and everything exotic are not among them.
 const FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+/// Socket types: streams and datagrams, each with and without `SOCK_NONBLOCK` and `SOCK_CLOEXEC`. With protocol 0
+/// the other types mean SCTP, DCCP and raw sockets, and make the kernel load their modules.
+const TYPES: [i32; 8] = [
+    libc::SOCK_STREAM,
+    libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+    libc::SOCK_STREAM | libc::SOCK_NONBLOCK,
+    libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+    libc::SOCK_DGRAM,
+    libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
+    libc::SOCK_DGRAM | libc::SOCK_NONBLOCK,
+    libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+];
 /// Socket protocols: default, TCP, UDP.
 const PROTOCOLS: [i32; 3] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
 /// Terminal requests that type into or paste to a terminal: `TIOCSTI`, `TIOCLINUX`.
@@ -170,9 +182,11 @@ fn fates(bounded: bool) -> BTreeMap<u32, Fate> {
     let rest = [
         (libc::SYS_clone, Fate::WithoutBits(0, NAMESPACE_FLAGS)),
         (libc::SYS_clone3, Fate::Give(ABSENT)),
-        (libc::SYS_socket, Fate::Among(&[(0, &FAMILIES), (2, &PROTOCOLS)])),
+        (libc::SYS_socket, Fate::Among(&[(0, &FAMILIES), (1, &TYPES), (2, &PROTOCOLS)])),
         (libc::SYS_socketpair, Fate::Among(&[(0, &[libc::AF_UNIX])])),
         (libc::SYS_ioctl, Fate::NoneOf(1, &TERMINAL_REQUESTS)),
+        // Its own limits only: process 1 has the same user id, and with its CPU time cut nobody would report the end.
+        (libc::SYS_prlimit64, Fate::Among(&[(0, &[0])])),
     ];
     // What is above the last known number is absent as a whole.
     let known =
@@ -294,7 +308,7 @@ mod tests {
 
     #[test]
     fn every_number_has_its_fate() {
-        let special = [libc::SYS_clone, libc::SYS_socket, libc::SYS_socketpair, libc::SYS_ioctl];
+        let special = [libc::SYS_clone, libc::SYS_socket, libc::SYS_socketpair, libc::SYS_ioctl, libc::SYS_prlimit64];
         for number in (0..2000).chain([0x4000_0000, 0x4000_0065, u32::MAX.into()]) {
             let expected = if number > libc::c_long::from(LAST_KNOWN) || number == libc::SYS_clone3 {
                 ABSENT
@@ -320,6 +334,12 @@ mod tests {
             (libc::SYS_socket, [libc::AF_INET, libc::SOCK_STREAM, 0], ALLOW),
             (libc::SYS_socket, [libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_UDP], ALLOW),
             (libc::SYS_socket, [libc::AF_UNIX, libc::SOCK_STREAM, 0], ALLOW),
+            (libc::SYS_socket, [libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0], ALLOW),
+            (libc::SYS_socket, [libc::AF_INET, libc::SOCK_SEQPACKET, 0], DENY),
+            (libc::SYS_socket, [libc::AF_INET6, libc::SOCK_DCCP, 0], DENY),
+            (libc::SYS_socket, [libc::AF_INET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, 0], DENY),
+            (libc::SYS_prlimit64, [0, 7, 0], ALLOW),
+            (libc::SYS_prlimit64, [1, 0, 0], DENY),
             (libc::SYS_socket, [libc::AF_NETLINK, libc::SOCK_RAW, 0], DENY),
             (libc::SYS_socket, [libc::AF_VSOCK, libc::SOCK_STREAM, 0], DENY),
             (libc::SYS_socket, [libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP], DENY),

@@ -187,12 +187,25 @@ async fn dangerous_system_calls_are_refused() {
         "socket.socket(40, socket.SOCK_STREAM, 0)".to_owned(), // AF_VSOCK
         "socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)".to_owned(),
         "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)".to_owned(), // SCTP
+        "socket.socket(socket.AF_INET, socket.SOCK_SEQPACKET, 0)".to_owned(), // SCTP too
+        "socket.socket(socket.AF_INET6, 6, 0)".to_owned(),                   // DCCP
         "socket.sethostname('x')".to_owned(),
     ];
     let cases: Vec<(&str, &str)> = cases.iter().map(|case| (case.as_str(), "EPERM")).collect();
     check(&cases).await;
     check(&[("os.setuid(0)", "EINVAL"), ("os.setgroups([0])", "EPERM")]).await;
     check(&[("call(435, 0, 0)", "ENOSYS"), ("call(1000, 0, 0)", "ENOSYS"), ("call(0x40000000 | 39)", "ENOSYS")]).await;
+}
+
+/// It has the code's user id: without CPU time it would die, and nobody would say how the code ended.
+#[tokio::test]
+async fn process_1_keeps_its_limits() {
+    let code = "import resource\n\
+        for limit in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE):\n    \
+            try: print('ok', resource.prlimit(1, limit, (0, 0)))\n    \
+            except PermissionError: print('no')\n\
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); print(resource.getrlimit(resource.RLIMIT_NOFILE))";
+    assert_eq!(python(code).await, "no\nno\n(64, 64)\n");
 }
 
 #[tokio::test]
