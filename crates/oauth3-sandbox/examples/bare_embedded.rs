@@ -1,6 +1,12 @@
 //! Runs a file in the embedded runtime in this very process, without any sandbox: what a sandboxed run is measured
 //! beside. `bare_embedded FILE`. Never part of the product.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a measuring tool, made of the module itself")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a measuring tool, made of the module itself"
+)]
 
 #[path = "../src/embedded/mod.rs"]
 mod embedded;

@@ -62,15 +62,14 @@ impl Group {
         self.fd.as_ref()
     }
 
-    /// Moves a process in, where it could not be born inside.
-    pub(super) fn attach(&self, pid: Pid) -> Result<(), StepError> {
-        if let CgroupPlan::V1 { memory, pids } = &self.plan {
-            let pid = pid.as_raw_nonzero().to_string();
-            for directory in std::iter::once(memory).chain(pids) {
-                put(Path::new(directory), "cgroup.procs", &pid)?;
-            }
-        }
-        Ok(())
+    /// What moves a process in, where it could not be born inside. May take long.
+    pub(super) fn attach(&self, pid: Pid) -> Option<impl FnOnce() -> Result<(), StepError> + Send + 'static> {
+        let CgroupPlan::V1 { memory, pids } = self.plan.clone() else { return None };
+        let pid = pid.as_raw_nonzero().to_string();
+        Some(move || {
+            let mut directories = std::iter::once(&memory).chain(&pids);
+            directories.try_for_each(|directory| put(Path::new(directory), "cgroup.procs", &pid))
+        })
     }
 
     /// How many processes the memory limit ended.

@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair}
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What stage 0 says to the child when the ids are mapped.
@@ -44,16 +45,35 @@ struct Tree {
     pid: Pid,
     pidfd: OwnedFd,
     group: Option<Group>,
+    /// Moves process 1 into its group, where it could not be born there.
+    attaching: Option<JoinHandle<Result<(), StepError>>>,
     ended: bool,
 }
 
 impl Tree {
+    /// Begins to move process 1 into its group. The old hierarchy lets the mover wait for every processor, which
+    /// is longer than all the rest takes; meanwhile the rest goes on.
+    fn attach(&mut self) -> Result<(), StepError> {
+        let Some(work) = self.group.as_ref().and_then(|group| group.attach(self.pid)) else { return Ok(()) };
+        let mover = std::thread::Builder::new().spawn(work).step("start the move into the cgroup")?;
+        self.attaching = Some(mover);
+        Ok(())
+    }
+
+    /// Returns when process 1 is in its group.
+    fn attached(&mut self) -> Result<(), StepError> {
+        let lost = Err(StepError { step: "move into the cgroup".to_owned(), errno: Errno::IO });
+        self.attaching.take().map_or(Ok(()), |mover| mover.join().unwrap_or(lost))
+    }
+
     fn kill(&self) {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
     /// Waits until process 1 is gone. The kernel lets it go only after every other process inside.
     fn wait(&mut self) {
+        // While it is not waited for, its number is nobody else's.
+        let _ = self.attached();
         while !self.ended {
             match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
                 Err(Errno::INTR) => {}
@@ -93,7 +113,7 @@ fn serve(control: OwnedFd, setup: &Setup) -> ! {
         }
         Ok(Side::Guard(child, mut tree)) => {
             let watched =
-                release(&child, &tree, setup).and_then(|()| Watch::new(&control, &child, setup).run(&mut tree));
+                release(&child, &mut tree, setup).and_then(|()| Watch::new(&control, &child, setup).run(&mut tree));
             // Gone, and its group with it, before anybody hears of it.
             drop(tree);
             match watched {
@@ -113,7 +133,9 @@ fn split(setup: &Setup) -> Result<Side, StepError> {
     let group = setup.cgroup.as_ref().map(|plan| Group::create(plan, setup)).transpose()?;
     match sys::clone_into_namespaces(group.as_ref().and_then(Group::birthplace)) {
         Ok(Cloned::Child) => Ok(Side::Inside(inside)),
-        Ok(Cloned::Parent { pid, pidfd }) => Ok(Side::Guard(child, Tree { pid, pidfd, group, ended: false })),
+        Ok(Cloned::Parent { pid, pidfd }) => {
+            Ok(Side::Guard(child, Tree { pid, pidfd, group, attaching: None, ended: false }))
+        }
         Err(errno) => {
             if let Some(group) = group {
                 group.remove();
@@ -124,12 +146,10 @@ fn split(setup: &Setup) -> Result<Side, StepError> {
 }
 
 /// Gives process 1 its ids and limits, and lets it go on.
-fn release(child: &OwnedFd, tree: &Tree, setup: &Setup) -> Result<(), StepError> {
+fn release(child: &OwnedFd, tree: &mut Tree, setup: &Setup) -> Result<(), StepError> {
     map_ids(tree.pid, setup)?;
     send_bytes(child, MAPPED, &[]).step("wake the child")?;
-    if let Some(group) = &tree.group {
-        group.attach(tree.pid)?;
-    }
+    tree.attach()?;
     let _ = fs::write(format!("/proc/{}/oom_score_adj", tree.pid.as_raw_nonzero()), OOM_SCORE);
     // The pipes are the child's alone: their readers must see the end of it.
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step("open /dev/null")?;
@@ -190,6 +210,7 @@ impl<'a> Watch<'a> {
             if ready.control {
                 match receive(self.control, RecvFlags::DONTWAIT) {
                     Ok(Some(packet)) if started.is_none() => {
+                        tree.attached()?;
                         started = Some(Instant::now());
                         let fds: Vec<_> = packet.fds.iter().map(AsFd::as_fd).collect();
                         send_bytes(self.child, &packet.bytes, &fds).step("hand over the job")?;

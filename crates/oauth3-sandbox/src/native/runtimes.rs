@@ -133,6 +133,8 @@ pub(super) fn plan(installed: &Installed, spec: &LaneSpec, code: &[u8]) -> Plan 
         Runtime::Deno => {
             let flags = ["run", "--quiet", "--no-prompt", "--no-remote", "--no-npm", "--no-config", "--no-lock"];
             argv.extend(flags.map(str::to_owned));
+            // Nothing of a cache outlives the run.
+            argv.push("--no-code-cache".to_owned());
             argv.extend(["--allow-env", "--allow-read=/skill,/tmp", "--allow-write=/tmp"].map(str::to_owned));
             argv.push(format!("--v8-flags={heap}"));
             if !spec.hosts.is_empty() {
