@@ -48,7 +48,10 @@ async fn exchange(
     hygiene::check_request(&head).map_err(|refusal| Refusal { host: host.to_string(), ..refusal })?;
     substitute::inspect(run.held(), &host, &head).map_err(|Astray(index)| run.astray(index, &host))?;
 
-    hygiene::clean_request(&mut head.headers, !run.leases.is_empty());
+    hygiene::clean_request(&mut head.headers);
+    if !run.leases.is_empty() {
+        hygiene::ask_for_plain(&mut head.headers, run.may_know_secrets(&host));
+    }
     readdress(&mut head, &host)?;
     let secrets = substitute::uses(run.held(), &head.headers);
     run.record_uses(&secrets, &host).await?;
@@ -133,8 +136,8 @@ fn hand_back(run: &Arc<Run>, host: Host, reply: Response<Incoming>, sender: Send
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), "the host wants another protocol"));
     }
-    if run.knows_secrets(&host) && !hygiene::readable(&head.headers) {
-        let sentence = "the host got a secret and encodes its replies, so that they cannot be scrubbed";
+    if run.may_know_secrets(&host) && !hygiene::readable(&head.headers) {
+        let sentence = "a secret is bound to the host, and it encodes its replies, so that they cannot be scrubbed";
         return Err(Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence));
     }
     hygiene::clean_reply(&mut head.headers);

@@ -2,8 +2,8 @@
 
 use crate::reply::Refusal;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HeaderName,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_CHARSET, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT,
+    HeaderName, IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -23,6 +23,8 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 /// Would send the code past the egress, or make it try.
 const ALT_SVC: HeaderName = HeaderName::from_static("alt-svc");
+/// Character sets that do not write ASCII as ASCII: a value in them is in no form that is looked for.
+const UNREADABLE_CHARSETS: [&str; 7] = ["utf-16", "utf16", "utf-32", "utf32", "utf-7", "ucs-", "ebcdic"];
 
 /// Refuses what the egress does not do, and what two readers could read differently.
 pub(crate) fn check_request(head: &Parts) -> Result<(), Refusal> {
@@ -51,13 +53,21 @@ pub(crate) fn check_request(head: &Parts) -> Result<(), Refusal> {
 }
 
 /// Makes the fields of a request fit for the next connection.
-pub(crate) fn clean_request(headers: &mut HeaderMap, scrubbed: bool) {
+pub(crate) fn clean_request(headers: &mut HeaderMap) {
     strip(headers);
     // Our own server has answered it, or will.
     headers.remove(EXPECT);
-    if scrubbed {
-        // What cannot be read cannot be scrubbed.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+}
+
+/// Makes a request ask for a reply that can be scrubbed: what cannot be read cannot be. Of a host that may know
+/// a secret (`whole`) it asks no pieces either, for a value that comes a byte at a time is never seen; a server
+/// without ranges answers the same (RFC 9110 §14.2).
+pub(crate) fn ask_for_plain(headers: &mut HeaderMap, whole: bool) {
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.remove(ACCEPT_CHARSET);
+    if whole {
+        headers.remove(RANGE);
+        headers.remove(IF_RANGE);
     }
 }
 
@@ -69,7 +79,11 @@ pub(crate) fn clean_reply(headers: &mut HeaderMap) {
 
 /// Whether the body of a reply is what it seems, so that it can be scrubbed.
 pub(crate) fn readable(headers: &HeaderMap) -> bool {
-    only(headers, CONTENT_ENCODING, "identity") && only(headers, TRANSFER_ENCODING, "chunked")
+    let ascii = headers.get_all(CONTENT_TYPE).iter().all(|value| {
+        let text = value.as_bytes().to_ascii_lowercase();
+        !UNREADABLE_CHARSETS.iter().any(|name| text.windows(name.len()).any(|part| part == name.as_bytes()))
+    });
+    ascii && only(headers, CONTENT_ENCODING, "identity") && only(headers, TRANSFER_ENCODING, "chunked")
 }
 
 /// Whether a field is absent or lists nothing but this word.
@@ -111,11 +125,24 @@ mod tests {
             ("expect", "100-continue"),
             ("accept", "*/*"),
         ]);
-        clean_request(&mut sent, true);
-        assert_eq!(sent, headers(&[("accept-encoding", "identity"), ("accept", "*/*")]));
+        clean_request(&mut sent);
+        assert_eq!(sent, headers(&[("accept-encoding", "br"), ("accept", "*/*")]));
         let mut came = headers(&[("alt-svc", "h3=\":443\""), ("keep-alive", "5"), ("etag", "1")]);
         clean_reply(&mut came);
         assert_eq!(came, headers(&[("etag", "1")]));
+    }
+
+    #[test]
+    fn nothing_is_asked_for_that_could_not_be_scrubbed() {
+        let sent = [("accept-encoding", "br"), ("accept-charset", "utf-16"), ("range", "bytes=0-3"), ("if-range", "1")];
+        let asked = |whole| {
+            let mut asked = headers(&sent);
+            ask_for_plain(&mut asked, whole);
+            asked
+        };
+        assert_eq!(asked(true), headers(&[("accept-encoding", "identity")]));
+        let piece = [("accept-encoding", "identity"), ("range", "bytes=0-3"), ("if-range", "1")];
+        assert_eq!(asked(false), headers(&piece), "a host without a secret has none to give in pieces");
     }
 
     #[test]
@@ -125,5 +152,7 @@ mod tests {
         assert!(!readable(&headers(&[("content-encoding", "gzip")])));
         assert!(!readable(&headers(&[("content-encoding", "identity, br")])));
         assert!(!readable(&headers(&[("transfer-encoding", "gzip, chunked")])));
+        assert!(readable(&headers(&[("content-type", "text/plain; charset=UTF-8")])));
+        assert!(!readable(&headers(&[("content-type", "text/plain; charset=UTF-16LE")])));
     }
 }

@@ -74,10 +74,10 @@ impl Run {
         Ok(())
     }
 
-    /// Whether any secret went to this host.
-    pub(crate) fn knows_secrets(&self, host: &Host) -> bool {
-        let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        uses.iter().any(|((_, to), cell)| to == host && cell.initialized())
+    /// Whether a secret of the run is bound to this host, on any port. Then the host may know the value, from
+    /// this run or one before, and what it says must be readable.
+    pub(crate) fn may_know_secrets(&self, host: &Host) -> bool {
+        self.leases.iter().flat_map(|lease| &lease.hosts).any(|bound| bound.name() == host.name())
     }
 
     /// A placeholder was seen toward a host that its secret is not bound to.
