@@ -223,12 +223,17 @@ pub(crate) struct RunArgs {
     #[arg(long = "network", value_name = "HOST")]
     pub network: Vec<Host>,
     /// An argument; give several times
-    #[arg(long = "arg", value_name = "K=V")]
-    pub args: Vec<String>,
+    #[arg(long = "arg", value_name = "K=V", value_parser = key_value)]
+    pub args: Vec<(String, String)>,
     /// What runs it: embedded, deno, node or python
     #[arg(long)]
     pub runtime: Option<Runtime>,
     /// Wall clock, in seconds
     #[arg(long)]
     pub timeout: Option<f64>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("write it as K=V")?;
+    Ok((key.to_owned(), value.to_owned()))
 }

@@ -204,6 +204,27 @@ impl Config {
         Ok(())
     }
 
+    /// A copy for showing: without what may be a credential. The path of a webhook's address often is one, and
+    /// arguments of the wake command may be.
+    pub(crate) fn redacted(&self) -> Self {
+        let mut shown = self.clone();
+        for url in [&mut shown.telegram.api_url, &mut shown.notify.openclaw_url] {
+            *url = without_credentials(url, true);
+        }
+        shown.notify.webhook_url = without_credentials(&shown.notify.webhook_url, false);
+        let mut hide_next = false;
+        for word in &mut shown.notify.command {
+            if std::mem::take(&mut hide_next) {
+                *word = HIDDEN.into();
+            } else if let Some((name, _)) = word.split_once('=').filter(|(name, _)| names_a_credential(name)) {
+                *word = format!("{name}={HIDDEN}");
+            } else {
+                hide_next = names_a_credential(word);
+            }
+        }
+        shown
+    }
+
     /// The agent that calls without a token act as.
     ///
     /// # Errors
@@ -214,6 +235,30 @@ impl Config {
         }
         AgentName::parse(&self.anonymous_agent).map(Some).context("configuration: anonymous_agent")
     }
+}
+
+/// What stands in the place of a credential.
+const HIDDEN: &str = "(hidden)";
+
+/// Whether an argument such as `--token` says that the next one is a credential.
+fn names_a_credential(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    let named = ["token", "secret", "password", "key", "auth", "header"].iter().any(|part| word.contains(part));
+    word.starts_with('-') && (named || word == "-h" || word == "-u")
+}
+
+/// An address without user, query and, unless it is kept, path.
+fn without_credentials(url: &str, keep_path: bool) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (place, query) = rest.split_once('?').map_or((rest, false), |(place, _)| (place, true));
+    let (authority, path) = place.split_once('/').map_or((place, None), |(authority, path)| (authority, Some(path)));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let path = match path {
+        None => String::new(),
+        Some(path) if keep_path || path.is_empty() => format!("/{path}"),
+        Some(_) => format!("/{HIDDEN}"),
+    };
+    format!("{scheme}://{host}{path}{}", if query { format!("?{HIDDEN}") } else { String::new() })
 }
 
 #[derive(Clone, Copy)]
@@ -398,6 +443,18 @@ mod tests {
             }
         }
         assert_eq!(found, KEYS.len());
+    }
+
+    #[test]
+    fn what_is_shown_holds_no_credential() {
+        let config = load(
+            "[notify]\nwebhook_url = \"https://me:hush@hooks.example/T0/hush?sig=hush\"\nopenclaw_url = \"http://me:hush@127.0.0.1:1/base?x=hush\"\ncommand = [\"openclaw\", \"--token\", \"hush\", \"--password=hush\", \"--mode\", \"now\"]",
+            &[],
+        );
+        let shown = config.unwrap().redacted().notify;
+        assert_eq!(shown.webhook_url, "https://hooks.example/(hidden)?(hidden)");
+        assert_eq!(shown.openclaw_url, "http://127.0.0.1:1/base?(hidden)");
+        assert_eq!(shown.command.join(" "), "openclaw --token (hidden) --password=(hidden) --mode now");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Starts the keeper process and keeps it there.
 
 use crate::settings::Settings;
+use crate::wiring;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use oauth3_broker::Broker;
@@ -14,13 +15,19 @@ use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Longest time that a keeper may take to unlock its vault and answer.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Starts in a row that may fail before `serve` gives up.
 const MAX_FAILED_STARTS: u32 = 3;
-/// Pause before a keeper that died is started again.
+/// Longest time that it may take when the owner types the passphrase first.
+const TYPING_TIMEOUT: Duration = Duration::from_secs(120);
+/// Pause before a keeper that died is started again; twice as long after each one that died young, up to the longest.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_RESTART_PAUSE: Duration = Duration::from_secs(10);
+/// Age at which a keeper does not count as one that died young.
+const STEADY_AGE: Duration = Duration::from_secs(30);
 
 /// Variables that the keeper is given; it shares nothing else of our environment.
 const KEEPER_VARIABLES: &[&str] = &[
@@ -69,14 +76,15 @@ impl RunningKeeper {
                 status = child.wait() => bail!("it ended: {}", status.map_or_else(|e| e.to_string(), |s| s.to_string())),
             }
         };
-        match tokio::time::timeout(START_TIMEOUT, ready).await {
+        let patience = if wiring::asks_for_passphrase(settings) { TYPING_TIMEOUT } else { START_TIMEOUT };
+        match tokio::time::timeout(patience, ready).await {
             Ok(Ok(())) => Ok(Self { side, child }),
             Ok(Err(error)) => {
                 // Its own last line says why; let it finish saying it.
                 let _ = tokio::time::timeout(Duration::from_secs(2), child.wait()).await;
                 Err(error.context("the keeper did not start (its own message is above)"))
             }
-            Err(_) => bail!("the keeper did not answer within {} s", START_TIMEOUT.as_secs()),
+            Err(_) => bail!("the keeper did not answer within {} s", patience.as_secs()),
         }
     }
 
@@ -143,8 +151,10 @@ impl SupervisedKeeper {
     pub(crate) async fn watch(&self, broker: Arc<Broker>, mut stop: watch::Receiver<bool>) -> Result<()> {
         let _ = self.broker.set(broker.clone());
         let mut process = self.process.lock().await;
+        let mut pause = RESTART_PAUSE;
         loop {
             let Some(running) = process.as_mut() else { bail!("there is no keeper") };
+            let since = Instant::now();
             tokio::select! {
                 () = running.ended() => {}
                 _ = stop.wait_for(|stop| *stop) => {
@@ -154,24 +164,35 @@ impl SupervisedKeeper {
             }
             tracing::error!("the keeper ended; what was running has failed; starting a new one");
             broker.keeper_lost().await;
-            let mut failures = 0;
-            let next = loop {
-                tokio::time::sleep(RESTART_PAUSE).await;
-                match RunningKeeper::start(&self.settings, true).await {
-                    Ok(next) => break next,
-                    Err(error) => {
-                        failures += 1;
-                        tracing::error!("{error:#}");
-                        if failures >= MAX_FAILED_STARTS {
-                            return Err(error.context("the keeper ended and cannot be started again"));
-                        }
-                    }
-                }
+            pause = if since.elapsed() < STEADY_AGE { pause } else { RESTART_PAUSE };
+            let next = tokio::select! {
+                next = self.start_again(pause) => next?,
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
             };
+            pause = pause.saturating_mul(2).min(LONGEST_RESTART_PAUSE);
             if let Ok(mut current) = self.current.write() {
                 *current = next.side.clone();
             }
             *process = Some(next);
+            tracing::info!("a new keeper has taken over");
+        }
+    }
+
+    async fn start_again(&self, mut pause: Duration) -> Result<RunningKeeper> {
+        let mut failures = 0;
+        loop {
+            tokio::time::sleep(pause).await;
+            match RunningKeeper::start(&self.settings, true).await {
+                Ok(next) => return Ok(next),
+                Err(error) => {
+                    failures += 1;
+                    tracing::error!("{error:#}");
+                    if failures >= MAX_FAILED_STARTS {
+                        return Err(error.context("the keeper ended and cannot be started again"));
+                    }
+                }
+            }
+            pause = pause.saturating_mul(2).min(LONGEST_RESTART_PAUSE);
         }
     }
 

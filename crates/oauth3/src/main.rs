@@ -10,6 +10,7 @@ mod output;
 mod owner;
 mod serve;
 mod settings;
+mod terminal;
 mod wiring;
 
 use clap::Parser;
@@ -18,16 +19,22 @@ use commands::Outcome;
 use output::Output;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Worker threads of a process; the work is waiting, not computing.
 const WORKER_THREADS: usize = 2;
+/// Longest wait for blocked threads at the end.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     // The sandbox's first stage must run before any thread exists and before anything is parsed.
     if std::env::args_os().nth(1).is_some_and(|arg| arg == oauth3_sandbox::INIT_SUBCOMMAND) {
         oauth3_sandbox::init_main();
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     start_log(&cli.command);
     let out = Output::new(cli.common.json);
     if let Command::Keeper { .. } = cli.command {
@@ -39,16 +46,26 @@ fn main() -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(commands::run(cli, out)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(commands::run(cli, out));
+            // Whatever still blocks a thread (a look-up of a name, a question at a terminal) is not waited for.
+            runtime.shutdown_timeout(LEFTOVER_TIMEOUT);
+            outcome
+        }
         Err(error) => Err(error.into()),
     };
-    match outcome {
-        Ok(outcome) => outcome.into(),
-        Err(error) => {
-            commands::report(&error, out);
-            Outcome::Failed.into()
-        }
+    outcome.unwrap_or_else(|error| commands::report(&error, out)).into()
+}
+
+/// Help and version are no errors; the rest is told as scripts asked for it.
+fn misused(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        let text = error.render().to_string();
+        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Output::new(true).json(&serde_json::json!({ "error": "usage", "error_description": first }));
     }
+    let _ = error.print();
+    if error.use_stderr() { Outcome::Usage.into() } else { ExitCode::SUCCESS }
 }
 
 fn start_log(command: &Command) {

@@ -15,7 +15,13 @@ use oauth3_dial::{Dialer, HttpClient};
 use oauth3_wire::GatewaySide;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+/// Longest wait for the keeper of a gateway that runs, and the pause between two tries.
+const KEEPER_PATIENCE: Duration = Duration::from_secs(10);
+const KEEPER_PAUSE: Duration = Duration::from_millis(50);
 
 /// The owner's side, and what must live as long as it does.
 pub(crate) struct Owner {
@@ -72,13 +78,17 @@ struct KeeperSocket {
 
 impl KeeperSocket {
     async fn connect(&self) -> Result<GatewaySide, Fault> {
-        let stream = UnixStream::connect(&self.path).await.map_err(|_| {
-            Fault::Unavailable(format!(
-                "the keeper does not answer at {}; is `oauth3 serve` still starting?",
-                self.path.display()
-            ))
-        })?;
-        Ok(GatewaySide::new(stream))
+        let deadline = Instant::now() + KEEPER_PATIENCE;
+        loop {
+            match UnixStream::connect(&self.path).await {
+                Ok(stream) => return Ok(GatewaySide::new(stream)),
+                // The gateway that we found may be starting its keeper just now.
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(KEEPER_PAUSE).await,
+                Err(_) => break,
+            }
+        }
+        let path = self.path.display();
+        Err(Fault::Unavailable(format!("the keeper does not answer at {path}; look at the log of `oauth3 serve`")))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::launch::SupervisedKeeper;
 use crate::output::Output;
 use crate::settings::Settings;
 use crate::wiring;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use oauth3_api::{ApiConfig, OwnerHooks, agent_router, bind_owner_socket, serve_agents, serve_owner};
 use oauth3_approve::Telegram;
 use oauth3_broker::{Broker, Ports};
@@ -13,7 +13,7 @@ use oauth3_sandbox::NativeRunner;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Runs until a signal or a part that cannot be mended ends it.
@@ -68,6 +68,8 @@ pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, ou
     };
     let agents = tokio::spawn(serve_agents(listener, agent_router(broker.clone(), api), stopped.clone()));
     let owner = tokio::spawn(serve_owner(owner_listener, broker.clone(), poke, stopped.clone()));
+    // Before anybody is told that we listen, so that whoever waits for that can stop us in good order.
+    let mut signals = Signals::new()?;
     out.result(
         &serde_json::json!({ "listening": address.to_string(), "data_dir": home.dir() }),
         format!("oauth3 {} listens on http://{address} · data in {}", env!("CARGO_PKG_VERSION"), home.dir().display()),
@@ -77,19 +79,41 @@ pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, ou
         let (keeper, broker, stopped) = (keeper.clone(), broker.clone(), stopped.clone());
         async move { keeper.watch(broker, stopped).await }
     });
-    let mut terminate = signal(SignalKind::terminate())?;
     let outcome = tokio::select! {
         ended = &mut watching => ended.context("the keeper's watch ended").and_then(|r| r),
-        _ = terminate.recv() => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("signals do not work"),
+        () = signals.next() => Ok(()),
     };
-    tracing::info!("stopping");
-    broker.shutdown().await;
-    let _ = stop.send(true);
-    let _ = agents.await;
-    let _ = owner.await;
-    if !watching.is_finished() {
-        let _ = watching.await;
+    tracing::info!("stopping; a second signal stops at once");
+    let wind_down = async {
+        broker.shutdown().await;
+        let _ = stop.send(true);
+        let _ = agents.await;
+        let _ = owner.await;
+        if !watching.is_finished() {
+            let _ = watching.await;
+        }
+    };
+    tokio::select! {
+        () = wind_down => outcome,
+        () = signals.next() => bail!("stopped at once; the next start marks what was running as interrupted"),
     }
-    outcome
+}
+
+/// The signals that mean: stop. A terminal that is closed says so too.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?]))
+    }
+
+    async fn next(&mut self) {
+        let Self([interrupt, terminate, hangup]) = self;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
 }

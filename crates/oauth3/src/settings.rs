@@ -99,17 +99,15 @@ impl Settings {
         let default_file = home.dir().join("oauth3.toml");
         let config_file = config_file.map(Path::to_path_buf).or_else(|| default_file.exists().then_some(default_file));
         let mut config = Config::load(config_file.as_deref(), &variable)?;
-        // Relative paths in the file are meant from the file.
-        let base = config_file.as_deref().and_then(Path::parent).unwrap_or(Path::new(".")).to_path_buf();
         for path in &mut config.egress.extra_ca {
-            *path = base.join(&*path);
+            *path = beside(config_file.as_deref(), &*path);
         }
         let credential = |name: &str, file: &str| -> Result<Option<Credential>> {
             match variable(name).filter(|v| !v.is_empty()) {
                 Some(value) => Ok(Some(Credential::new(value))),
                 None if file.is_empty() => Ok(None),
                 None => {
-                    let path = base.join(file);
+                    let path = beside(config_file.as_deref(), file);
                     let text = std::fs::read_to_string(&path)
                         .with_context(|| format!("cannot read {} (for {name})", path.display()))?;
                     Ok(Some(Credential::new(text)))
@@ -125,4 +123,13 @@ impl Settings {
             home,
         })
     }
+
+    /// A path of the configuration: a relative one is meant from the file that names it.
+    pub(crate) fn beside_config(&self, path: impl AsRef<Path>) -> PathBuf {
+        beside(self.config_file.as_deref(), path)
+    }
+}
+
+fn beside(config_file: Option<&Path>, path: impl AsRef<Path>) -> PathBuf {
+    config_file.and_then(Path::parent).unwrap_or(Path::new(".")).join(path)
 }

@@ -2,6 +2,7 @@
 
 use crate::clock::SystemClock;
 use crate::settings::Settings;
+use crate::terminal;
 use anyhow::{Context, Result};
 use oauth3_approve::TelegramConfig;
 use oauth3_broker::{BrokerConfig, WakeConfig};
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Time that code gets when nobody names one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,24 +54,41 @@ pub(crate) fn dial(settings: &Settings) -> Result<DialConfig> {
     })
 }
 
-/// Where the master key is.
+/// Where the master key is. Only the keeper calls this, and `init`, for which the passphrase is `new`.
 ///
 /// # Errors
-/// When the passphrase's file cannot be read, or there is no passphrase.
-pub(crate) fn key_source(settings: &Settings) -> Result<KeySource> {
+/// When the passphrase's file cannot be read, or there is no passphrase and no terminal to ask at.
+pub(crate) fn key_source(settings: &Settings, new: bool) -> Result<KeySource> {
     let dir = settings.home.dir().to_path_buf();
     if settings.config.vault.key == "file" {
         return Ok(KeySource::File { dir });
     }
-    let file = Some(settings.config.vault.passphrase_file.clone())
-        .filter(|f| !f.is_empty())
-        .or_else(|| std::env::var("OAUTH3_PASSPHRASE_FILE").ok());
-    let passphrase = match file {
-        Some(file) => std::fs::read_to_string(&file).with_context(|| format!("cannot read {file} (the passphrase)"))?,
-        None => std::env::var("OAUTH3_PASSPHRASE")
-            .context("the vault is sealed by a passphrase: set OAUTH3_PASSPHRASE_FILE or OAUTH3_PASSPHRASE")?,
+    let passphrase = match (passphrase_file(settings), std::env::var("OAUTH3_PASSPHRASE")) {
+        (Some(file), _) => Zeroizing::new(
+            std::fs::read_to_string(&file)
+                .with_context(|| format!("cannot read {} (the passphrase)", file.display()))?,
+        ),
+        (None, Ok(passphrase)) => Zeroizing::new(passphrase),
+        (None, Err(_)) => terminal::passphrase(new).context(
+            "the vault is sealed by a passphrase: set OAUTH3_PASSPHRASE_FILE or OAUTH3_PASSPHRASE, or type it at a \
+             terminal",
+        )?,
     };
-    Ok(KeySource::Passphrase { dir, passphrase: zeroize::Zeroizing::new(passphrase.trim_end_matches('\n').to_owned()) })
+    Ok(KeySource::Passphrase { dir, passphrase: Zeroizing::new(passphrase.trim_end_matches('\n').to_owned()) })
+}
+
+/// Whether a keeper that starts now asks for the passphrase at the terminal.
+pub(crate) fn asks_for_passphrase(settings: &Settings) -> bool {
+    settings.config.vault.key == "passphrase"
+        && passphrase_file(settings).is_none()
+        && std::env::var_os("OAUTH3_PASSPHRASE").is_none()
+        && terminal::is_there()
+}
+
+fn passphrase_file(settings: &Settings) -> Option<PathBuf> {
+    let configured = Some(&settings.config.vault.passphrase_file).filter(|f| !f.is_empty());
+    let configured = configured.map(|file| settings.beside_config(file));
+    configured.or_else(|| std::env::var_os("OAUTH3_PASSPHRASE_FILE").map(PathBuf::from))
 }
 
 /// The sandbox.

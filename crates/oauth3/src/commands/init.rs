@@ -20,7 +20,7 @@ pub(crate) async fn init(settings: &Settings, agent: &AgentName, out: Output) ->
         .mode(0o700)
         .create(dir)
         .with_context(|| format!("cannot make {}", dir.display()))?;
-    oauth3_keeper::create_key(&wiring::key_source(settings)?).context("cannot make the sealing key")?;
+    oauth3_keeper::create_key(&wiring::key_source(settings, true)?).context("cannot make the sealing key")?;
     let owner = Owner::reach(settings).await?;
     let token = owner.port().add_agent(agent, BY).await?;
     out.result(
@@ -44,8 +44,9 @@ pub(crate) fn config(settings: &Settings, out: Output) -> Result<()> {
         ("openclaw token", settings.openclaw_token.is_some()),
         ("webhook secret", settings.webhook_secret.is_some()),
     ];
+    let config = settings.config.redacted();
     if out.is_json() {
-        let mut value = serde_json::to_value(&settings.config)?;
+        let mut value = serde_json::to_value(&config)?;
         if let Some(map) = value.as_object_mut() {
             map.insert("data_dir".into(), serde_json::json!(settings.home.dir()));
             map.insert("db_path".into(), serde_json::json!(settings.home.db()));
@@ -63,6 +64,6 @@ pub(crate) fn config(settings: &Settings, out: Output) -> Result<()> {
     for (name, present) in credentials {
         out.line(format!("# {name}: {}", set(present)));
     }
-    out.line(toml::to_string_pretty(&settings.config)?.trim_end());
+    out.line(toml::to_string_pretty(&config)?.trim_end());
     Ok(())
 }

@@ -9,13 +9,14 @@ mod run;
 mod secrets;
 
 use crate::cli::{Cli, Command};
-use crate::output::Output;
+use crate::output::{Output, harmless};
 use crate::owner::Owner;
 use crate::settings::Settings;
 use crate::{demo, serve, wiring};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use oauth3_core::{Fault, Status};
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Who did it, for the audit.
 pub(crate) const BY: &str = "cli";
@@ -67,7 +68,12 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome> {
     let common = &cli.common;
     let settings = || Settings::load(common.data_dir.as_deref(), common.config.as_deref());
     match cli.command {
-        Command::Demo { yes } => return demo::run(yes, out).await,
+        Command::Demo { yes } => {
+            return tokio::select! {
+                outcome = demo::run(yes, out) => outcome,
+                _ = tokio::signal::ctrl_c() => bail!("interrupted; what the demo started has ended"),
+            };
+        }
         Command::Keeper { owner_socket } => keeper(settings()?, owner_socket).await?,
         Command::Init { agent } => init::init(&settings()?, &agent, out).await?,
         Command::Serve { listen } => serve::serve(settings()?, listen, out).await?,
@@ -91,23 +97,41 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Tells what went wrong.
-pub(crate) fn report(error: &anyhow::Error, out: Output) {
+/// Tells what went wrong, and what it means for the exit code.
+pub(crate) fn report(error: &anyhow::Error, out: Output) -> Outcome {
+    let fault = error.downcast_ref::<Fault>();
+    tell(fault.map_or("failed", Fault::code), &format!("{error:#}"), out);
+    if matches!(fault, Some(Fault::DeniedByPolicy(_))) { Outcome::Denied } else { Outcome::Failed }
+}
+
+/// Tells that the command was given in the wrong way.
+pub(crate) fn usage(text: &str, out: Output) -> Outcome {
+    tell("usage", text, out);
+    Outcome::Usage
+}
+
+fn tell(code: &str, text: &str, out: Output) {
     if out.is_json() {
-        let code = error.downcast_ref::<Fault>().map_or("failed", Fault::code);
-        out.json(&serde_json::json!({ "error": code, "error_description": format!("{error:#}") }));
+        out.json(&serde_json::json!({ "error": code, "error_description": text }));
     }
-    eprintln!("oauth3: {error:#}");
+    // It may quote what an agent wrote.
+    eprintln!("oauth3: {}", harmless(text));
 }
 
 /// The keeper process: its gateway's socket is its standard input.
 async fn keeper(settings: Settings, owner_socket: bool) -> Result<()> {
+    // Our gateway's end is our end. A Ctrl-C or a service manager signals both at once, and the gateway still needs
+    // us to wind down, so these do nothing here.
+    let mut ignored = Vec::new();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()] {
+        ignored.push(signal(kind)?);
+    }
     let gateway = rustix::io::dup(rustix::stdio::stdin())?;
     oauth3_keeper::run(oauth3_keeper::KeeperConfig {
         data_dir: settings.home.dir().to_path_buf(),
         db_path: settings.home.db().to_path_buf(),
         audit_head: settings.home.audit_head(),
-        key_source: wiring::key_source(&settings)?,
+        key_source: wiring::key_source(&settings, false)?,
         dial: wiring::dial(&settings)?,
         gateway,
         owner_socket: owner_socket.then(|| settings.home.keeper_socket()),

@@ -5,10 +5,11 @@ use super::requests::summary;
 use crate::cli::RunArgs;
 use crate::output::{Output, harmless};
 use crate::owner::Owner;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use oauth3_core::{Declared, Draft, Execution, Source, Status};
-use std::io::Write;
+use std::borrow::Cow;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 /// One long poll.
@@ -55,21 +56,23 @@ fn finish(execution: &Execution, out: Output) {
     if let Some(result) = &execution.result {
         let mut stdout = std::io::stdout().lock();
         // Whoever reads may have gone; that is their choice.
-        let _ = stdout.write_all(harmless(&result.stdout).as_bytes());
+        let _ = stdout.write_all(shown(&result.stdout, stdout.is_terminal()).as_bytes());
         let _ = stdout.flush();
-        eprint!("{}", harmless(&result.stderr));
+        let mut stderr = std::io::stderr().lock();
+        let _ = stderr.write_all(shown(&result.stderr, stderr.is_terminal()).as_bytes());
     }
     if let Some(error) = &execution.error {
         eprintln!("oauth3: {} {}: {}", execution.id, execution.status, harmless(error));
     }
 }
 
+/// A terminal would obey what it is sent; a file or a pipe gets exactly what the code printed.
+fn shown(output: &str, terminal: bool) -> Cow<'_, str> {
+    if terminal { harmless(output).into() } else { output.into() }
+}
+
 fn draft(args: RunArgs, code: Vec<u8>) -> Result<Draft> {
-    let mut map = serde_json::Map::new();
-    for arg in &args.args {
-        let Some((name, value)) = arg.split_once('=') else { bail!("--arg {arg:?} is not of the form K=V") };
-        map.insert(name.to_owned(), value.into());
-    }
+    let map = args.args.into_iter().map(|(name, value)| (name, value.into())).collect();
     let header = oauth3_core::parse_header(&code).map_err(anyhow::Error::msg)?;
     let file_name = || {
         let stem = args.file.file_stem()?.to_str()?;

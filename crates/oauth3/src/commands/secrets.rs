@@ -1,18 +1,19 @@
 //! `secret …`
 
-use super::{BY, Outcome};
+use super::{BY, Outcome, usage};
 use crate::cli::{SecretCommand, ValueSource};
 use crate::output::{Output, joined, when};
 use crate::owner::Owner;
 use crate::settings::Settings;
+use crate::terminal;
 use anyhow::{Context, Result, bail};
 use oauth3_core::{Host, NewSecret, SecretName, WriteOnly};
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Read, Write};
-use zeroize::Zeroize;
+use std::io::IsTerminal;
+use zeroize::Zeroizing;
 
 /// Longest value that is read, in bytes; the keeper has the same bound.
-const MAX_VALUE_BYTES: u64 = 64 << 10;
+const MAX_VALUE_BYTES: usize = 64 << 10;
 
 /// Adds, lists, removes and rotates.
 pub(crate) async fn secret(settings: &Settings, command: SecretCommand, out: Output) -> Result<Outcome> {
@@ -55,8 +56,8 @@ async fn put(
     let value = match read_value(&name, source)? {
         Some(value) => value,
         None => {
-            eprintln!("oauth3: there is no terminal to type the value at; give it with --stdin or --from-env VAR");
-            return Ok(Outcome::Usage);
+            let text = "there is no terminal to type the value at; give it with --stdin or --from-env VAR";
+            return Ok(usage(text, out));
         }
     };
     let owner = Owner::reach(settings).await?;
@@ -77,55 +78,46 @@ async fn put(
 
 /// `None` when there is nobody to type it.
 fn read_value(name: &SecretName, source: &ValueSource) -> Result<Option<WriteOnly>> {
-    let mut bytes = Vec::new();
-    if source.stdin {
-        std::io::stdin()
-            .lock()
-            .take(MAX_VALUE_BYTES + 2)
-            .read_to_end(&mut bytes)
-            .context("cannot read standard input")?;
-        if bytes.last() == Some(&b'\n') {
-            bytes.pop();
-            if bytes.last() == Some(&b'\r') {
-                bytes.pop();
-            }
-        }
+    let mut bytes = if source.stdin {
+        piped()?
     } else if let Some(variable) = &source.from_env {
         let value = std::env::var(variable).with_context(|| format!("variable {variable} is not set or not text"))?;
-        bytes = value.into_bytes();
+        Zeroizing::new(value.into_bytes())
     } else if std::io::stdin().is_terminal() {
-        bytes = typed(name)?;
+        let prompt = format!("Value of {name} (not shown): ");
+        terminal::hidden_line(rustix::stdio::stdin(), &mut std::io::stderr(), &prompt)?
     } else {
         return Ok(None);
-    }
-    if bytes.len() as u64 > MAX_VALUE_BYTES {
-        bytes.zeroize();
+    };
+    if bytes.len() > MAX_VALUE_BYTES {
         bail!("a secret has at most {MAX_VALUE_BYTES} bytes");
     }
     if bytes.is_empty() {
         bail!("the value is empty; nothing is stored");
     }
-    Ok(Some(WriteOnly::new(bytes)))
+    Ok(Some(WriteOnly::new(std::mem::take(&mut *bytes))))
 }
 
-/// Reads a line from the terminal without showing it.
-fn typed(name: &SecretName) -> Result<Vec<u8>> {
-    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-    let stdin = rustix::stdio::stdin();
-    let shown = tcgetattr(stdin).context("cannot hide what you type")?;
-    let mut hidden = shown.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
-    hidden.local_modes.insert(LocalModes::ECHONL);
-    eprint!("Value of {name} (not shown): ");
-    std::io::stderr().flush()?;
-    tcsetattr(stdin, OptionalActions::Flush, &hidden).context("cannot hide what you type")?;
-    let mut line = String::new();
-    let read = std::io::stdin().read_line(&mut line);
-    tcsetattr(stdin, OptionalActions::Flush, &shown).context("cannot restore the terminal; type `reset`")?;
-    read.context("cannot read the terminal")?;
-    let mut bytes = line.into_bytes();
-    while matches!(bytes.last(), Some(b'\n' | b'\r')) {
+/// Everything on standard input, without one trailing newline.
+fn piped() -> Result<Zeroizing<Vec<u8>>> {
+    // Straight into room for all of it: neither a buffer nor growing leaves a copy behind. One byte more than fits
+    // tells that it is too long; a newline may follow.
+    let mut bytes = Zeroizing::new(vec![0; MAX_VALUE_BYTES + 3]);
+    let mut length = 0;
+    while let Some(room) = bytes.get_mut(length..).filter(|room| !room.is_empty()) {
+        match rustix::io::read(rustix::stdio::stdin(), room) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot read standard input"),
+        }
+    }
+    bytes.truncate(length);
+    if bytes.last() == Some(&b'\n') {
         bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
     }
     Ok(bytes)
 }
