@@ -80,7 +80,7 @@ impl Egress {
     }
 
     /// Ends every connection at once, both ways, and returns what was refused: short sentences without
-    /// values, at most 64 and a count of the rest. Refusals still being recorded get up to 5 seconds.
+    /// values, at most 64 of each kind and a count of the rest. Refusals still being recorded get up to 5 seconds.
     pub async fn close(self) -> Vec<String> {
         self.run.tasks.abort().await;
         self.run.pool.clear();

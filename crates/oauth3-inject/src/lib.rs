@@ -24,6 +24,7 @@ mod listen;
 mod marks;
 mod observer;
 mod pool;
+mod refusals;
 mod reply;
 mod run;
 mod serve;

@@ -31,7 +31,7 @@ pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 pub(crate) const MAX_DRAIN_BYTES: usize = 64 << 20;
 /// See [`MAX_DRAIN_BYTES`].
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most distinct refusals that a run keeps and reports; later ones are counted only.
+/// Most distinct refusals of one kind that a run keeps and reports; later ones are counted only.
 pub(crate) const MAX_REFUSALS: usize = 64;
 /// Longest wait for refusals to be recorded when a run ends.
 pub(crate) const RECORD_TIMEOUT: Duration = Duration::from_secs(5);

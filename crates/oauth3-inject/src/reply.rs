@@ -1,6 +1,7 @@
 //! Answers of the egress itself.
 
 use crate::body::Body;
+use crate::refusals::Kind;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
@@ -14,19 +15,18 @@ pub(crate) struct Refusal {
     /// What the code named, when it named something.
     pub(crate) host: String,
     pub(crate) sentence: Cow<'static, str>,
-    /// Whether it is the code's doing, so that the owner should hear of it.
-    pub(crate) audited: bool,
+    pub(crate) kind: Kind,
 }
 
 impl Refusal {
     /// The code asked for what it may not have.
     pub(crate) fn denied(status: StatusCode, host: impl Into<String>, sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, host: host.into(), sentence: sentence.into(), audited: true }
+        Self { status, host: host.into(), sentence: sentence.into(), kind: Kind::Denied }
     }
 
     /// Something that the request needs did not work.
     pub(crate) fn failed(status: StatusCode, host: impl Into<String>, sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, host: host.into(), sentence: sentence.into(), audited: false }
+        Self { status, host: host.into(), sentence: sentence.into(), kind: Kind::Failed }
     }
 
     /// The answer that the code reads.

@@ -1,10 +1,11 @@
 //! What all connections of one run share.
 
 use crate::dns::Names;
-use crate::limits::{MAX_REFUSALS, RECORD_TIMEOUT};
+use crate::limits::RECORD_TIMEOUT;
 use crate::marks::Marks;
 use crate::observer::Observer;
 use crate::pool::Pool;
+use crate::refusals::{Kind, Noted, Refusals};
 use crate::reply::Refusal;
 use crate::substitute::Held;
 use crate::tasks::Tasks;
@@ -44,12 +45,8 @@ pub(crate) struct Run {
     pub(crate) refusals: Mutex<Refusals>,
 }
 
-/// The refusals of a run, bounded.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals {
-    sentences: Vec<String>,
-    more: u64,
-}
+/// What the audit says once when there are more refusals than it takes.
+const MORE_REFUSED: &str = "more was refused than is recorded one by one";
 
 impl Run {
     /// The leases with the means to find their placeholders.
@@ -83,7 +80,8 @@ impl Run {
     /// A placeholder was seen toward a host that its secret is not bound to.
     pub(crate) fn astray(&self, index: usize, host: &Host) -> Refusal {
         let name = self.leases.get(index).map_or("a secret", |lease| lease.name.as_str());
-        Refusal::denied(StatusCode::FORBIDDEN, host.to_string(), format!("{NOT_BOUND} ({name})"))
+        let refusal = Refusal::denied(StatusCode::FORBIDDEN, host.to_string(), format!("{NOT_BOUND} ({name})"));
+        Refusal { kind: Kind::Astray, ..refusal }
     }
 
     /// The same, from within a body that is being polled: noted and reported without waiting.
@@ -101,25 +99,15 @@ impl Run {
     }
 
     /// Keeps a sentence without telling the observer.
-    pub(crate) fn keep(&self, sentence: String) -> bool {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        if refusals.sentences.contains(&sentence) {
-            return false;
-        }
-        if refusals.sentences.len() >= MAX_REFUSALS {
-            refusals.more = refusals.more.saturating_add(1);
-            return false;
-        }
-        refusals.sentences.push(sentence);
-        true
+    pub(crate) fn keep(&self, sentence: String) {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).keep(Kind::Failed, sentence);
     }
 
-    /// What was refused, scrubbed.
+    /// What was refused, scrubbed, the most serious first.
     pub(crate) fn sentences(&self) -> Vec<String> {
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let scrub = |text: &String| String::from_utf8_lossy(&self.scrubber.scrub(text.as_bytes())).into_owned();
-        let more = (refusals.more > 0).then(|| format!("and {} more", refusals.more));
-        refusals.sentences.iter().map(scrub).chain(more).collect()
+        let scrub = |text: String| String::from_utf8_lossy(&self.scrubber.scrub(text.as_bytes())).into_owned();
+        refusals.sentences().map(scrub).collect()
     }
 
     fn note(&self, refusal: &Refusal) -> Option<oneshot::Receiver<()>> {
@@ -128,11 +116,15 @@ impl Run {
             host => format!("{host}: {}", refusal.sentence),
         };
         tracing::debug!(status = refusal.status.as_u16(), "refused by the egress");
-        if !self.keep(sentence) || !refusal.audited {
-            return None;
-        }
+        let noted = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).keep(refusal.kind, sentence);
+        let (host, reason) = match noted {
+            _ if !refusal.kind.audited() => return None,
+            Noted::New => (refusal.host.clone(), refusal.sentence.to_string()),
+            Noted::FirstOver => (String::new(), MORE_REFUSED.to_owned()),
+            Noted::Known | Noted::Over => return None,
+        };
         let (tell, told) = oneshot::channel();
-        let (observer, host, reason) = (Arc::clone(&self.observer), refusal.host.clone(), refusal.sentence.to_string());
+        let observer = Arc::clone(&self.observer);
         self.records.spawn(async move {
             observer.refused(&host, &reason).await;
             let _ = tell.send(());

@@ -7,8 +7,9 @@ use oauth3_inject::Observer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Refusals of one run that are recorded; code in a loop must not fill the disk.
-const MAX_RECORDED_REFUSALS: u32 = 64;
+/// Refusals of one run that are recorded; code in a loop must not fill the disk. The data plane bounds each kind
+/// before, at less than this in all: a bound that one kind could use up would hide the others.
+const MAX_RECORDED_REFUSALS: u32 = 256;
 /// Longest text of a refusal that is recorded, in characters.
 const MAX_TEXT_CHARS: usize = 300;
 

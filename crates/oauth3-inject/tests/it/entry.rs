@@ -1,6 +1,7 @@
 //! The ways in, and what is turned away.
 
 use crate::client::{connect, get, proxy_connect, raw, raw_tls, read, send, speak, tls, tls_config};
+use crate::names;
 use crate::upstream::{HANG_UP, Handler, text, whole};
 use crate::world::{KEY, World};
 use bytes::Bytes;
@@ -307,6 +308,20 @@ async fn refusals_are_bounded() {
     }
     let told = world.seen.refusals().len();
     let sentences = world.egress.close().await;
-    assert_eq!((told, sentences.len()), (64, 65));
+    assert_eq!((told, sentences.len()), (65, 65), "the last one told is that there are more");
     assert_eq!(sentences[64], "and 36 more");
+}
+
+/// A flood of lesser refusals must not keep the one that matters out of the record.
+#[tokio::test]
+async fn noise_hides_no_stray_placeholder() {
+    let world = World::new(ok()).await;
+    for i in 0..100 {
+        names::ask(&world, &format!("n{i}.test")).await;
+        assert_eq!(proxy_connect(&world, &format!("h{i}.test:443")).await.err().unwrap().status, 403);
+    }
+    send(&world, get("api.test", "/", &[("x-key", &world.other_placeholder)])).await.refused(403, "not bound");
+    let last = world.seen.refusals().pop().unwrap();
+    assert!(last.0 == "api.test" && last.1.contains("(OTHER)"), "{last:?}");
+    assert!(world.egress.close().await[0].contains("(OTHER)"), "it is told first, too");
 }

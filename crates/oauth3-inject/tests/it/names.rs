@@ -4,7 +4,7 @@ use crate::upstream::{text, whole};
 use crate::world::World;
 use tokio::net::UdpSocket;
 
-async fn ask(world: &World, name: &str) -> Vec<u8> {
+pub async fn ask(world: &World, name: &str) -> Vec<u8> {
     let mut query = vec![1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         query.push(u8::try_from(label.len()).unwrap());
