@@ -228,6 +228,17 @@ pub fn children(parent: u32) -> Vec<u32> {
         .collect()
 }
 
+/// The processes below this one, the nearest first.
+pub fn descendants(ancestor: u32) -> Vec<u32> {
+    let mut all = children(ancestor);
+    let mut next = 0;
+    while let Some(pid) = all.get(next) {
+        all.extend(children(*pid));
+        next += 1;
+    }
+    all
+}
+
 fn parent_of(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()

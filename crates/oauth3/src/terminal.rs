@@ -115,7 +115,7 @@ fn read_line(terminal: BorrowedFd<'_>) -> Result<Zeroizing<Vec<u8>>> {
         match byte {
             _ if count == 0 => return Ok(line),
             b'\n' | b'\r' | CTRL_D => return Ok(line),
-            CTRL_C => bail!("interrupted; nothing is stored"),
+            CTRL_C => bail!("interrupted"),
             CTRL_U => line.clear(),
             BACKSPACE | DELETE => erase(&mut line),
             0..b' ' if byte != b'\t' => {}

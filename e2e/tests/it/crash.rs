@@ -23,8 +23,8 @@ async fn hanging() -> (World, Agent, world::Serve, Standin, String, String) {
 async fn kill_9_of_the_gateway_loses_nothing_and_runs_nothing_twice() {
     let (world, _, serve, api, waiting, running) = hanging().await;
     let (gateway, keeper) = (serve.pid(), serve.keeper_pid());
-    let sandboxes: Vec<u32> = world::children(gateway).into_iter().filter(|pid| *pid != keeper).collect();
-    assert!(!sandboxes.is_empty(), "the sandbox is there");
+    let sandboxes: Vec<u32> = world::descendants(gateway).into_iter().filter(|pid| *pid != keeper).collect();
+    assert!(sandboxes.len() > 1, "the helper and the sandbox are there");
     serve.kill().await;
     eventually("keeper and sandboxes end with the gateway", || {
         !world::is_alive(keeper) && sandboxes.iter().all(|pid| !world::is_alive(*pid))
@@ -65,8 +65,11 @@ async fn kill_9_of_the_keeper_fails_the_run_and_a_new_keeper_takes_over() {
 async fn kill_9_of_the_sandbox_fails_the_run_only() {
     let (world, agent, serve, _api, waiting, running) = hanging().await;
     let keeper = serve.keeper_pid();
-    for pid in world::children(serve.pid()).into_iter().filter(|pid| *pid != keeper) {
-        world::signal(pid, "KILL").await;
+    // Below the gateway is the helper, and below that the guard of each sandbox.
+    for helper in world::children(serve.pid()).into_iter().filter(|pid| *pid != keeper) {
+        for guard in world::children(helper) {
+            world::signal(guard, "KILL").await;
+        }
     }
     assert_eq!(agent.finished(&running).await["status"], "failed");
     assert_eq!(agent.status(&waiting).await["status"], "pending");

@@ -12,3 +12,5 @@ mod notify;
 mod openclaw;
 mod readme;
 mod runtimes;
+mod stop;
+mod terminal;
