@@ -13,6 +13,7 @@ mod broker;
 mod config;
 mod expiry;
 mod intake;
+mod making;
 mod owner_port;
 mod rate;
 mod recovery;

@@ -2,10 +2,10 @@
 
 use crate::Broker;
 use crate::broker::patiently;
+use crate::making::{Making, Seated};
 use crate::runs::{EndReason, Ticket};
 use oauth3_core::{
-    AuditEvent, AuditKind, Execution, Exit, ExitReason, Fault, Job, LaneSpec, OpenedRun, RequestId, RunOutput,
-    RunResult, Status,
+    AuditEvent, AuditKind, Execution, Exit, ExitReason, Fault, Job, OpenedRun, RequestId, RunOutput, RunResult, Status,
 };
 use oauth3_policy::Permit;
 use std::time::Duration;
@@ -34,16 +34,22 @@ impl Broker {
     /// Begins a run that was permitted and stored as approved. Registered when this returns, so that whoever
     /// takes the right away from now on finds it.
     pub(crate) fn begin_run(&self, permit: Permit, execution: Execution) {
+        let making = self.make_sandbox(&permit, &execution);
+        self.begin_run_in(making, permit, execution);
+    }
+
+    /// [`Broker::begin_run`] in a sandbox that is being made already.
+    pub(crate) fn begin_run_in(&self, making: Making, permit: Permit, execution: Execution) {
         let ticket = self.runs.begin(&execution);
         if let Some(broker) = self.me() {
             // Not among the broker's own tasks: it ends by its ticket, in order, and never by being dropped.
-            tokio::spawn(async move { broker.carry_out(permit, execution, ticket).await });
+            tokio::spawn(async move { broker.carry_out(making, permit, execution, ticket).await });
         }
     }
 
-    async fn carry_out(&self, permit: Permit, execution: Execution, mut ticket: Ticket) {
+    async fn carry_out(&self, making: Making, permit: Permit, execution: Execution, mut ticket: Ticket) {
         let id = execution.id.clone();
-        let outcome = self.run(permit, &execution, &mut ticket).await;
+        let outcome = self.run(making, permit, &execution, &mut ticket).await;
         drop(execution);
         for _ in 1..STORE_TRIES {
             match self.store_outcome(&id, outcome.clone()).await {
@@ -58,26 +64,22 @@ impl Broker {
     }
 
     /// Sandbox, keeper, code, keeper, in this order. The permit's conditions are all that the run is made of.
-    async fn run(&self, permit: Permit, execution: &Execution, ticket: &mut Ticket) -> Outcome {
+    async fn run(&self, mut making: Making, permit: Permit, execution: &Execution, ticket: &mut Ticket) -> Outcome {
         if *permit.intent_digest() != execution.intent_digest {
             return Outcome::NotRun(Fault::DeniedByPolicy("the permit is for something else".to_owned()));
         }
-        let spec = LaneSpec {
-            hosts: permit.hosts().iter().cloned().collect(),
-            limits: *permit.limits(),
-            runtime: execution.intent.runtime,
-        };
-        let prepared = async {
-            let seat = self.seats.acquire().await.map_err(|_| Fault::Unavailable("the gateway stops".to_owned()))?;
-            Ok((seat, self.ports.runner.prepare(spec).await?))
-        };
-        let (_seat, mut lane) = tokio::select! {
+        let made = tokio::select! {
             biased;
-            reason = ticket.ended() => return Outcome::Ended(reason, None),
-            prepared = prepared => match prepared {
-                Ok(prepared) => prepared,
-                Err(fault) => return Outcome::NotRun(fault),
-            },
+            reason = ticket.ended() => Err(reason),
+            made = making.made() => Ok(made),
+        };
+        let (mut lane, _seat) = match made {
+            Ok(Ok(Seated { lane, seat })) => (lane, seat),
+            Ok(Err(fault)) => return Outcome::NotRun(fault),
+            Err(reason) => {
+                making.stop().await;
+                return Outcome::Ended(reason, None);
+            }
         };
         let fds = match lane.take_fds() {
             Ok(fds) => fds,
@@ -92,14 +94,13 @@ impl Broker {
                 return Outcome::NotRun(fault);
             }
         };
-        self.announce(&execution.id).await;
 
         let job = job(&permit, execution, opened);
         let exit = tokio::select! {
             biased;
             // The lane's future is dropped before this goes on, and the sandbox is gone with it.
             reason = ticket.ended() => Err(reason),
-            exit = lane.run(job) => Ok(exit),
+            (exit, ()) = async { tokio::join!(lane.run(job), self.announce(&execution.id)) } => Ok(exit),
         };
         match (exit, patiently(self.ports.keeper.close_run(&execution.id)).await) {
             (Ok(exit), Ok(output)) => Outcome::Ran(exit, output),

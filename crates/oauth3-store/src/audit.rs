@@ -10,6 +10,7 @@ use crate::{SqliteStore, rows};
 use oauth3_core::{AuditEvent, AuditMac, ChainReport, Digest, DigestBuilder, Fault, Timestamp};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use std::sync::Arc;
 
 /// The mac before the first row.
 const GENESIS: &str = "";
@@ -55,7 +56,7 @@ pub(crate) async fn append(
     let request_id = event.request_id.as_ref().map(|id| id.as_str());
     let agent = event.agent.as_ref().map(|name| name.as_str());
 
-    let _turn = store.append_turn.lock().await;
+    let turn = Arc::clone(&store.append_turn).lock_owned().await;
     let mut tx = store.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
     let last: Option<(i64, String)> = sqlx::query_as("SELECT seq, mac FROM audit ORDER BY seq DESC LIMIT 1")
         .fetch_optional(&mut *tx)
@@ -78,7 +79,11 @@ pub(crate) async fn append(
         detail: detail.as_bytes(),
     };
     let mac = sealed.mac(&previous, key);
-    sqlx::query(
+    // On its way to disk beside the row; it counts only once the row is durable. It keeps the turn, for the next
+    // append writes the same file, even when nobody waits for this one any more.
+    let next = head::Next::new(&store.audit_head, seq, &mac, key);
+    let staged = tokio::task::spawn_blocking(move || (next.and_then(head::Next::stage), turn));
+    let row = sqlx::query(
         "INSERT INTO audit (seq, at, kind, actor, request_id, agent, detail, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )
     .bind(seq)
@@ -88,14 +93,16 @@ pub(crate) async fn append(
     .bind(request_id)
     .bind(agent)
     .bind(&detail)
-    .bind(&mac)
-    .execute(&mut *tx)
-    .await
-    .map_err(unavailable)?;
+    .bind(&mac);
+    row.execute(&mut *tx).await.map_err(unavailable)?;
     tx.commit().await.map_err(unavailable)?;
 
     // The row is durable. A head that stays behind is made good by the next append.
-    if let Err(cause) = head::write(&store.audit_head, seq, &mac, key) {
+    let placed = match staged.await {
+        Ok((staged, _turn)) => staged.and_then(head::Staged::place),
+        Err(lost) => Err(std::io::Error::other(lost)),
+    };
+    if let Err(cause) = placed {
         tracing::error!(%cause, "cannot write the audit head");
     }
     Ok(seq)

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Largest head file that is read, in bytes.
 const MAX_HEAD_BYTES: u64 = 1024;
@@ -42,12 +42,42 @@ pub(crate) fn read(path: &Path, key: &dyn AuditMac) -> io::Result<Head> {
 
 /// Writes the head so that a crash leaves the old one or the new one.
 pub(crate) fn write(path: &Path, seq: i64, mac: &str, key: &dyn AuditMac) -> io::Result<()> {
-    let head = HeadFile { seq, mac: mac.to_owned(), seal: seal(seq, mac, key) };
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(serde_json::to_string(&head)?.as_bytes())?;
-    file.sync_data()?;
-    fs::rename(&temporary, path)
+    Next::new(path, seq, mac, key)?.stage()?.place()
+}
+
+/// A head that is to be written.
+pub(crate) struct Next {
+    path: PathBuf,
+    text: String,
+}
+
+/// A head that is on disk beside the one that counts.
+pub(crate) struct Staged {
+    path: PathBuf,
+    temporary: PathBuf,
+}
+
+impl Next {
+    pub(crate) fn new(path: &Path, seq: i64, mac: &str, key: &dyn AuditMac) -> io::Result<Self> {
+        let head = HeadFile { seq, mac: mac.to_owned(), seal: seal(seq, mac, key) };
+        Ok(Self { path: path.to_owned(), text: serde_json::to_string(&head)? })
+    }
+
+    /// Writes it to disk, where it does not count yet.
+    pub(crate) fn stage(self) -> io::Result<Staged> {
+        let temporary = self.path.with_extension(format!("{}.tmp", std::process::id()));
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(self.text.as_bytes())?;
+        file.sync_data()?;
+        Ok(Staged { path: self.path, temporary })
+    }
+}
+
+impl Staged {
+    /// Puts it in the place of the one before.
+    pub(crate) fn place(self) -> io::Result<()> {
+        fs::rename(self.temporary, self.path)
+    }
 }
 
 fn seal(seq: i64, mac: &str, key: &dyn AuditMac) -> String {

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Connections of one process: one may write while another reads.
@@ -28,7 +29,7 @@ pub struct SqliteStore {
     pub(crate) pool: SqlitePool,
     pub(crate) audit_head: PathBuf,
     /// Appends of this process go one by one, so that the head file follows the table in order.
-    pub(crate) append_turn: tokio::sync::Mutex<()>,
+    pub(crate) append_turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl SqliteStore {
@@ -70,7 +71,7 @@ impl SqliteStore {
             .map_err(|source| StoreError::Migrate { path: db.to_owned(), source })?;
         tx.commit().await.map_err(failed)?;
 
-        Ok(Self { pool, audit_head: audit_head.to_owned(), append_turn: tokio::sync::Mutex::new(()) })
+        Ok(Self { pool, audit_head: audit_head.to_owned(), append_turn: Arc::default() })
     }
 
     /// Closes every connection; what follows is refused. Needed only before the file is moved or copied.
