@@ -64,7 +64,9 @@ impl OwnerPort for Broker {
         }
         let event = AuditEvent::new(AuditKind::SecretChanged, by);
         self.record_if_possible(event.with("name", name.as_str()).with("change", "removed")).await;
-        self.ports.store.remove_secret(name).await
+        self.ports.store.remove_secret(name).await?;
+        self.secrets_changed().await;
+        Ok(())
     }
 
     async fn agents(&self) -> Result<Vec<AgentRecord>, Fault> {

@@ -14,11 +14,16 @@ const MAX_REASON_CHARS: usize = 500;
 const MAX_AWAITING: u32 = 10_000;
 
 impl Broker {
-    /// One verdict on one request. Only while it is pending and in time; of two, the first counts.
+    /// One verdict on one request, in time. Of two, the first counts; but a yes that still waits for a secret may be
+    /// taken back.
     pub(crate) async fn decide_request(&self, id: &RequestId, verdict: Verdict, by: &str) -> Result<Execution, Fault> {
         let _desk = self.desk.lock().await;
         let (execution, now) = (self.load(id).await?, self.now());
-        if execution.status != Status::Pending {
+        let open = match &verdict {
+            Verdict::Approve { .. } => execution.status == Status::Pending,
+            Verdict::Deny { .. } => execution.status.is_open(),
+        };
+        if !open {
             return Err(already_decided(&execution));
         }
         if now >= execution.expires_at {
@@ -44,7 +49,14 @@ impl Broker {
         };
         let from = execution.status;
         let next = Execution { decided_by: Some(by.to_owned()), ..execution };
-        self.settle(next, from, Status::Denied, Some(error)).await?.ok_or_else(lost_race)
+        let denied = self.settle(next, from, Status::Denied, Some(error)).await?.ok_or_else(lost_race)?;
+        // The grant that came with a yes which is taken back goes with it; one that stood before stays.
+        if let Some(grant) = denied.grant_id.as_ref().filter(|_| !denied.trusted) {
+            let event = AuditEvent::new(AuditKind::GrantChanged, by).agent(&denied.intent.agent);
+            self.record_if_possible(event.with("grant_id", grant.as_str()).with("change", "revoked")).await;
+            self.ports.store.revoke_grant(grant, self.now()).await?;
+        }
+        Ok(denied)
     }
 
     async fn approve(&self, execution: Execution, trust: Trust, by: &str, now: Timestamp) -> Result<Execution, Fault> {
@@ -87,7 +99,8 @@ impl Broker {
         }
     }
 
-    /// Secrets came or changed: every request that waited for the last one of its own goes on.
+    /// Secrets came, changed or went: every request that waited for the last one of its own goes on, and open ones
+    /// are shown with what is missing now.
     pub async fn secrets_changed(&self) {
         if self.runs_code().is_err() {
             return;
@@ -97,6 +110,8 @@ impl Broker {
             for execution in broker.ports.store.executions(&[Status::AwaitingSecrets], MAX_AWAITING).await? {
                 broker.resume(execution).await?;
             }
+            let pending = broker.ports.store.executions(&[Status::Pending], MAX_AWAITING).await?;
+            pending.iter().filter(|execution| !execution.intent.secrets.is_empty()).for_each(|e| broker.changed(e));
             Ok(())
         });
         if let Err(fault) = resumed.await {

@@ -427,7 +427,8 @@ pub trait AgentPort: Send + Sync {
 /// What the owner may do. `by` is the identity for the audit, such as `cli` or `telegram:42`.
 #[async_trait]
 pub trait OwnerPort: Send + Sync {
-    /// Gives a verdict; [`Fault::AlreadyDecided`] when there is one, or it is too late.
+    /// Gives a verdict; [`Fault::AlreadyDecided`] when there is one, or it is too late. What was approved and still
+    /// waits for a secret can be denied.
     async fn verdict(&self, id: &RequestId, verdict: Verdict, by: &str) -> Result<Execution, Fault>;
     /// One request, code and all.
     async fn show(&self, id: &RequestId) -> Result<Execution, Fault>;

@@ -90,7 +90,9 @@ impl Shared {
             Action::Approve { request, trust } => {
                 Ok(self.verdict(&request, Verdict::Approve { trust }, "approved", by).await)
             }
-            Action::Deny { request } => Ok(self.verdict(&request, Verdict::Deny { reason: None }, "denied", by).await),
+            Action::Deny { request } | Action::Withdraw { request } => {
+                Ok(self.verdict(&request, Verdict::Deny { reason: None }, "denied", by).await)
+            }
             Action::AddSecret { request, name } => self.ask_for_missing(&request, name, user).await,
             Action::DeleteSecret { name } => {
                 let outcome = self.owner.remove_secret(&name, by).await;
@@ -106,12 +108,20 @@ impl Shared {
 
     /// The nonce, if it belongs to this message. Waits for a message that is being sent right now.
     async fn find_nonce(&self, nonce: &str, message_id: i32) -> Result<Option<NonceNote>, TelegramError> {
-        let mut note = self.notes.nonce(nonce).await?;
-        if note.as_ref().is_none_or(|n| n.message_id.is_none()) {
-            let _sent = self.sending.lock().await;
-            note = self.notes.nonce(nonce).await?;
+        if let Some(note) = self.carried(nonce, message_id).await? {
+            return Ok(Some(note));
         }
-        Ok(note.filter(|n| n.message_id == Some(message_id)))
+        let _sent = self.sending.lock().await;
+        self.carried(nonce, message_id).await
+    }
+
+    async fn carried(&self, nonce: &str, message_id: i32) -> Result<Option<NonceNote>, TelegramError> {
+        let Some(note) = self.notes.nonce(nonce).await? else { return Ok(None) };
+        let carrier = match note.action.request() {
+            Some(request) => self.notes.card(request).await?.and_then(|card| card.message_id),
+            None => note.message_id,
+        };
+        Ok((carrier == Some(message_id)).then_some(note))
     }
 
     /// Takes the buttons off a message that no request is shown by any more.

@@ -73,8 +73,7 @@ impl Shared {
         let cards = self.notes.cards().await?;
         let live: BTreeSet<&String> = cards.iter().flat_map(|(_, card)| card.buttons.values()).collect();
         for (nonce, note) in self.notes.nonces().await? {
-            let of_card =
-                matches!(note.action, Action::Approve { .. } | Action::Deny { .. } | Action::AddSecret { .. });
+            let of_card = note.action.request().is_some();
             let forgotten = now.since(note.at) > QUESTION_LIFETIME;
             if (of_card && !live.contains(&nonce)) || (!of_card && forgotten) {
                 self.notes.set_nonce(&nonce, None).await?;
@@ -278,12 +277,8 @@ impl Shared {
                 continue;
             }
             let nonce = random_nonce()?;
-            let fresh = NonceNote {
-                action: action.clone(),
-                message_id: note.message_id,
-                siblings: Vec::new(),
-                at: self.clock.now(),
-            };
+            let fresh =
+                NonceNote { action: action.clone(), message_id: None, siblings: Vec::new(), at: self.clock.now() };
             self.notes.set_nonce(&nonce, Some(&fresh)).await?;
             note.buttons.insert(action.key(), nonce);
             changed = true;
@@ -308,8 +303,7 @@ impl Shared {
         let outcome = self.put_once(id, html, actions, note).await;
         let Err(TelegramError::Refused(code)) = outcome else { return outcome };
         tracing::error!(code, "telegram: the server refused a card; a shorter one is shown, without approval buttons");
-        let only_deny: Vec<_> =
-            actions.iter().filter(|(_, action)| matches!(action, Action::Deny { .. })).cloned().collect();
+        let only_deny: Vec<_> = actions.iter().filter(|(_, action)| action.is_no()).cloned().collect();
         self.put_once(id, &layout::minimal(card), &only_deny, note).await
     }
 
@@ -330,14 +324,8 @@ impl Shared {
         let markup = (!actions.is_empty()).then_some(ReplyMarkup::InlineKeyboardMarkup(buttons));
         let message_id = self.client.send(self.chat_id, html.as_str(), markup).await?;
         note.message_id = Some(message_id);
-        self.notes.set_card(id, Some(note)).await?;
-        for nonce in note.buttons.values() {
-            if let Some(mut of_button) = self.notes.nonce(nonce).await? {
-                of_button.message_id = Some(message_id);
-                self.notes.set_nonce(nonce, Some(&of_button)).await?;
-            }
-        }
-        Ok(())
+        // With this one write the message is the card: what its buttons do counts from here on.
+        self.notes.set_card(id, Some(note)).await
     }
 }
 
@@ -346,7 +334,7 @@ pub(crate) fn missing_secrets(execution: &Execution, stored: &[SecretRecord]) ->
     execution.intent.secrets.iter().filter(|name| !stored.iter().any(|s| s.name == **name)).cloned().collect()
 }
 
-/// The buttons of a card: none when it is decided and complete. What could not be shown cannot be approved.
+/// The buttons of a card: none when nothing can be done about it any more. What could not be shown cannot be approved.
 fn actions(execution: &Execution, missing: &[SecretName], unseen: bool) -> Vec<(String, Action)> {
     let request = || execution.id.clone();
     let mut actions = Vec::new();
@@ -359,6 +347,9 @@ fn actions(execution: &Execution, missing: &[SecretName], unseen: bool) -> Vec<(
             }
         }
         actions.push(("❌ Deny".to_owned(), Action::Deny { request: request() }));
+    }
+    if execution.status == Status::AwaitingSecrets {
+        actions.push(("❌ Deny".to_owned(), Action::Withdraw { request: request() }));
     }
     if execution.status.is_open() {
         for name in missing {

@@ -47,6 +47,9 @@ pub(crate) enum Action {
     Approve { request: RequestId, trust: Trust },
     /// Deny it.
     Deny { request: RequestId },
+    /// Deny it after all, while it waits for a secret. Not the button of the question: a late tap on that one
+    /// takes no yes back.
+    Withdraw { request: RequestId },
     /// Ask for the value of a secret that it misses.
     AddSecret { request: RequestId, name: SecretName },
     /// Delete a secret.
@@ -58,11 +61,28 @@ pub(crate) enum Action {
 }
 
 impl Action {
+    /// The request whose card has its button; none for the button of another question.
+    pub(crate) const fn request(&self) -> Option<&RequestId> {
+        match self {
+            Self::Approve { request, .. }
+            | Self::Deny { request }
+            | Self::Withdraw { request }
+            | Self::AddSecret { request, .. } => Some(request),
+            Self::DeleteSecret { .. } | Self::KillOff | Self::Keep => None,
+        }
+    }
+
+    /// Whether it says no to a request.
+    pub(crate) const fn is_no(&self) -> bool {
+        matches!(self, Self::Deny { .. } | Self::Withdraw { .. })
+    }
+
     /// Names the button within its message.
     pub(crate) fn key(&self) -> String {
         match self {
             Self::Approve { trust, .. } => trust.as_str().to_owned(),
             Self::Deny { .. } => "deny".to_owned(),
+            Self::Withdraw { .. } => "withdraw".to_owned(),
             Self::AddSecret { name, .. } => format!("add:{name}"),
             Self::DeleteSecret { .. } => "delete".to_owned(),
             Self::KillOff => "kill_off".to_owned(),
@@ -77,7 +97,7 @@ pub(crate) struct NonceNote {
     /// What its button does.
     #[serde(flatten)]
     pub(crate) action: Action,
-    /// The message that carries it; `None` while that is being sent.
+    /// The message that carries it; `None` on cards, where the card's own note says so.
     pub(crate) message_id: Option<i32>,
     /// Its siblings: used up together with it. Empty on cards, where the request's status decides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -162,6 +162,26 @@ async fn buttons_work_over_a_restart() {
 }
 
 #[tokio::test]
+async fn buttons_work_after_a_crash_right_after_the_message_was_noted() {
+    let mut world = World::new().await;
+    let id = world.submit(execution());
+    let card = world.card(&id, "Approval wanted").await;
+    let key = format!("card:{id}");
+    world.broker.until("the note", |b| b.notes.lock().unwrap()[&key]["message_id"].as_i64()).await;
+    world.stop();
+    // The first note that has the message is all that a crash leaves.
+    let nonces = {
+        let mut notes = world.broker.notes.lock().unwrap();
+        notes.get_mut(&key).unwrap()["shown"] = json!("");
+        notes.iter().filter(|(key, _)| key.starts_with("nonce:")).map(|(_, note)| note.clone()).collect::<Vec<_>>()
+    };
+    assert!(nonces.len() == 4 && nonces.iter().all(|note| note["message_id"].is_null()), "{nonces:?}");
+    world.start();
+    assert_eq!(world.tap(&card, "Run once").await.as_deref(), Some("approved"));
+    assert_eq!(world.bot_api.messages(OWNER).len(), 1);
+}
+
+#[tokio::test]
 async fn updates_are_not_handled_twice_after_a_restart() {
     let mut world = World::new().await;
     world.write("/kill");

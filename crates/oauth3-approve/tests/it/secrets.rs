@@ -55,6 +55,24 @@ async fn a_secret_from_a_card_is_bound_to_the_hosts_of_its_request() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_secret_can_be_denied_but_not_by_the_button_of_before() {
+    let world = World::new().await;
+    let id = world.submit(with_secrets(&["API_KEY"]));
+    let card = world.card(&id, "Approval wanted").await;
+    let old = card.buttons.iter().find(|(label, _)| label.contains("Deny")).unwrap().1.clone();
+    world.tap(&card, "Run once").await;
+    let card = world.card(&id, "waits for API_KEY").await;
+    let labels: Vec<_> = card.buttons.iter().map(|(label, _)| label.as_str()).collect();
+    assert_eq!(labels, ["❌ Deny", "🔑 Add API_KEY"]);
+    let late = world.bot_api.tap_data(OWNER, OWNER, card.message_id, &old);
+    assert_eq!(world.bot_api.answer(&late).await.unwrap().as_deref(), Some("already decided"));
+    assert_eq!(world.broker.get(&id).unwrap().status, Status::AwaitingSecrets);
+    assert_eq!(world.tap(&card, "Deny").await.as_deref(), Some("denied"));
+    world.status(&id, Status::Denied).await;
+    assert!(world.card(&id, "Denied").await.buttons.is_empty());
+}
+
+#[tokio::test]
 async fn the_question_is_still_open_after_a_restart() {
     let mut world = World::new().await;
     let id = world.submit(with_secrets(&["API_KEY"]));

@@ -179,7 +179,7 @@ async fn a_card_goes_through_its_states_in_one_message() {
     world.tap(&first, "Run once").await;
     let waiting = world.card(&id, "waits for API_KEY").await;
     let labels: Vec<_> = waiting.buttons.iter().map(|(label, _)| label.as_str()).collect();
-    assert_eq!(labels, ["🔑 Add API_KEY"]);
+    assert_eq!(labels, ["❌ Deny", "🔑 Add API_KEY"]);
     world.tap(&waiting, "Add API_KEY").await;
     let prompt = world.says("Reply to this message").await;
     world.reply(&prompt, "sk-value");

@@ -314,7 +314,11 @@ impl OwnerPort for Broker {
             return Err(Fault::Unavailable("the keeper does not answer".to_owned()));
         }
         let mut execution = self.get(id).ok_or_else(|| Fault::NotFound("none".to_owned()))?;
-        if execution.status != Status::Pending || Clock::now(self) >= execution.expires_at {
+        let open = match verdict {
+            Verdict::Approve { .. } => execution.status == Status::Pending,
+            Verdict::Deny { .. } => execution.status.is_open(),
+        };
+        if !open || Clock::now(self) >= execution.expires_at {
             return Err(Fault::AlreadyDecided("it is decided".to_owned()));
         }
         self.verdicts.lock().unwrap().push((id.clone(), verdict.clone(), by.to_owned()));

@@ -1,6 +1,6 @@
 //! A secret that is named and not there: the request waits for it and goes on by itself.
 
-use crate::world::{CODE, World, approve, draft_with_secrets};
+use crate::world::{CODE, World, approve, deny, draft_with_secrets};
 use oauth3_core::{AgentPort, AuditKind, Fault, OwnerPort, SecretName, Status, Trust};
 
 #[tokio::test]
@@ -20,6 +20,47 @@ async fn a_request_goes_on_when_its_last_secret_is_there() {
     let done = world.ends(&id).await;
     assert_eq!((done.status, done.approved_at), (Status::Success, waiting.approved_at));
     assert_eq!(world.ran(), 1);
+}
+
+#[tokio::test]
+async fn a_yes_that_waits_for_a_secret_can_be_taken_back_with_its_grant() {
+    let world = World::new().await;
+    let id = world.ask(draft_with_secrets(CODE, &["API_KEY"])).await;
+    world.verdict(&id, approve(Trust::Forever)).await.unwrap();
+    let denied = world.verdict(&id, deny("second thoughts")).await.unwrap();
+    assert_eq!((denied.status, denied.error.as_deref()), (Status::Denied, Some("denied: second thoughts")));
+    assert!(world.broker.grants().await.unwrap()[0].revoked_at.is_some());
+    assert_eq!(world.keeper.count(AuditKind::GrantChanged), 1);
+    world.add_secret("API_KEY").await;
+    assert_eq!(world.get(&id).await.status, Status::Denied);
+    assert!(matches!(world.verdict(&id, deny("again")).await, Err(Fault::AlreadyDecided(_))));
+    world.ask(draft_with_secrets(CODE, &["API_KEY"])).await;
+    assert_eq!(world.ran(), 0);
+}
+
+#[tokio::test]
+async fn a_grant_that_stood_before_outlives_the_no_to_one_request() {
+    let world = World::new().await;
+    world.add_secret("API_KEY").await;
+    world.run(draft_with_secrets(CODE, &["API_KEY"]), Trust::Forever).await;
+    world.broker.remove_secret(&SecretName::parse("API_KEY").unwrap(), "cli").await.unwrap();
+    let submitted = world.submit(draft_with_secrets(CODE, &["API_KEY"])).await.unwrap();
+    let denied = world.verdict(&submitted.execution.id, deny("not now")).await.unwrap();
+    assert_eq!(denied.status, Status::Denied);
+    assert!(world.broker.grants().await.unwrap()[0].revoked_at.is_none());
+}
+
+#[tokio::test]
+async fn pending_requests_are_shown_anew_when_secrets_come_and_go() {
+    let world = World::new().await;
+    let id = world.ask(draft_with_secrets(CODE, &["API_KEY"])).await;
+    let other = world.ask(draft_with_secrets(CODE, &[])).await;
+    let told = || std::mem::take(&mut *world.channel.told.lock().unwrap());
+    assert_eq!(told(), [id.clone(), other]);
+    world.add_secret("API_KEY").await;
+    assert_eq!(told(), std::slice::from_ref(&id));
+    world.broker.remove_secret(&SecretName::parse("API_KEY").unwrap(), "cli").await.unwrap();
+    assert_eq!(told(), [id]);
 }
 
 #[tokio::test]
