@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks recorded Bot API traffic against aiogram's models, which are generated from Telegram's own description.
 
-    aiogram_check.py traffic.jsonl     (PyPI: aiogram 3.31)
+    aiogram_check.py traffic.jsonl     (PyPI: aiogram 3.31; `-` reads standard input)
 
 Each line is an object: {"method": …, "params": …, "reply": …} for a call of the bot, or {"update": …} for an
 update that it was given. A call must have every field that its method needs, none that it does not have, and all
@@ -79,7 +79,7 @@ def main() -> int:
         return 2
     counts: dict[str, int] = {}
     faults = 0
-    with open(sys.argv[1], encoding="utf-8") as lines:
+    with open(0 if sys.argv[1] == "-" else sys.argv[1], encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue

@@ -8,7 +8,7 @@ use serde_json::json;
 const CANARY: &str = "sk-proj-C4n4ry+/=Zq8Wv2Xk5Lm9\"Rt3&Yp7";
 
 /// The forms in which a secret could show.
-fn forms(secret: &str) -> Vec<String> {
+pub(crate) fn forms(secret: &str) -> Vec<String> {
     let percent: String = secret.bytes().map(|b| format!("%{b:02X}")).collect();
     let mut forms = vec![
         secret.to_owned(),
