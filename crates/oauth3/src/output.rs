@@ -6,6 +6,10 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
+/// Columns of a terminal that does not tell, and the fewest that are believed.
+pub(crate) const COLUMNS: usize = 100;
+const MIN_COLUMNS: usize = 60;
+
 /// Writes to standard output; a closed pipe is no error.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
@@ -21,6 +25,16 @@ impl Output {
     /// Whether scripts read it.
     pub(crate) const fn is_json(self) -> bool {
         self.json
+    }
+
+    /// Columns of the terminal that reads it; none when none does.
+    pub(crate) fn width(self) -> Option<usize> {
+        let stdout = std::io::stdout();
+        if !stdout.is_terminal() {
+            return None;
+        }
+        let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
+        Some(if columns == 0 { COLUMNS } else { columns.max(MIN_COLUMNS) })
     }
 
     /// Prints `value` as JSON, or the sentence.
@@ -49,6 +63,7 @@ impl Output {
         if rows.is_empty() {
             return self.line(empty);
         }
+        let columns = self.width().unwrap_or(usize::MAX);
         let mut widths = heads.map(|h| h.chars().count());
         for row in rows {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -57,7 +72,9 @@ impl Output {
         }
         let render = |cells: &[&str]| {
             let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-            padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+            let line = padded.collect::<Vec<_>>().join("  ").trim_end().to_owned();
+            // A row that breaks in two is no table any more; `show` and `--json` have the whole.
+            if line.chars().count() <= columns { line } else { line.chars().take(columns - 1).chain(['…']).collect() }
         };
         self.line(bold(&render(&heads)));
         for row in rows {

@@ -1,7 +1,7 @@
 //! The commands, one file for each theme.
 
 mod agents;
-mod audit;
+pub(crate) mod audit;
 mod doctor;
 mod init;
 mod requests;

@@ -3,8 +3,8 @@
 mod api;
 mod stage;
 
-use crate::commands::Outcome;
-use crate::output::{Output, bold, dim, green, red};
+use crate::commands::{Outcome, audit};
+use crate::output::{COLUMNS, Output, bold, dim, green, red};
 use anyhow::{Context, Result, bail};
 use api::Api;
 use oauth3_core::{HttpPort, HttpRequest};
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 const SKILL: &str = include_str!("skill.ts");
 const SECRET: &str = "DEMO_API_KEY";
+/// Columns that the story puts before a block.
+const MARGIN: usize = 4;
 /// Longest that one call to the gateway may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer of the gateway, in bytes.
@@ -45,7 +47,7 @@ pub(crate) async fn run(yes: bool, out: Output) -> Result<Outcome> {
 
     story.step("You see exactly what will run", &format!("oauth3 show {id}"));
     story.block(&stage.text(&["show", &id], "").await?);
-    let approved = yes || ask()?;
+    let approved = yes || tokio::task::spawn_blocking(ask).await??;
     if !approved {
         stage.json(&["deny", &id], "").await?;
         story.line("Denied: nothing ran. That is the other half of the job.");
@@ -66,8 +68,11 @@ pub(crate) async fn run(yes: bool, out: Output) -> Result<Outcome> {
     }
 
     story.step("The audit trail", "oauth3 audit · oauth3 audit verify");
-    let rows = stage.text(&["audit"], "").await?;
-    story.block(&rows);
+    let rows = stage.text(&["audit", "--json"], "").await?;
+    for row in rows.lines() {
+        let row = serde_json::from_str(row).context("`audit` printed something else than rows")?;
+        story.block(&audit::line(&row, Some(COLUMNS - MARGIN)));
+    }
     let chain = stage.json(&["audit", "verify"], "").await?;
     stage.clear().await;
 
