@@ -13,6 +13,9 @@ use std::time::Duration;
 const REMOVE_TRIES: u32 = 100;
 const REMOVE_PAUSE: Duration = Duration::from_micros(200);
 
+/// What sockets may hold in the kernel where that is not part of the memory limit: 64 MiB, in bytes.
+const SOCKET_BYTES: &str = "67108864";
+
 /// A control group that exists. Not removed on drop: call [`Group::remove`] when the tree is gone.
 pub(super) struct Group {
     plan: CgroupPlan,
@@ -49,6 +52,8 @@ impl Group {
                 let directory = make(memory)?;
                 put(directory, "memory.limit_in_bytes", &memory_bytes)?;
                 let _ = fs::write(directory.join("memory.memsw.limit_in_bytes"), &memory_bytes);
+                // Here the kernel's buffers of TCP and UDP are counted apart, and only once they have a limit.
+                let _ = fs::write(directory.join("memory.kmem.tcp.limit_in_bytes"), SOCKET_BYTES);
                 if let Some(pids) = pids {
                     put(make(pids)?, "pids.max", &processes)?;
                 }

@@ -4,8 +4,8 @@ use super::{Step, StepError};
 use crate::wire::Setup;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Open files of one process.
-const MAX_OPEN_FILES: u64 = 1024;
+/// Open files of one process. Each may be a socket, with buffers in the kernel that no limit takes away whole.
+const MAX_OPEN_FILES: u64 = 512;
 /// Size of `/tmp`, and largest file, in bytes.
 pub(super) const TMP_BYTES: u64 = 64 << 20;
 /// Stack of one thread, in bytes, unless it asks for another.

@@ -267,6 +267,28 @@ async fn a_memory_bomb_of_buffers_in_node_is_ended() {
     assert_ne!(outcome.exit.reason, ExitReason::TimedOut, "{outcome:?}");
 }
 
+/// What waits in sockets is memory of the kernel's: it must not be the whole machine's.
+#[tokio::test]
+async fn sockets_hold_no_more_than_the_run_may() {
+    let bounded = oauth3_sandbox::probe(config()).await.into_iter().any(|line| line.name == "cgroup" && line.ok);
+    if !bounded {
+        // SECURITY.md says so: without a control group nothing counts this.
+        return;
+    }
+    let code = "import socket\n\
+        server = socket.create_server(('127.0.0.1', 0), backlog=200); kept = []; sent = 0\n\
+        for i in range(200):\n    \
+            client = socket.create_connection(server.getsockname()); kept.append((client, server.accept()))\n    \
+            client.setblocking(False)\n    \
+            try:\n        \
+                while True: sent += client.send(bytes(1 << 20))\n    \
+            except BlockingIOError: pass\n\
+        print(sent < 200 << 20 or sent)";
+    let outcome = run(Runtime::Python, code).await;
+    let ended = outcome.exit.reason == ExitReason::OutOfMemory;
+    assert!(ended || outcome.stdout == "True\n", "{outcome:?}");
+}
+
 #[tokio::test]
 async fn a_flood_of_output_does_not_stop_the_run() {
     let code = "import sys\nfor i in range(200): sys.stdout.write('x' * (1 << 18)); sys.stderr.write('y' * (1 << 18))";
