@@ -163,6 +163,17 @@ impl Default for VaultSection {
 /// Longest and shortest time that a request may wait for the owner, in minutes.
 const PENDING_MINUTES: std::ops::RangeInclusive<f64> = 0.001..=7.0 * 24.0 * 60.0;
 
+/// Calls of one agent in a minute, and its requests that wait at once. To refuse everything there is the kill switch.
+const PER_AGENT: std::ops::RangeInclusive<u64> = 1..=1_000_000;
+/// Wall clock of one run, in seconds: up to a day.
+const TIMEOUT_SECONDS: std::ops::RangeInclusive<u64> = 1..=24 * 60 * 60;
+/// Memory of one run, in MiB: up to a TiB.
+const MEMORY_MB: std::ops::RangeInclusive<u64> = 16..=1 << 20;
+/// Output that is kept of one run, in bytes; it is held in memory and stored: up to 64 MiB.
+const OUTPUT_BYTES: std::ops::RangeInclusive<u64> = 1..=64 << 20;
+/// Processes and threads of one run.
+const PROCESSES: std::ops::RangeInclusive<u64> = 1..=32_768;
+
 impl Config {
     /// Reads `file` (when there is one) and lays the variables over it.
     ///
@@ -177,9 +188,10 @@ impl Config {
             None => toml::Table::new(),
         };
         overlay(&mut table, variable)?;
-        let config: Self = table.try_into().map_err(|error: toml::de::Error| {
+        let config: Self = table.clone().try_into().map_err(|error: toml::de::Error| {
             let place = file.map_or_else(|| "the environment".to_owned(), |p| p.display().to_string());
-            anyhow::anyhow!("configuration ({place}): {}", error.message())
+            let key = wrong_key(&table).map_or_else(String::new, |key| format!("{key}: "));
+            anyhow::anyhow!("configuration ({place}): {key}{}", error.message())
         })?;
         config.check()?;
         Ok(config)
@@ -188,6 +200,31 @@ impl Config {
     fn check(&self) -> Result<()> {
         if !PENDING_MINUTES.contains(&self.limits.pending_minutes) {
             bail!("limits.pending_minutes is between a fraction of a minute and 10080 (a week)");
+        }
+        let limits = &self.limits;
+        for (key, value, range) in [
+            ("requests_per_minute", u64::from(limits.requests_per_minute), PER_AGENT),
+            ("pending_per_agent", u64::from(limits.pending_per_agent), PER_AGENT),
+            ("timeout_seconds_max", limits.timeout_seconds_max, TIMEOUT_SECONDS),
+            ("memory_mb", limits.memory_mb, MEMORY_MB),
+            ("output_bytes", limits.output_bytes, OUTPUT_BYTES),
+            ("processes", u64::from(limits.processes), PROCESSES),
+        ] {
+            if !range.contains(&value) {
+                bail!("limits.{key} is between {} and {}", range.start(), range.end());
+            }
+        }
+        for (key, url) in [
+            ("public_url", &self.public_url),
+            ("telegram.api_url", &self.telegram.api_url),
+            ("notify.openclaw_url", &self.notify.openclaw_url),
+            ("notify.webhook_url", &self.notify.webhook_url),
+        ] {
+            let parsed = url.parse::<http::Uri>();
+            let is_web = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+            if !url.is_empty() && !parsed.as_ref().is_ok_and(is_web) {
+                bail!("{key} is not an address that begins with https:// or http://");
+            }
         }
         match self.executor.as_str() {
             "native" => {}
@@ -259,6 +296,22 @@ fn without_credentials(url: &str, keep_path: bool) -> String {
         Some(_) => format!("/{HIDDEN}"),
     };
     format!("{scheme}://{host}{path}{}", if query { format!("?{HIDDEN}") } else { String::new() })
+}
+
+/// The key that cannot be read: the first that cannot by itself. Every key has a default, so each can stand alone.
+fn wrong_key(table: &toml::Table) -> Option<String> {
+    let alone = |name: &str, value: toml::Value| {
+        let table = toml::Table::from_iter([(name.to_owned(), value)]);
+        table.try_into::<Config>().is_err()
+    };
+    table.iter().find_map(|(name, value)| match value {
+        toml::Value::Table(section) if section.is_empty() => alone(name, value.clone()).then(|| name.clone()),
+        toml::Value::Table(section) => section.iter().find_map(|(key, value)| {
+            let one = toml::Table::from_iter([(key.clone(), value.clone())]);
+            alone(name, one.into()).then(|| format!("{name}.{key}"))
+        }),
+        value => alone(name, value.clone()).then(|| name.clone()),
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -459,9 +512,28 @@ mod tests {
 
     #[test]
     fn values_out_of_bounds_are_refused() {
-        for toml in ["executor = \"none\"", "[limits]\npending_minutes = 0", "[egress]\nallow_private = [\"10.0.0.1\"]"]
-        {
-            assert!(load(toml, &[]).is_err(), "{toml}");
+        for (toml, named) in [
+            ("executor = \"none\"", "executor"),
+            ("public_url = \"nonsense\"", "public_url"),
+            ("listen = \"nonsense\"", "listen"),
+            ("[limits]\npending_minutes = 0", "limits.pending_minutes"),
+            ("[limits]\npending_minutes = nan", "limits.pending_minutes"),
+            ("[limits]\npending_minutes = \"soon\"", "limits.pending_minutes"),
+            ("[limits]\nrequests_per_minute = -1", "limits.requests_per_minute"),
+            ("[limits]\npending_per_agent = 0", "limits.pending_per_agent"),
+            ("[limits]\ntimeout_seconds_max = 0", "limits.timeout_seconds_max"),
+            ("[limits]\ntimeout_seconds_max = 9223372036854775807", "limits.timeout_seconds_max"),
+            ("[limits]\nmemory_mb = 0", "limits.memory_mb"),
+            ("[limits]\noutput_bytes = 99999999999999", "limits.output_bytes"),
+            ("[telegram]\nchat_id = \"me\"", "telegram.chat_id"),
+            ("[telegram]\napi_url = \"api.telegram.org\"", "telegram.api_url"),
+            ("[notify]\nopenclaw_url = \"gopher://x\"", "notify.openclaw_url"),
+            ("[notify]\ncommand = \"notify\"", "notify.command"),
+            ("[egress]\nresolve = { \"a.example\" = \"nonsense\" }", "egress.resolve"),
+            ("[egress]\nallow_private = [\"10.0.0.1\"]", "10.0.0.1"),
+        ] {
+            let error = load(toml, &[]).unwrap_err().to_string();
+            assert!(error.contains(named), "{toml}: {error}");
         }
     }
 }

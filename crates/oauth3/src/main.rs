@@ -61,8 +61,11 @@ fn main() -> ExitCode {
 fn misused(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
         let text = error.render().to_string();
-        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        Output::new(true).json(&serde_json::json!({ "error": "usage", "error_description": first }));
+        // The first paragraph says what is wrong; the rest is help.
+        let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let what = lines.join(" ");
+        let what = what.trim_start_matches("error: ");
+        Output::new(true).json(&serde_json::json!({ "error": "usage", "error_description": what }));
     }
     let _ = error.print();
     if error.use_stderr() { Outcome::Usage.into() } else { ExitCode::SUCCESS }

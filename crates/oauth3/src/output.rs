@@ -120,6 +120,18 @@ pub(crate) fn when(at: Timestamp) -> String {
         .unwrap_or_else(|| at.unix_seconds().to_string())
 }
 
+/// The words of a text in lines of at most `width` columns, as far as words allow.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => line.extend([" ", word]),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// Names in a row, or a dash.
 pub(crate) fn joined<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|i| i.to_string()).collect();

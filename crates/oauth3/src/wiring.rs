@@ -142,12 +142,11 @@ pub(crate) fn broker(settings: &Settings) -> Result<BrokerConfig> {
     })
 }
 
-/// The chat, when one is configured.
+/// The chat, when there is a token. Without a chat's id the bot only tells people theirs.
 pub(crate) fn telegram(settings: &Settings) -> Option<TelegramConfig> {
     let section = &settings.config.telegram;
-    let token = settings.telegram_token.clone()?;
-    (section.chat_id != 0).then(|| TelegramConfig {
-        token,
+    Some(TelegramConfig {
+        token: settings.telegram_token.clone()?,
         chat_id: section.chat_id,
         owner_ids: section.owner_ids.clone(),
         api_url: section.api_url.trim_end_matches('/').to_owned(),

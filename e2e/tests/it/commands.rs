@@ -146,6 +146,37 @@ async fn run_ends_with_the_code_of_the_verdict() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_are_json_too_when_asked_for() {
+    let world = World::new();
+    let error = |done: &e2e::Done| -> serde_json::Value {
+        serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("no JSON ({e}): {done:?}"))
+    };
+    for (args, code, name) in [
+        (&["requests", "--json"][..], 1, "failed"),
+        (&["approve", "nonsense", "--json"], 2, "usage"),
+        (&["run", "--json"], 2, "usage"),
+        (&["run", "x.js", "--arg", "no-equals-sign", "--json"], 2, "usage"),
+    ] {
+        let done = world.cli(args).await;
+        assert_eq!((done.code(), &error(&done)["error"]), (code, &json!(name)), "{args:?} {done:?}");
+        assert!(!error(&done)["error_description"].as_str().unwrap().is_empty());
+    }
+    world.init().await;
+    let done = world.cli(&["secret", "add", "API_KEY", "--json"]).await;
+    assert_eq!((done.code(), &error(&done)["error"]), (2, &json!("usage")), "nobody is there to type it");
+    world.write_config("");
+    let _serve = world.serve().await;
+    let done = world.cli(&["show", "req_doesnotexist", "--json"]).await;
+    assert_eq!((done.code(), &error(&done)["error"]), (1, &json!("not_found")), "{done:?}");
+    // A run that policy refuses is denied, not failed.
+    std::fs::write(world.home().join("skill.js"), "console.log(1)").unwrap();
+    let file = world.home().join("skill.js").display().to_string();
+    assert_eq!(world.cli(&["kill-switch", "on"]).await.code(), 0);
+    let done = world.cli(&["run", &file, "--runtime", "embedded", "--json"]).await;
+    assert_eq!((done.code(), &error(&done)["error"]), (3, &json!("denied_by_policy")), "{done:?}");
+}
+
 /// The id of the one request that waits.
 pub(crate) async fn first_request(world: &World) -> String {
     loop {

@@ -1,6 +1,7 @@
 //! `agent …`
 
 use super::BY;
+use super::in_seconds::in_seconds;
 use crate::cli::AgentCommand;
 use crate::output::{Output, dim, when};
 use crate::owner::Owner;
@@ -19,7 +20,8 @@ pub(crate) async fn agent(owner: &Owner, command: AgentCommand, out: Output) -> 
         AgentCommand::List => {
             let agents = owner.port().agents().await?;
             if out.is_json() {
-                out.json(&serde_json::json!({ "agents": agents }));
+                let items: Vec<_> = agents.iter().map(in_seconds).collect();
+                out.json(&serde_json::json!({ "agents": items }));
                 return Ok(());
             }
             let rows: Vec<_> = agents

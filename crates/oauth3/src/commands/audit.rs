@@ -1,8 +1,9 @@
 //! `audit …` and `kill-switch`.
 
+use super::following::until_unwanted;
 use super::{BY, Outcome};
 use crate::cli::AuditCommand;
-use crate::output::{Output, dim, green, harmless, red, when};
+use crate::output::{Output, dim, green, harmless, red, when, wrapped};
 use crate::owner::Owner;
 use anyhow::Result;
 use oauth3_core::{AuditKind, AuditRow, OwnerPort};
@@ -35,13 +36,13 @@ pub(crate) async fn audit(owner: &Owner, follow: bool, command: Option<AuditComm
             if !follow {
                 return Ok(Outcome::Done);
             }
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(FOLLOW_PAUSE) => {}
-                    _ = tokio::signal::ctrl_c() => break,
+            until_unwanted(async {
+                loop {
+                    tokio::time::sleep(FOLLOW_PAUSE).await;
+                    last = show_after(port, last, show).await?;
                 }
-                last = show_after(port, last, show).await?;
-            }
+            })
+            .await?;
         }
     }
     Ok(Outcome::Done)
@@ -100,7 +101,7 @@ pub(crate) fn line(row: &AuditRow, width: Option<usize>) -> String {
     match width {
         _ if rest.is_empty() => {}
         Some(width) if columns > width => {
-            for line in wrapped(details.into_iter(), width.saturating_sub(DETAIL_COLUMN)) {
+            for line in wrapped(&details.join(" "), width.saturating_sub(DETAIL_COLUMN)) {
                 text.push_str(&format!("\n{:DETAIL_COLUMN$}{}", "", dim(&line)));
             }
         }
@@ -127,18 +128,6 @@ fn plain(value: &Value) -> String {
         Value::String(text) if !text.contains(|c: char| c.is_whitespace() || c.is_control()) => text.clone(),
         value => value.to_string(),
     }
-}
-
-/// Words in lines of at most `width` columns, as far as words allow.
-fn wrapped(words: impl Iterator<Item = String>, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in words.flat_map(|word| word.split(' ').map(str::to_owned).collect::<Vec<_>>()) {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => line.extend([" ", &word]),
-            _ => lines.push(word),
-        }
-    }
-    lines
 }
 
 /// Turns it.

@@ -1,7 +1,7 @@
 //! `doctor`: one line for each part, with the mend.
 
 use super::Outcome;
-use crate::output::{Output, green, red};
+use crate::output::{Output, green, red, wrapped};
 use crate::owner::Owner;
 use crate::settings::Settings;
 use crate::wiring;
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Longest wait for a peer to answer.
 const PEER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where the details begin on a terminal.
+const DETAIL_COLUMN: usize = 19;
 /// Largest answer of a peer that is read, in bytes.
 const MAX_REPLY_BYTES: usize = 1 << 20;
 
@@ -54,7 +56,11 @@ pub(crate) async fn doctor(settings: Result<Settings>, out: Output) -> Result<Ou
                 red("✗")
             };
             let mend = if check.ok || check.mend.is_empty() { String::new() } else { format!(" — {}", check.mend) };
-            out.line(format!("{mark} {:<16} {}{mend}", check.name, check.detail));
+            let width = out.width().map_or(usize::MAX, |width| width.saturating_sub(DETAIL_COLUMN));
+            for (n, line) in wrapped(&format!("{}{mend}", check.detail), width).into_iter().enumerate() {
+                let head = if n == 0 { format!("{mark} {:<16} ", check.name) } else { " ".repeat(DETAIL_COLUMN) };
+                out.line(head + &line);
+            }
         }
     }
     Ok(if failed { Outcome::Failed } else { Outcome::Done })

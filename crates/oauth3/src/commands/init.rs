@@ -12,16 +12,20 @@ use std::os::unix::fs::DirBuilderExt;
 /// Makes the data directory, the sealing key and the first agent.
 pub(crate) async fn init(settings: &Settings, agent: &AgentName, out: Output) -> Result<()> {
     let dir = settings.home.dir();
-    if settings.home.is_initialised() {
-        bail!("{} is set up already; `oauth3 agent add NAME` makes further agents", dir.display());
-    }
+    let begun = settings.home.is_initialised();
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
         .with_context(|| format!("cannot make {}", dir.display()))?;
-    oauth3_keeper::create_key(&wiring::key_source(settings, true)?).context("cannot make the sealing key")?;
+    if !begun {
+        oauth3_keeper::create_key(&wiring::key_source(settings, true)?).context("cannot make the sealing key")?;
+    }
     let owner = Owner::reach(settings).await?;
+    // An `init` that was cut short left a key and no agent: this one ends what that one began.
+    if begun && !owner.port().agents().await?.is_empty() {
+        bail!("{} is set up already; `oauth3 agent add NAME` makes further agents", dir.display());
+    }
     let token = owner.port().add_agent(agent, BY).await?;
     out.result(
         &serde_json::json!({ "data_dir": dir, "name": agent, "token": token.reveal() }),

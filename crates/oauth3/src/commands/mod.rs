@@ -3,6 +3,8 @@
 mod agents;
 pub(crate) mod audit;
 mod doctor;
+mod following;
+mod in_seconds;
 mod init;
 mod requests;
 mod run;

@@ -1,6 +1,8 @@
 //! `requests`, `show`, `approve`, `deny` and `grants`.
 
 use super::BY;
+use super::following::until_unwanted;
+use super::in_seconds::in_seconds;
 use crate::cli::GrantsCommand;
 use crate::output::{Output, bold, dim, harmless, joined, when};
 use crate::owner::Owner;
@@ -49,7 +51,10 @@ pub(crate) async fn requests(settings: &Settings, watch: bool, all: bool, out: O
         );
         return Ok(());
     }
-    let port = owner.running()?;
+    until_unwanted(follow(owner.running()?, out)).await
+}
+
+async fn follow(port: &dyn OwnerPort, out: Output) -> Result<()> {
     let mut seen: HashMap<RequestId, Status> = HashMap::new();
     let mut first = true;
     loop {
@@ -63,10 +68,7 @@ pub(crate) async fn requests(settings: &Settings, watch: bool, all: bool, out: O
             }
         }
         first = false;
-        tokio::select! {
-            () = tokio::time::sleep(WATCH_PAUSE) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        }
+        tokio::time::sleep(WATCH_PAUSE).await;
     }
 }
 
@@ -89,7 +91,7 @@ fn show_change(execution: &Execution, out: Output) {
     }
 }
 
-/// What scripts see of a request.
+/// What scripts see of a request; a result as the agents' API shows it.
 pub(crate) fn summary(e: &Execution) -> serde_json::Value {
     serde_json::json!({
         "request_id": e.id,
@@ -115,7 +117,14 @@ pub(crate) fn summary(e: &Execution) -> serde_json::Value {
         "trusted": e.trusted,
         "grant_id": e.grant_id,
         "decided_by": e.decided_by,
-        "result": e.result,
+        "result": e.result.as_ref().map(|r| serde_json::json!({
+            "success": e.status == Status::Success,
+            "stdout": r.stdout,
+            "stderr": r.stderr,
+            "exitCode": r.exit_code,
+            "duration": r.duration_ms,
+            "truncated": r.truncated,
+        })),
         "error": e.error,
     })
 }
@@ -177,7 +186,8 @@ pub(crate) async fn grants(owner: &Owner, command: Option<GrantsCommand>, out: O
     }
     let grants = owner.port().grants().await?;
     if out.is_json() {
-        out.json(&serde_json::json!({ "grants": grants }));
+        let items: Vec<_> = grants.iter().map(in_seconds).collect();
+        out.json(&serde_json::json!({ "grants": items }));
         return Ok(());
     }
     let rows: Vec<_> = grants

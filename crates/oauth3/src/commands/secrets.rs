@@ -1,5 +1,6 @@
 //! `secret …`
 
+use super::in_seconds::in_seconds;
 use super::{BY, Outcome, usage};
 use crate::cli::{SecretCommand, ValueSource};
 use crate::output::{Output, joined, when};
@@ -28,7 +29,8 @@ pub(crate) async fn secret(settings: &Settings, command: SecretCommand, out: Out
         SecretCommand::List => {
             let secrets = Owner::reach(settings).await?.port().secrets().await?;
             if out.is_json() {
-                out.json(&serde_json::json!({ "secrets": secrets }));
+                let items: Vec<_> = secrets.iter().map(in_seconds).collect();
+                out.json(&serde_json::json!({ "secrets": items }));
                 return Ok(Outcome::Done);
             }
             let rows: Vec<_> = secrets
