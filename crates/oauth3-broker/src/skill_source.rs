@@ -35,12 +35,13 @@ pub(crate) struct Fetched {
 pub(crate) async fn fetch(http: &dyn HttpPort, url: &str) -> Result<Fetched, Fault> {
     if let Some(rest) = data_url::strip_scheme(url) {
         let (media_type, code) = data_url::decode(rest).map_err(failed)?;
-        return Ok(Fetched { code, shown_url: format!("data:{media_type}") });
+        return Ok(Fetched { code: text(code)?, shown_url: format!("data:{media_type}") });
     }
     let code = match tokio::time::timeout(FETCH_TIMEOUT, follow(http, url)).await {
         Ok(fetched) => fetched.map_err(failed)?,
         Err(_) => return Err(failed("skill_url took too long to answer".into())),
     };
+    let code = text(code)?;
     if looks_like_a_page(&code) {
         return Err(failed("skill_url gives a web page and not code; use the link to the raw file".into()));
     }
@@ -56,7 +57,7 @@ async fn follow(http: &dyn HttpPort, url: &str) -> Result<Vec<u8>, String> {
         address.set_fragment(None);
         let reply = http.send(request(&address)).await?;
         match next_hop(&address, &reply)? {
-            Some(next) => address = checked(next)?,
+            Some(next) => address = pasted::to_raw(checked(next)?),
             None => return Ok(reply.body),
         }
     }
@@ -101,6 +102,14 @@ fn checked(url: Url) -> Result<Url, String> {
     match Host::parse(&named) {
         Ok(_) => Ok(url),
         Err(_) => Err("skill_url, and whatever it redirects to, must name a host and not an address".into()),
+    }
+}
+
+/// What an owner is to read must be readable: no archive, no image, nothing compressed.
+fn text(code: Vec<u8>) -> Result<Vec<u8>, Fault> {
+    match std::str::from_utf8(&code) {
+        Ok(_) => Ok(code),
+        Err(_) => Err(failed("skill_url gives something that is not UTF-8 text".into())),
     }
 }
 

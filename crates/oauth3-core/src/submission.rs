@@ -105,6 +105,10 @@ impl Draft {
             return Err(SubmissionError::Invalid("there is no code to run".into()));
         }
         within("code", code.len(), MAX_CODE_BYTES)?;
+        // The owner reads what runs; bytes that are no text cannot be read.
+        if std::str::from_utf8(code).is_err() {
+            return Err(SubmissionError::Invalid("the code is not UTF-8 text".into()));
+        }
         let header = header::parse_header(code).map_err(SubmissionError::Invalid)?;
         let places = [&self.body, &self.metadata, &header];
 

@@ -16,6 +16,12 @@ fn rewritten(url: &Url) -> Option<Url> {
         ("gist.github.com", [user, id, revision]) if is_hex(id) && is_hex(revision) => {
             format!("https://gist.githubusercontent.com/{user}/{id}/raw/{revision}{}", file(url))
         }
+        ("gist.github.com", [user, id, "raw", file @ ..]) if is_hex(id) => {
+            let file = file.iter().map(|part| format!("/{part}")).collect::<String>();
+            format!("https://gist.githubusercontent.com/{user}/{id}/raw{file}")
+        }
+        // Without its owner; this answers with a redirect to the raw file.
+        ("gist.github.com", [id]) if is_gist_id(id) => format!("https://gist.github.com/{id}/raw{}", file(url)),
         ("github.com" | "www.github.com", [owner, repository, "blob" | "raw", reference, path @ ..])
             if !path.is_empty() =>
         {
@@ -44,6 +50,11 @@ fn file(url: &Url) -> String {
         },
         _ => String::new(),
     }
+}
+
+/// Old gists are numbered, and 20 or more digits of hex name the others: a person's page is neither.
+fn is_gist_id(text: &str) -> bool {
+    is_hex(text) && (text.len() >= 20 || text.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn is_hex(text: &str) -> bool {

@@ -51,6 +51,10 @@ async fn pasted_pages_become_raw_files() {
         (format!("https://gist.github.com/ann/{id}#file-my-skill-ts"), format!("{gist}/my-skill.ts")),
         (format!("https://gist.github.com/ann/{id}/abc123"), format!("{gist}/abc123")),
         (format!("https://gist.github.com/ann/{id}/abc123#file-a-py"), format!("{gist}/abc123/a.py")),
+        (format!("https://gist.github.com/ann/{id}/raw"), gist.clone()),
+        (format!("https://gist.github.com/ann/{id}/raw/abc123/a.ts"), format!("{gist}/abc123/a.ts")),
+        (format!("https://gist.github.com/{id}"), format!("https://gist.github.com/{id}/raw")),
+        ("https://gist.github.com/ann".into(), "https://gist.github.com/ann".into()),
         (format!("{gist}/a.ts"), format!("{gist}/a.ts")),
         (
             "https://github.com/o/r/blob/main/src/a%20b.ts?plain=1#L1-L9".into(),
@@ -73,6 +77,17 @@ async fn pasted_pages_become_raw_files() {
         assert_eq!(world.http.urls()[n], *raw);
         world.broker.expire_due().await;
     }
+}
+
+#[tokio::test]
+async fn what_a_redirect_leads_to_is_taken_for_a_pasted_page_too() {
+    let world = World::new().await;
+    world.http.answers(|request| match request.url.as_str() {
+        "https://short.example/x" => redirect("https://github.com/o/r/blob/main/a.ts"),
+        _ => reply(200, "1"),
+    });
+    fetched(&world, "https://short.example/x").await;
+    assert_eq!(world.http.urls().last().unwrap(), "https://raw.githubusercontent.com/o/r/main/a.ts");
 }
 
 #[tokio::test]
@@ -176,6 +191,7 @@ async fn data_urls_carry_text() {
         refused(&world, url).await;
     }
     refused(&world, "data:text/plain;base64,@@@").await;
+    assert!(refused(&world, "data:text/plain;base64,//79").await.contains("UTF-8"));
     assert!(matches!(world.submit(at("data:,")).await, Err(Fault::InvalidRequest(_))));
     let big = format!("data:,{}", "x".repeat((1 << 20) + 1));
     assert!(matches!(world.submit(at(&big)).await, Err(Fault::TooLarge(_))));
