@@ -1,6 +1,7 @@
 //! Tests of the real binary, from the outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+mod attack_egress;
 mod bad_input;
 mod canary;
 mod commands;
