@@ -26,6 +26,8 @@ const TYPING_TIMEOUT: Duration = Duration::from_secs(120);
 /// Pause before a keeper that died is started again; twice as long after each one that died young, up to the longest.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_RESTART_PAUSE: Duration = Duration::from_secs(10);
+/// Longest time that a keeper may take to wind down.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// Age at which a keeper does not count as one that died young.
 const STEADY_AGE: Duration = Duration::from_secs(30);
 
@@ -88,6 +90,14 @@ impl RunningKeeper {
         }
     }
 
+    /// Hangs up, which ends it, and waits until it is gone; kills it when it lingers. Calls that are under way
+    /// elsewhere keep the line open.
+    pub(crate) async fn end(self) {
+        let Self { side, mut child } = self;
+        drop(side);
+        let _ = tokio::time::timeout(END_TIMEOUT, child.wait()).await;
+    }
+
     async fn ended(&mut self) {
         tokio::select! {
             _ = self.child.wait() => {}
@@ -126,7 +136,8 @@ fn keeper_command(settings: &Settings, owner_socket: bool) -> Result<Command> {
 /// The keeper as the broker sees it: whichever process is there now. Between two, every call is refused.
 pub(crate) struct SupervisedKeeper {
     settings: Settings,
-    current: RwLock<Arc<GatewaySide>>,
+    /// None once it was told to stop.
+    current: RwLock<Option<Arc<GatewaySide>>>,
     process: tokio::sync::Mutex<Option<RunningKeeper>>,
     broker: OnceLock<Arc<Broker>>,
 }
@@ -140,7 +151,7 @@ impl SupervisedKeeper {
         let first = RunningKeeper::start(&settings, true).await?;
         Ok(Arc::new(Self {
             settings,
-            current: RwLock::new(first.side.clone()),
+            current: RwLock::new(Some(first.side.clone())),
             process: tokio::sync::Mutex::new(Some(first)),
             broker: OnceLock::new(),
         }))
@@ -157,8 +168,11 @@ impl SupervisedKeeper {
             let since = Instant::now();
             tokio::select! {
                 () = running.ended() => {}
-                _ = stop.wait_for(|stop| *stop) => {
-                    *process = None;
+                () = told(&mut stop) => {
+                    self.stand_in(None);
+                    if let Some(running) = process.take() {
+                        running.end().await;
+                    }
                     return Ok(());
                 }
             }
@@ -167,12 +181,10 @@ impl SupervisedKeeper {
             pause = if since.elapsed() < STEADY_AGE { pause } else { RESTART_PAUSE };
             let next = tokio::select! {
                 next = self.start_again(pause) => next?,
-                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                () = told(&mut stop) => return Ok(()),
             };
             pause = pause.saturating_mul(2).min(LONGEST_RESTART_PAUSE);
-            if let Ok(mut current) = self.current.write() {
-                *current = next.side.clone();
-            }
+            self.stand_in(Some(next.side.clone()));
             *process = Some(next);
             tracing::info!("a new keeper has taken over");
         }
@@ -196,12 +208,24 @@ impl SupervisedKeeper {
         }
     }
 
+    fn stand_in(&self, side: Option<Arc<GatewaySide>>) {
+        if let Ok(mut current) = self.current.write() {
+            *current = side;
+        }
+    }
+
     fn side(&self) -> Result<Arc<GatewaySide>, Fault> {
         self.current
             .read()
-            .map(|side| side.clone())
-            .map_err(|_| Fault::Unavailable("the keeper does not answer".into()))
+            .ok()
+            .and_then(|side| side.clone())
+            .ok_or_else(|| Fault::Unavailable("the keeper does not answer".into()))
     }
+}
+
+/// Returns when `stop` turns true, or nobody is left to turn it.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 #[async_trait]

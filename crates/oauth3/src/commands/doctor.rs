@@ -6,7 +6,7 @@ use crate::owner::Owner;
 use crate::settings::Settings;
 use crate::wiring;
 use anyhow::Result;
-use oauth3_core::{Credential, HttpPort, HttpRequest};
+use oauth3_core::{HttpPort, HttpRequest};
 use oauth3_dial::{Dialer, HttpClient};
 use serde::Serialize;
 use std::time::Duration;
@@ -129,18 +129,23 @@ async fn peers(settings: &Settings, checks: &mut Vec<Check>) {
         Ok(client) => client,
         Err(error) => return checks.push(bad("outward", format!("{error:#}"), "mend [egress] extra_ca")),
     };
-    let telegram = match (wiring::telegram(settings), settings.telegram_token.is_some()) {
-        (Some(config), _) => {
+    let telegram = match wiring::telegram(settings) {
+        Some(config) if config.chat_id == 0 => bad(
+            "telegram",
+            "a token but no chat".into(),
+            "while `oauth3 serve` runs, send /id to the bot; then set TELEGRAM_CHAT_ID to its answer",
+        ),
+        Some(config) if config.chat_id < 0 && config.owner_ids.is_empty() => {
+            bad("telegram", "a group in which nobody may decide".into(), "set TELEGRAM_OWNER_IDS")
+        }
+        Some(config) => {
             let url = format!("{}/bot{}/getMe", config.api_url, config.token.reveal());
-            let answer = client.send(request("GET", url, None)).await;
+            let answer = client.send(request("GET", url)).await;
             let ok = answer.as_ref().is_ok_and(|a| a.status == 200);
             let detail = answer.map_or_else(|e| e, |a| format!("answers {}", a.status));
             line("telegram", ok, &detail, "is the token right, and the api_url reachable?")
         }
-        (None, true) => {
-            bad("telegram", "a token but no chat_id".into(), "send /id to the bot and set [telegram] chat_id")
-        }
-        (None, false) => Check {
+        None => Check {
             optional: true,
             ..bad(
                 "telegram",
@@ -153,7 +158,7 @@ async fn peers(settings: &Settings, checks: &mut Vec<Check>) {
     let notify = &settings.config.notify;
     if !notify.openclaw_url.is_empty() {
         let url = format!("{}/health", notify.openclaw_url.trim_end_matches('/'));
-        let answer = client.send(request("GET", url, settings.openclaw_token.as_ref())).await;
+        let answer = client.send(request("GET", url)).await;
         let ok = answer.is_ok();
         checks.push(line(
             "openclaw",
@@ -171,11 +176,11 @@ async fn peers(settings: &Settings, checks: &mut Vec<Check>) {
     }
 }
 
-fn request(method: &'static str, url: String, token: Option<&Credential>) -> HttpRequest {
+fn request(method: &'static str, url: String) -> HttpRequest {
     HttpRequest {
         method,
         url,
-        headers: token.map(|t| ("authorization", format!("Bearer {}", t.reveal()))).into_iter().collect(),
+        headers: vec![],
         body: vec![],
         timeout: PEER_TIMEOUT,
         max_reply_bytes: MAX_REPLY_BYTES,
