@@ -3,34 +3,63 @@
 use crate::metadata::Tree;
 use crate::{peers, shell};
 use anyhow::{Result, bail};
+use std::fs;
 
 /// One measurement: its name, what it tells, and the crate whose bench target of that name does it.
 type Bench = (&'static str, &'static str, &'static str);
 
-const BENCHES: &[Bench] =
-    &[("main_job", "a granted /execute beside the bare runtime, memory at rest, binary size", "e2e")];
+const BENCHES: &[Bench] = &[
+    ("spawn", "a sandbox from nothing to the end, beside bubblewrap", "oauth3-sandbox"),
+    ("main_job", "a granted /execute beside the bare runtime, memory at rest, binary size", "e2e"),
+];
 
 pub(crate) fn run(tree: &Tree, names: &[String]) -> Result<()> {
     if let Some(unknown) = names.iter().find(|name| !BENCHES.iter().any(|(known, ..)| known == name)) {
         let known: Vec<&str> = BENCHES.iter().map(|(name, ..)| *name).collect();
         bail!("no measurement {unknown}; there are: {}", known.join(", "));
     }
+    let chosen: Vec<&Bench> =
+        BENCHES.iter().filter(|(name, ..)| names.is_empty() || names.iter().any(|wanted| wanted == name)).collect();
     let peers = shell::step("what is measured beside ours", || {
-        let mut peers = peers::install(tree)?;
+        let mut peers = peers::runtimes(tree)?;
         peers.push(("OAUTH3_TEST_BWRAP", peers::bubblewrap(tree)?.into_os_string()));
         Ok(peers)
     })?;
     shell::step("build for release", || {
-        shell::run(shell::cargo().args(["build", "--release", "--package", "oauth3"]).current_dir(&tree.root))
-    })?;
-    for (name, tells, package) in BENCHES {
-        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
-            println!("▸ {name}: {tells}");
-            let mut bench = shell::cargo();
-            bench.args(["bench", "--quiet", "--package", package, "--bench", name]).current_dir(&tree.root);
-            bench.envs(peers.iter().cloned()).env("OAUTH3_TEST_BIN", tree.target.join("release/oauth3"));
-            shell::run(&mut bench)?;
+        let build = |what: &[&str]| {
+            shell::run(shell::cargo().args(["build", "--quiet", "--release"]).args(what).current_dir(&tree.root))
+        };
+        build(&["--package", "oauth3"])?;
+        build(&["--package", "oauth3-sandbox", "--example", "bare_embedded"])?;
+        for (name, _, package) in &chosen {
+            let bench = ["bench", "--quiet", "--no-run", "--package", package, "--bench", name];
+            shell::run(shell::cargo().args(bench).current_dir(&tree.root))?;
         }
+        Ok(())
+    })?;
+    println!("▸ machine: {}", machine());
+    let release = tree.target.join("release");
+    for (name, tells, package) in chosen {
+        println!("▸ {name}: {tells}");
+        let mut bench = shell::cargo();
+        bench.args(["bench", "--quiet", "--package", package, "--bench", name]).current_dir(&tree.root);
+        bench.envs(peers.iter().cloned());
+        if std::env::var_os("OAUTH3_TEST_BIN").is_none() {
+            bench.env("OAUTH3_TEST_BIN", release.join("oauth3"));
+        }
+        bench.env("OAUTH3_BENCH_BARE", release.join("examples/bare_embedded"));
+        shell::run(&mut bench)?;
     }
     Ok(())
+}
+
+/// Processors, kernel, and how busy it is: what a reader needs to judge the numbers.
+fn machine() -> String {
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let kernel = kernel.split('-').next().unwrap_or_default().trim().to_owned();
+    let load = read("/proc/loadavg");
+    let load = load.split_whitespace().next().unwrap_or("?").to_owned();
+    format!("{processors} processors, Linux {kernel}, load {load} before it begins")
 }

