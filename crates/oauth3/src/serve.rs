@@ -52,10 +52,15 @@ pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, ou
             clock: wiring::clock(),
         },
     );
-    if let Some(config) = telegram_config {
+    // A bot without a chat answers /id, so that the owner can set one; it asks nobody.
+    let _chat = telegram_config.map(|config| {
+        let asks = config.chat_id != 0;
         let chat = Telegram::start(config, broker.clone(), store.clone(), http, wiring::clock());
-        broker.attach(chat);
-    }
+        if asks {
+            broker.attach(chat.clone());
+        }
+        chat
+    });
     broker.start().await.context("cannot take up the stored requests")?;
 
     let (stop, stopped) = watch::channel(false);
