@@ -39,7 +39,7 @@ type Answer = dyn Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync;
 pub struct Standin {
     /// Where it listens.
     pub address: SocketAddr,
-    name: String,
+    names: Vec<String>,
     ca_pem: String,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
@@ -47,12 +47,21 @@ pub struct Standin {
 impl Standin {
     /// Stands in for `name`, answering as `answer` says.
     pub async fn start(name: &str, answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
+        Self::start_for(&[name], answer).await
+    }
+
+    /// Stands in for all of `names`.
+    pub async fn start_for(
+        names: &[&str],
+        answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut ca = CertificateParams::new(vec![]).expect("parameters");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let issuer = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("key")).expect("ca");
         let key = KeyPair::generate().expect("key");
-        let leaf = CertificateParams::new(vec![name.to_owned()]).expect("name").signed_by(&key, &issuer).expect("leaf");
+        let leaf = CertificateParams::new(names.clone()).expect("name").signed_by(&key, &issuer).expect("leaf");
         let config =
             rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()
@@ -64,7 +73,7 @@ impl Standin {
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), seen.clone(), Arc::new(answer)));
-        Self { address, name: name.to_owned(), ca_pem: issuer.pem(), seen }
+        Self { address, names, ca_pem: issuer.pem(), seen }
     }
 
     /// Answers JSON that echoes the `authorization` field.
@@ -87,20 +96,16 @@ impl Standin {
 
     /// Writes the authority's certificate into `dir` and gives its path.
     pub fn write_ca(&self, dir: &Path) -> PathBuf {
-        let path = dir.join(format!("{}-ca.pem", self.name));
+        let path = dir.join(format!("{}-ca.pem", self.names.join("-")));
         std::fs::write(&path, &self.ca_pem).expect("write the authority");
         path
     }
 
-    /// An `[egress]` section that leads `name` here and trusts the authority.
+    /// An `[egress]` section that leads its names here and trusts the authority.
     pub fn egress(&self, dir: &Path) -> String {
         let ca = self.write_ca(dir);
-        format!(
-            "[egress]\nresolve = {{ \"{}\" = \"{}\" }}\nextra_ca = [\"{}\"]\n",
-            self.name,
-            self.address,
-            ca.display()
-        )
+        let resolve: Vec<String> = self.names.iter().map(|name| format!("\"{name}\" = \"{}\"", self.address)).collect();
+        format!("[egress]\nresolve = {{ {} }}\nextra_ca = [\"{}\"]\n", resolve.join(", "), ca.display())
     }
 }
 
