@@ -152,12 +152,12 @@ mod tests {
     #[tokio::test]
     async fn a_pipe_that_stays_open_does_not_hold_up_the_end() {
         let (read, mut write) = pipe().unwrap();
-        write.write_all(b"so far sword").unwrap();
+        write.write_all(b"so far\nsword").unwrap();
         let capture = Capture::start(read.into(), &scrubber(), 100).unwrap();
         while lock(&capture.kept).bytes.is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(capture.finish(Duration::from_millis(1)).await, ("so far sword".into(), true));
+        assert_eq!(capture.finish(Duration::from_millis(1)).await, ("so far\nsword".into(), true));
         drop(write);
     }
 }

@@ -1,7 +1,7 @@
 //! Many patterns in one pass: Aho and Corasick's automaton (CACM 18(6), 1975).
 //!
 //! Our own because a scrubber must know after each byte how long a pattern's beginning it has seen, so that it
-//! holds back exactly that much and no more; and because the automaton is plaintext, which must be wiped.
+//! knows from where on bytes are certain; and because the automaton is plaintext, which must be wiped.
 
 use std::collections::VecDeque;
 use zeroize::{Zeroize, Zeroizing};

@@ -32,6 +32,10 @@ struct Patterns {
     /// What replaces each pattern, of its length.
     replacements: Vec<Vec<u8>>,
     fill: u8,
+    /// How many of the last bytes of a stream are held back: all but one of the longest pattern.
+    hold: usize,
+    /// Whether no pattern holds a line break, so that whole lines need not be held back.
+    by_line: bool,
 }
 
 impl Scrubber {
@@ -52,6 +56,8 @@ impl Scrubber {
             }
         }
         let automaton = Automaton::new(patterns.iter().map(|p| &p[..]));
+        let hold = patterns.iter().map(|p| p.len()).max().unwrap_or(0).saturating_sub(1);
+        let by_line = !patterns.iter().any(|p| p.contains(&b'\n'));
         for replacement in &mut replacements {
             // A replacement that holds a secret itself would be no help.
             let mut state = ROOT;
@@ -63,7 +69,7 @@ impl Scrubber {
                 replacement.fill(fill);
             }
         }
-        Self(Arc::new(Patterns { automaton, replacements, fill }))
+        Self(Arc::new(Patterns { automaton, replacements, fill, hold, by_line }))
     }
 
     /// Begins one stream of bytes.
@@ -71,6 +77,8 @@ impl Scrubber {
     pub fn stream(&self) -> ScrubStream {
         ScrubStream {
             patterns: Arc::clone(&self.0),
+            sure: Vec::new(),
+            open_line: 0,
             state: ROOT,
             held: Zeroizing::new(Vec::new()),
             spent: 0,
@@ -119,9 +127,17 @@ struct Match {
     pattern: u32,
 }
 
-/// One stream being scrubbed. Holds back exactly what may still become a form of a value, and nothing else.
+/// One stream being scrubbed.
+///
+/// How much it holds back depends on how much came and where lines end, and on nothing else: with each byte that
+/// was held back because it continues a value, who makes both sides of a stream could guess the value byte by byte.
+/// So a line goes out with its end, and of an unfinished one all but as much as the longest form of a value has.
 pub struct ScrubStream {
     patterns: Arc<Patterns>,
+    /// Scrubbed bytes that do not go out yet.
+    sure: Vec<u8>,
+    /// Bytes since the last line end, or since the stream began.
+    open_line: usize,
     state: State,
     /// Bytes that came in and did not all go out; those before `spent` did.
     held: Zeroizing<Vec<u8>>,
@@ -136,8 +152,24 @@ pub struct ScrubStream {
 }
 
 impl ScrubStream {
-    /// Takes bytes in and appends to `out` what is certain.
+    /// Takes bytes in and appends to `out` what need not be held back.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let mut sure = std::mem::take(&mut self.sure);
+        self.search(bytes, &mut sure);
+        let line_end = bytes.iter().rposition(|b| *b == b'\n').filter(|_| self.patterns.by_line);
+        self.open_line = match line_end {
+            Some(at) => bytes.len() - at - 1,
+            None => self.open_line.saturating_add(bytes.len()),
+        };
+        let uncertain = self.held.len() - self.spent;
+        let kept = self.open_line.min(self.patterns.hold).saturating_sub(uncertain);
+        let free = sure.len().saturating_sub(kept);
+        out.extend(sure.drain(..free));
+        self.sure = sure;
+    }
+
+    /// Takes bytes in and appends to `out` what is certain.
+    fn search(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let patterns = Arc::clone(&self.patterns);
         let automaton = &patterns.automaton;
         let mut rest = bytes;
@@ -164,6 +196,7 @@ impl ScrubStream {
 
     /// Ends the stream: what was held back as a mere beginning goes out.
     pub fn finish(mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.sure);
         self.release(self.position, out);
     }
 
@@ -289,18 +322,47 @@ mod tests {
     }
 
     #[test]
-    fn beginnings_are_held_back_and_nothing_more() {
+    fn lines_go_out_at_once_and_ends_are_held_back() {
         let scrubber = Scrubber::new(&[lease(b"swordfish-swordfish-1", "x")]);
         let (mut stream, mut out) = (scrubber.stream(), Vec::new());
         stream.push(b"data: {\"a\":1}\n\n", &mut out);
-        assert_eq!(out, b"data: {\"a\":1}\n\n", "an event without a beginning goes out at once");
-        stream.push(b"the swordfi", &mut out);
-        assert!(out.ends_with(b"the "));
-        stream.push(b"n", &mut out);
-        assert!(out.ends_with(b"the swordfin"));
+        assert_eq!(out, b"data: {\"a\":1}\n\n", "an event goes out at once");
+        stream.push(b"the sword", &mut out);
+        assert!(out.ends_with(b"\n\n"));
+        stream.push(b" is drawn\nthe ", &mut out);
+        assert!(out.ends_with(b"the sword is drawn\n"));
+        stream.push(&[b'.'; 1000], &mut out);
+        // Every byte of the value escaped is the longest form.
+        assert_eq!(out.len(), 14 + 1 + 19 + 4 + 1000 - (3 * 21 - 1));
         stream.push(b"sword", &mut out);
         stream.finish(&mut out);
         assert!(out.ends_with(b"sword"));
+    }
+
+    /// Who reads what he sent himself must not learn from its pace how far it agrees with a value.
+    #[test]
+    fn what_is_held_back_does_not_depend_on_the_value() {
+        let value = b"swordfish-swordfish-1";
+        let paces = |leases: &[Lease], text: &[u8]| {
+            let scrubber = Scrubber::new(leases);
+            let mut stream = scrubber.stream();
+            text.chunks(3)
+                .map(|chunk| {
+                    let mut out = Vec::new();
+                    stream.push(chunk, &mut out);
+                    out.len()
+                })
+                .collect::<Vec<_>>()
+        };
+        let key = [lease(value, "x")];
+        let many_lines = [lease(b"-----BEGIN\nswordfish\n-----END", "x")];
+        for leases in [&key, &many_lines] {
+            let guess = |text: &str| paces(leases, format!("{text}{}\n\nmore", ".".repeat(100)).as_bytes());
+            for right in ["swordfish-swordfish-", "swo", "c3dvcmRmaXNo", "%73%77%6F", "-----BEGIN\nswordfi"] {
+                let wrong: String = right.chars().map(|c| if c == '\n' { c } else { '_' }).collect();
+                assert_eq!(guess(right), guess(&wrong), "{right}");
+            }
+        }
     }
 
     #[test]

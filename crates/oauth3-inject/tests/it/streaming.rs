@@ -120,11 +120,11 @@ async fn a_reply_that_breaks_off_breaks_off() {
     let world = World::new(handler).await;
     let mut sender = connect(&world, world.tls, "api.test").await;
     let reply = sender.send_request(get("api.test", "/", &[]));
-    pieces.send(piece("half")).await.unwrap();
+    pieces.send(piece("hal\n")).await.unwrap();
     let reply = reply.await.unwrap();
     assert_eq!(reply.headers()["content-length"], "8");
     let mut body = reply.into_body();
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "hal\n");
     drop(pieces);
     assert!(body.frame().await.unwrap().is_err());
 }
