@@ -82,6 +82,10 @@ impl Home {
     /// When it was not.
     pub(crate) fn require(&self) -> Result<()> {
         if !self.is_initialised() {
+            // What we may not look into is not the same as what is not there.
+            if let Err(error) = self.dir.join("master.key").try_exists() {
+                bail!("cannot look into {}: {error}; oauth3 runs as the user who owns it", self.dir.display());
+            }
             bail!("{} has no sealing key yet; run `oauth3 init` first", self.dir.display());
         }
         Ok(())

@@ -146,6 +146,16 @@ async fn the_variables_of_the_older_systems_are_honoured() {
     tokio::time::timeout(std::time::Duration::from_secs(12), told).await.expect("within 12 s");
     assert!(!serve.log().contains("stays-inside"), "{}", serve.log());
     serve.stop().await;
+
+    // A token without a chat: the bot can tell people the chat's id, and the owner is asked elsewhere.
+    world.set("TELEGRAM_CHAT_ID", "");
+    let serve = world.serve().await;
+    let agent = Agent::new(&serve.base, &token);
+    let message = agent.execute(json!({ "skill_id": "s", "code": "2" })).await.json["message"].clone();
+    assert!(message.as_str().unwrap().contains("oauth3 approve"), "{message}");
+    assert_eq!(agent.call(Method::GET, "/health", None).await.json["telegram"], "disabled");
+    assert!(serve.log().contains("TELEGRAM_CHAT_ID"), "{}", serve.log());
+    serve.stop().await;
     for mode in ["vm", ""] {
         world.set("EXECUTOR_MODE", mode);
         let done = world.cli(&["config", "--json"]).await;

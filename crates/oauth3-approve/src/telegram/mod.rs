@@ -121,7 +121,10 @@ impl Channel for Telegram {
     }
 
     fn health(&self) -> ChannelHealth {
-        if self.shared.polls.load(Ordering::Acquire) && self.shared.chat_open.load(Ordering::Acquire) {
+        if self.shared.chat_id == 0 {
+            // Nobody is asked here yet.
+            ChannelHealth::Disabled
+        } else if self.shared.polls.load(Ordering::Acquire) && self.shared.chat_open.load(Ordering::Acquire) {
             ChannelHealth::Connected
         } else {
             ChannelHealth::Error

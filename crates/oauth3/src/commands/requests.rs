@@ -49,6 +49,9 @@ pub(crate) async fn requests(settings: &Settings, watch: bool, all: bool, out: O
             &rows,
             "Nothing waits. `--all` shows what was.",
         );
+        if rows.len() >= MAX_LISTED as usize {
+            out.line(dim(&format!("These are the newest {MAX_LISTED}; there may be more.")));
+        }
         return Ok(());
     }
     until_unwanted(follow(owner.running()?, out)).await
