@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 
 /// Longest value that is read, in bytes; the keeper has the same bound.
 const MAX_VALUE_BYTES: usize = 64 << 10;
+/// Values shorter than this are easily guessed, and scrubbing them stars out parts of other words.
+const SHORT_VALUE_BYTES: usize = 8;
 
 /// Adds, lists, removes and rotates.
 pub(crate) async fn secret(settings: &Settings, command: SecretCommand, out: Output) -> Result<Outcome> {
@@ -62,6 +64,9 @@ async fn put(
             return Ok(usage(text, out));
         }
     };
+    if value.len() < SHORT_VALUE_BYTES {
+        eprintln!("oauth3: the value has only {} bytes: easily guessed, and scrubbing it garbles output", value.len());
+    }
     let owner = Owner::reach(settings).await?;
     let hosts: BTreeSet<Host> = hosts.into_iter().collect();
     let secret = NewSecret { name: name.clone(), hosts: hosts.clone(), reveal: false, replace, by: BY.into() };
