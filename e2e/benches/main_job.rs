@@ -52,12 +52,13 @@ async fn main() {
     let agent = Agent::new(&serve.base, &token);
     let hello = world.home().join("hello.js");
     std::fs::write(&hello, "console.log('hello')").unwrap();
-    println!();
-    table::head();
+    let (mut lines, mut pairs, mut busy) = (Vec::new(), 0, 0);
     for (runtime, bare, target) in cases(&hello) {
         grant(&world, &agent, runtime).await;
         let (mut ours, mut theirs) = (Times::default(), Times::default());
         for round in 0..WARM_UP + PAIRS {
+            pairs += 1;
+            busy += usize::from(!table::quiet());
             let start = Instant::now();
             let reply = agent.execute(body(runtime)).await;
             let mine = start.elapsed();
@@ -68,13 +69,13 @@ async fn main() {
                 other.into_iter().for_each(|other| theirs.add(other));
             }
         }
-        table::line(
-            &format!("granted `/execute`, {runtime}, hello world"),
-            &ours,
-            &format!("bare {runtime}"),
-            &theirs,
-            &target,
-        );
+        lines.push((runtime, ours, theirs, target));
+    }
+    println!();
+    table::head(pairs, busy);
+    for (runtime, ours, theirs, target) in lines {
+        let (what, beside) = (format!("granted `/execute`, {runtime}, hello world"), format!("bare {runtime}"));
+        table::line(&what, &ours, &beside, &theirs, &target);
     }
     println!();
     let binary = std::fs::metadata(world::binary()).unwrap().len() as f64 / 1e6;

@@ -50,7 +50,9 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 
     let [mut ours, mut bare, mut theirs] = [(); 3].map(|()| Times::default());
+    let mut busy = 0;
     for round in 0..WARM_UP + PAIRS {
+        busy += usize::from(!table::quiet());
         let time = |work: &mut dyn FnMut()| {
             let start = Instant::now();
             work();
@@ -65,7 +67,7 @@ fn main() {
             bare.add(c);
         }
     }
-    table::head();
+    table::head(WARM_UP + PAIRS, busy);
     table::line("sandbox, a program that does nothing", &ours, "bubblewrap", &theirs, &Target::Ratio(1.0));
     table::line("the same", &ours, "no sandbox", &bare, &Target::None);
     docker(&mut ours);

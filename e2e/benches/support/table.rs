@@ -1,6 +1,6 @@
 //! Medians of interleaved pairs, and how they are shown. Used by every measurement.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Times of one side of the pairs.
 #[derive(Default)]
@@ -26,6 +26,33 @@ impl Times {
     }
 }
 
+/// How long a pair waits for a moment in which nothing else runs on this machine, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(2);
+/// Looks in a row that must find nothing.
+const LOOKS: u32 = 5;
+
+/// Waits until nothing else runs; false when something still does after 2 seconds. Other work makes a chain of many
+/// processes wait more often than a single one, so that a busy machine measures itself.
+pub fn quiet() -> bool {
+    let start = Instant::now();
+    let mut found = 0;
+    while found < LOOKS {
+        if start.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+        found = if alone() { found + 1 } else { 0 };
+    }
+    true
+}
+
+fn alone() -> bool {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let running = stat.lines().find_map(|line| line.strip_prefix("procs_running ")?.trim().parse::<u32>().ok());
+    running.is_none_or(|running| running <= 1)
+}
+
 /// What a measurement is held against.
 #[allow(dead_code, reason = "each measurement uses some")]
 pub enum Target {
@@ -37,8 +64,9 @@ pub enum Target {
     None,
 }
 
-/// The first two lines of the table.
-pub fn head() {
+/// The first two lines of the table, after how much of it was measured on a busy machine.
+pub fn head(pairs: usize, busy: usize) {
+    println!("Of {pairs} pairs {busy} began while something else was running.\n");
     println!("| ours | p50 | p95 | beside | p50 | p95 | ratio | target |");
     println!("|---|--:|--:|---|--:|--:|--:|---|");
 }
