@@ -124,13 +124,14 @@ fn bare_start(command: &[String]) -> Duration {
 /// What both processes hold when nothing goes on.
 async fn at_rest(serve: &world::Serve) {
     tokio::time::sleep(REST).await;
-    let (gateway, keeper) = (memory(serve.pid()), memory(serve.keeper_pid()));
-    let together = gateway.0 + keeper.0;
-    println!("| at rest | resident | proportional | of its own |\n|---|--:|--:|--:|");
-    for (name, (rss, pss, own)) in [("gateway", gateway), ("keeper", keeper)] {
-        println!("| {name} | {rss:.1} MB | {pss:.1} MB | {own:.1} MB |");
+    let (gateway, keeper) = (resident(serve.pid()), resident(serve.keeper_pid()));
+    println!("| at rest | resident | proportional |\n|---|--:|--:|");
+    for (name, pid, resident) in [("gateway", serve.pid(), gateway), ("keeper", serve.keeper_pid(), keeper)] {
+        let proportional = proportional(pid).map_or_else(|| "–".to_owned(), |mb| format!("{mb:.1} MB"));
+        println!("| {name} | {resident:.1} MB | {proportional} |");
     }
-    println!("| together | {together:.1} MB | {:.1} MB | {:.1} MB |", gateway.1 + keeper.1, gateway.2 + keeper.2);
+    let together = gateway + keeper;
+    println!("| together | {together:.1} MB | |");
     println!("\nTarget, resident together, ≤ {MEMORY_MB} MB: {}", verdict(together <= MEMORY_MB));
 }
 
@@ -138,12 +139,18 @@ const fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "**missed**" }
 }
 
-/// Resident, proportional and private memory in MB.
-fn memory(pid: u32) -> (f64, f64, f64) {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let field = |name: &str| -> f64 {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
-    };
-    (field("Rss:"), field("Pss:"), field("Private_Clean:") + field("Private_Dirty:"))
+/// Resident memory in MB.
+fn resident(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    field(&text, "VmRSS:").unwrap()
+}
+
+/// Resident memory in MB, with shared pages shared out; only root may read that of the keeper.
+fn proportional(pid: u32) -> Option<f64> {
+    field(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:")
+}
+
+fn field(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1024.0 / 1e6)
 }
