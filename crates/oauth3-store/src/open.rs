@@ -10,11 +10,14 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Connections of one process: one may write while another reads.
 const CONNECTIONS: u32 = 2;
 /// How long a write waits for the other process's write, and a caller for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Pause before a connection that met a busy file is tried again.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// The WAL file is cut back to this after a checkpoint, in bytes (4 MiB).
 const WAL_KEPT_BYTES: &str = "4194304";
 /// This user only.
@@ -54,14 +57,7 @@ impl SqliteStore {
             .pragma("secure_delete", "ON")
             .pragma("journal_size_limit", WAL_KEPT_BYTES)
             .disable_statement_logging();
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(PATIENCE)
-            // A local file does not hang up.
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
+        let pool = connect(options).await.map_err(failed)?;
 
         // One write transaction around all of it: two processes that start at once take turns.
         let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
@@ -78,6 +74,31 @@ impl SqliteStore {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Connects. Of several that switch a new file to WAL at once, SQLite tells all but one that it is busy, without
+/// the wait that every other statement gets; those try again.
+async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            // A local file does not hang up.
+            .test_before_acquire(false)
+            .connect_with(options.clone())
+            .await;
+        match pool {
+            Err(error) if is_busy(&error) && Instant::now() < until => tokio::time::sleep(BUSY_PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// SQLITE_BUSY, in any of its extended forms (<https://www.sqlite.org/rescode.html#busy>).
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 fn make_folder(file: &Path) -> Result<(), StoreError> {
