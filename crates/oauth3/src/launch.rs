@@ -11,7 +11,7 @@ use oauth3_core::{
 use oauth3_wire::GatewaySide;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -139,7 +139,6 @@ pub(crate) struct SupervisedKeeper {
     /// None once it was told to stop.
     current: RwLock<Option<Arc<GatewaySide>>>,
     process: tokio::sync::Mutex<Option<RunningKeeper>>,
-    broker: OnceLock<Arc<Broker>>,
 }
 
 impl SupervisedKeeper {
@@ -153,14 +152,12 @@ impl SupervisedKeeper {
             settings,
             current: RwLock::new(Some(first.side.clone())),
             process: tokio::sync::Mutex::new(Some(first)),
-            broker: OnceLock::new(),
         }))
     }
 
     /// Watches the keeper and starts a new one when it dies; returns with the reason when that fails, or
     /// after `stop` turns true, with the keeper gone.
     pub(crate) async fn watch(&self, broker: Arc<Broker>, mut stop: watch::Receiver<bool>) -> Result<()> {
-        let _ = self.broker.set(broker.clone());
         let mut process = self.process.lock().await;
         let mut pause = RESTART_PAUSE;
         loop {
