@@ -1,5 +1,6 @@
 //! Bodies as they stream: watched on the way out, scrubbed on the way back, never held whole.
 
+use crate::decode::{Decoder, Step};
 use crate::limits::BODY_IDLE_TIMEOUT;
 use crate::marks::Scan;
 use crate::pool::Kept;
@@ -10,9 +11,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use oauth3_core::Host;
 use oauth3_vault::ScrubStream;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Why a body ended before its end.
@@ -106,43 +109,156 @@ impl http_body::Body for Watched {
     }
 }
 
-/// The body of a reply on its way back: scrubbed, in the pieces in which it came. Trailers are dropped. When
-/// it has ended, its connection is free for the next request.
+/// How a reply is read on its way back.
+#[derive(Default)]
+pub(crate) struct Reading {
+    /// `None` when it came as it is. With the place that it takes among the run's decoders.
+    pub(crate) decode: Option<(Decoder, OwnedSemaphorePermit)>,
+    /// `None` when there is nothing to scrub.
+    pub(crate) scrub: Option<ScrubStream>,
+}
+
+/// The body of a reply on its way back: decoded and scrubbed, in the pieces in which it came. Trailers are dropped.
+/// When it has ended, its connection is free for the next request.
 pub(crate) struct Scrubbed {
     inner: Incoming,
-    /// `None` when there is nothing to scrub, or the end has come.
-    scrub: Option<ScrubStream>,
+    reading: Reading,
     connection: Option<Kept>,
     idle: Pin<Box<Sleep>>,
+    /// Whether the host has sent all.
+    came_whole: bool,
     ended: bool,
+    /// What was read before anybody asked.
+    first: Option<Bytes>,
 }
 
 impl Scrubbed {
-    pub(crate) fn new(inner: Incoming, scrub: Option<ScrubStream>, connection: Kept) -> Self {
-        let mut body =
-            Self { inner, scrub, connection: Some(connection), idle: Box::pin(sleep(BODY_IDLE_TIMEOUT)), ended: false };
+    pub(crate) fn new(inner: Incoming, reading: Reading, connection: Kept) -> Self {
+        let idle = Box::pin(sleep(BODY_IDLE_TIMEOUT));
+        let connection = Some(connection);
+        let mut body = Self { inner, reading, connection, idle, came_whole: false, ended: false, first: None };
         if http_body::Body::is_end_stream(&body.inner) {
-            body.scrub = None;
             body.end();
         }
         body
     }
 
-    fn scrubbed(&mut self, data: Bytes, last: bool) -> Bytes {
-        let Some(scrub) = self.scrub.as_mut() else { return data };
-        let mut clean = Vec::with_capacity(data.len());
-        scrub.push(&data, &mut clean);
-        if last && let Some(scrub) = self.scrub.take() {
-            scrub.finish(&mut clean);
+    /// Reads ahead to the first piece of a coded reply, so that one that is broken from the start is an answer of
+    /// ours and not a torn one.
+    pub(crate) async fn begun(mut self) -> Result<Self, BoxError> {
+        if self.reading.decode.is_some()
+            && let Some(piece) = poll_fn(|cx| self.poll_piece(cx)).await
+        {
+            self.first = Some(piece?);
         }
-        clean.into()
+        Ok(self)
+    }
+
+    /// The next clean bytes.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        while !self.ended {
+            let (mut clean, mut plain) = (Vec::new(), Bytes::new());
+            let decoded = match self.decoded(&mut clean) {
+                Ok(decoded) => decoded,
+                Err(broken) => return self.fail(broken),
+            };
+            if !decoded {
+                match ready!(self.poll_came(cx)) {
+                    Ok(data) if self.reading.passes() => plain = data,
+                    Ok(data) => self.take(data, &mut clean),
+                    Err(error) => return self.fail(error),
+                }
+            }
+            if self.came_whole && self.reading.decode.is_none() {
+                if let Some(scrub) = self.reading.scrub.take() {
+                    scrub.finish(&mut clean);
+                }
+                self.end();
+            }
+            let piece = if clean.is_empty() { plain } else { clean.into() };
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Goes on with what came already, where a reply is coded. Whether there was anything.
+    fn decoded(&mut self, clean: &mut Vec<u8>) -> Result<bool, BoxError> {
+        let Some((decoder, _)) = &mut self.reading.decode else { return Ok(self.came_whole) };
+        match decoder.step()? {
+            Step::Hungry if self.came_whole => Err("the reply ends within its compressed data".into()),
+            Step::Hungry => Ok(false),
+            Step::Piece(piece) => {
+                scrub(&mut self.reading.scrub, piece, clean);
+                Ok(true)
+            }
+            Step::Over => {
+                self.reading.decode = None;
+                Ok(true)
+            }
+        }
+    }
+
+    /// What the host sends next; nothing when that was all.
+    fn poll_came(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BoxError>> {
+        let frame = match http_body::Body::poll_frame(Pin::new(&mut self.inner), cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                ready!(self.idle.as_mut().poll(cx));
+                return Poll::Ready(Err("the reply fell silent".into()));
+            }
+        };
+        self.idle.as_mut().reset(Instant::now() + BODY_IDLE_TIMEOUT);
+        // A reply of known length is not asked for its end, so that the end is looked for here.
+        self.came_whole = frame.is_none() || http_body::Body::is_end_stream(&self.inner);
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => Ok(frame.into_data().unwrap_or_default()),
+            Some(Err(error)) => Err(error.into()),
+            None => Ok(Bytes::new()),
+        })
+    }
+
+    fn take(&mut self, data: Bytes, clean: &mut Vec<u8>) {
+        match &mut self.reading.decode {
+            Some((decoder, _)) => {
+                decoder.feed(data);
+                if self.came_whole {
+                    decoder.end();
+                }
+            }
+            None => {
+                clean.reserve(data.len());
+                scrub(&mut self.reading.scrub, &data, clean);
+            }
+        }
+    }
+
+    fn fail<T>(&mut self, error: BoxError) -> Poll<Option<Result<T, BoxError>>> {
+        self.ended = true;
+        self.connection = None;
+        Poll::Ready(Some(Err(error)))
     }
 
     fn end(&mut self) {
         self.ended = true;
+        self.reading = Reading::default();
         if let Some(connection) = self.connection.take() {
             connection.give_back();
         }
+    }
+}
+
+impl Reading {
+    fn passes(&self) -> bool {
+        self.decode.is_none() && self.scrub.is_none()
+    }
+}
+
+fn scrub(scrub: &mut Option<ScrubStream>, data: &[u8], clean: &mut Vec<u8>) {
+    match scrub {
+        Some(scrub) => scrub.push(data, clean),
+        None => clean.extend_from_slice(data),
     }
 }
 
@@ -151,47 +267,18 @@ impl http_body::Body for Scrubbed {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        while !this.ended {
-            let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => {
-                    ready!(this.idle.as_mut().poll(cx));
-                    this.ended = true;
-                    this.connection = None;
-                    return Poll::Ready(Some(Err("the reply fell silent".into())));
-                }
-            };
-            this.idle.as_mut().reset(Instant::now() + BODY_IDLE_TIMEOUT);
-            let over = frame.is_none();
-            let data = match frame {
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-                Some(Err(error)) => {
-                    this.ended = true;
-                    this.connection = None;
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                None => Bytes::new(),
-            };
-            // A reply of known length is not asked for its end, so that the end is looked for here.
-            let last = http_body::Body::is_end_stream(&this.inner) || over;
-            let clean = this.scrubbed(data, last);
-            if last {
-                this.end();
-            }
-            if !clean.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(clean))));
-            }
+        match self.first.take() {
+            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            None => self.poll_piece(cx).map_ok(Frame::data),
         }
-        Poll::Ready(None)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended
+        self.ended && self.first.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
         // The length that the host announced stands in the field; this keeps hyper from adding one.
-        if self.ended { SizeHint::with_exact(0) } else { SizeHint::default() }
+        if http_body::Body::is_end_stream(self) { SizeHint::with_exact(0) } else { SizeHint::default() }
     }
 }

@@ -3,7 +3,7 @@
 use crate::ca::RunCa;
 use crate::dns::Names;
 use crate::error::InjectError;
-use crate::limits::{MAX_CONNECTIONS, RECORD_TIMEOUT};
+use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_UNIT_BYTES, MAX_CONNECTIONS, RECORD_TIMEOUT};
 use crate::listen::listen;
 use crate::marks::Marks;
 use crate::observer::Observer;
@@ -61,6 +61,7 @@ pub fn open_egress(
         tls,
         pool: Pool::default(),
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        decoders: Arc::new(Semaphore::new(DECODERS_MEMORY_BYTES / DECODERS_UNIT_BYTES)),
         tasks: Tasks::new(),
         records: Tasks::new(),
         uses: Default::default(),

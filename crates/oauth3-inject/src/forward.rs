@@ -1,8 +1,12 @@
 //! One request, from the code to the host and back. Read [`exchange`] from top to bottom.
 
-use crate::body::{Body, Scrubbed, Tripwire, Watched};
+use crate::body::{Body, Reading, Scrubbed, Tripwire, Watched};
+use crate::decode::Decoder;
 use crate::hygiene;
-use crate::limits::{CONNECT_TIMEOUT, DRAIN_TIMEOUT, MAX_DRAIN_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, REPLY_TIMEOUT};
+use crate::limits::{
+    CONNECT_TIMEOUT, DECODERS_TIMEOUT, DECODERS_UNIT_BYTES, DRAIN_TIMEOUT, MAX_DRAIN_BYTES, MAX_HEAD_BYTES,
+    MAX_HEADERS, REPLY_TIMEOUT,
+};
 use crate::pool::{Kept, Sender};
 use crate::reply::Refusal;
 use crate::run::Run;
@@ -71,7 +75,7 @@ async fn exchange(
             return Err(Refusal::failed(StatusCode::GATEWAY_TIMEOUT, host.to_string(), sentence));
         }
     };
-    hand_back(run, host, reply, sender)
+    hand_back(run, host, reply, sender).await
 }
 
 /// Makes it a request to the host itself: path and query only, our own Host field, HTTP/1.1.
@@ -131,28 +135,54 @@ async fn connect(run: &Arc<Run>, host: &Host) -> Result<Sender, Refusal> {
 }
 
 /// Turns the host's reply into the code's: nothing in it that could be a secret, or that cannot be read.
-fn hand_back(run: &Arc<Run>, host: Host, reply: Response<Incoming>, sender: Sender) -> Result<Response<Body>, Refusal> {
+async fn hand_back(
+    run: &Arc<Run>,
+    host: Host,
+    reply: Response<Incoming>,
+    sender: Sender,
+) -> Result<Response<Body>, Refusal> {
     let (mut head, body) = reply.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), "the host wants another protocol"));
     }
-    if run.may_know_secrets(&host) && !hygiene::readable(&head.headers) {
-        let sentence = "a secret is bound to the host, and it encodes its replies, so that they cannot be scrubbed";
-        return Err(Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence));
-    }
+    let reading = reading(run, &host, &mut head.headers).await?;
     hygiene::clean_reply(&mut head.headers);
     head.version = Version::HTTP_11;
     let reason = head.extensions.remove::<ReasonPhrase>();
     head.extensions.clear();
-    let scrub = (!run.leases.is_empty()).then(|| run.scrubber.stream());
-    if scrub.is_some() {
+    if reading.scrub.is_some() {
         head.headers = scrub_headers(run, head.headers);
     }
     if let Some(reason) = reason.and_then(|r| ReasonPhrase::try_from(run.scrubber.scrub(r.as_bytes())).ok()) {
         head.extensions.insert(reason);
     }
-    let body = Scrubbed::new(body, scrub, Kept { run: Arc::clone(run), host, sender });
+    let body = Scrubbed::new(body, reading, Kept { run: Arc::clone(run), host: host.clone(), sender });
+    let unreadable = |error| Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), format!("{error}"));
+    let body = body.begun().await.map_err(unreadable)?;
     Ok(Response::from_parts(head, body.boxed_unsync()))
+}
+
+/// How a reply with these fields is read, which from then on say what the code gets. A reply of a host that may know
+/// a secret is decoded; one that cannot be is refused. Other hosts' replies pass as they are.
+async fn reading(run: &Run, host: &Host, headers: &mut HeaderMap) -> Result<Reading, Refusal> {
+    let scrub = (!run.leases.is_empty()).then(|| run.scrubber.stream());
+    let refuse = |sentence| Err(Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence));
+    if !run.may_know_secrets(host) {
+        return Ok(Reading { scrub, decode: None });
+    }
+    let Some(codings) = hygiene::codings(headers) else {
+        return refuse("a secret is bound to the host, and its reply is in an encoding that cannot be scrubbed");
+    };
+    if codings.is_identity() {
+        return Ok(Reading { scrub, decode: None });
+    }
+    let memory = codings.memory_bytes().div_ceil(DECODERS_UNIT_BYTES);
+    let place = Arc::clone(&run.decoders).acquire_many_owned(u32::try_from(memory).unwrap_or(u32::MAX));
+    let Ok(Ok(place)) = timeout(DECODERS_TIMEOUT, place).await else {
+        return refuse("too many compressed replies are being read at once; read some to their end first");
+    };
+    hygiene::say_decoded(headers);
+    Ok(Reading { scrub, decode: Some((Decoder::new(&codings), place)) })
 }
 
 /// Scrubs the values of fields. A field whose name holds a secret goes.

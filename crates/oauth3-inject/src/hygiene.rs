@@ -1,9 +1,11 @@
 //! What may not pass from one connection to the next (RFC 9110 §7.6.1), and what is refused outright.
 
+use crate::decode::Codings;
 use crate::reply::Refusal;
 use http::header::{
-    ACCEPT_CHARSET, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT,
-    HeaderName, IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_TYPE, ETAG, EXPECT, HeaderName, IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -23,6 +25,13 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 /// Would send the code past the egress, or make it try.
 const ALT_SVC: HeaderName = HeaderName::from_static("alt-svc");
+/// What a reply says about the sum of its bytes.
+const DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
 /// Character sets that do not write ASCII as ASCII: a value in them is in no form that is looked for.
 const UNREADABLE_CHARSETS: [&str; 7] = ["utf-16", "utf16", "utf-32", "utf32", "utf-7", "ucs-", "ebcdic"];
 
@@ -59,8 +68,9 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
     headers.remove(EXPECT);
 }
 
-/// Makes a request ask for a reply that can be scrubbed: what cannot be read cannot be. Of a host that may know
-/// a secret (`whole`) it asks no pieces either, for a value that comes a byte at a time is never seen; a server
+/// Makes a request ask for a reply that can be scrubbed as it comes. It asks for no compression, though what comes
+/// compressed is decoded: how far text of the code's choosing agrees with a secret beside it shows in the compressed
+/// length, and what is not compressed cannot tell it. Of a host that may know a secret (`whole`) it asks no pieces, for a value that comes a byte at a time is never seen; a server
 /// without ranges answers the same (RFC 9110 §14.2).
 pub(crate) fn ask_for_plain(headers: &mut HeaderMap, whole: bool) {
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -77,13 +87,27 @@ pub(crate) fn clean_reply(headers: &mut HeaderMap) {
     headers.remove(ALT_SVC);
 }
 
-/// Whether the body of a reply is what it seems, so that it can be scrubbed.
-pub(crate) fn readable(headers: &HeaderMap) -> bool {
+/// Makes the fields of a reply say what is handed on of it once its codings are undone. Lengths, digests and ranges
+/// were about the coded bytes (RFC 9110 §8.6, §14.3, RFC 9530 §2, §3), and so was a strong validator (RFC 9110 §8.8.1).
+pub(crate) fn say_decoded(headers: &mut HeaderMap) {
+    for name in [CONTENT_ENCODING, CONTENT_LENGTH, ACCEPT_RANGES].iter().chain(&DIGESTS) {
+        headers.remove(name);
+    }
+    if let Some(tag) = headers.get_mut(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/"))
+        && let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())
+    {
+        *tag = weak;
+    }
+}
+
+/// The codings of a reply's body. `None` when it cannot be read, and so not be scrubbed.
+pub(crate) fn codings(headers: &HeaderMap) -> Option<Codings> {
     let ascii = headers.get_all(CONTENT_TYPE).iter().all(|value| {
         let text = value.as_bytes().to_ascii_lowercase();
         !UNREADABLE_CHARSETS.iter().any(|name| text.windows(name.len()).any(|part| part == name.as_bytes()))
     });
-    ascii && only(headers, CONTENT_ENCODING, "identity") && only(headers, TRANSFER_ENCODING, "chunked")
+    let framed = only(headers, TRANSFER_ENCODING, "chunked");
+    (ascii && framed).then(|| Codings::of(headers)).flatten()
 }
 
 /// Whether a field is absent or lists nothing but this word.
@@ -146,11 +170,35 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_bodies_are_readable() {
+    fn a_decoded_reply_says_what_it_is() {
+        let mut came = headers(&[
+            ("content-encoding", "gzip"),
+            ("content-length", "9"),
+            ("accept-ranges", "bytes"),
+            ("repr-digest", "sha-256=:AA==:"),
+            ("content-digest", "sha-256=:AA==:"),
+            ("etag", "\"1\""),
+            ("vary", "accept-encoding"),
+        ]);
+        say_decoded(&mut came);
+        assert_eq!(came, headers(&[("etag", "W/\"1\""), ("vary", "accept-encoding")]));
+        say_decoded(&mut came);
+        assert_eq!(came["etag"], "W/\"1\"");
+    }
+
+    #[test]
+    fn only_bodies_that_can_be_read_are_readable() {
+        let readable = |headers: &HeaderMap| codings(headers).is_some();
+        assert!(codings(&headers(&[("content-encoding", "identity,")])).is_some_and(|codings| codings.is_identity()));
+        for known in ["gzip", "X-GZip", "deflate", "br", "zstd", "identity, br", "gzip, gzip , br"] {
+            let codings = codings(&headers(&[("content-encoding", known)]));
+            assert!(codings.is_some_and(|codings| !codings.is_identity()), "{known}");
+        }
+        for unknown in ["compress", "dcb", "aws-chunked", "gzip;q=1", "gzip, gzip, gzip, gzip"] {
+            assert!(!readable(&headers(&[("content-encoding", unknown)])), "{unknown}");
+        }
         assert!(readable(&headers(&[("content-encoding", "Identity"), ("transfer-encoding", "chunked")])));
         assert!(readable(&HeaderMap::new()));
-        assert!(!readable(&headers(&[("content-encoding", "gzip")])));
-        assert!(!readable(&headers(&[("content-encoding", "identity, br")])));
         assert!(!readable(&headers(&[("transfer-encoding", "gzip, chunked")])));
         assert!(readable(&headers(&[("content-type", "text/plain; charset=UTF-8")])));
         assert!(!readable(&headers(&[("content-type", "text/plain; charset=UTF-16LE")])));

@@ -14,6 +14,7 @@
 
 mod body;
 mod ca;
+mod decode;
 mod dns;
 mod egress;
 mod error;

@@ -41,3 +41,29 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const MAX_LEAVES: usize = 512;
 /// Longest text of the code's choosing within a refusal, in bytes.
 pub(crate) const MAX_NAMED_BYTES: usize = 100;
+/// Most content codings of one reply, one over another. One is usual.
+pub(crate) const MAX_CODINGS: usize = 3;
+/// How much of a decoded reply is made at a time, in bytes.
+pub(crate) const DECODED_PIECE_BYTES: usize = 64 << 10;
+/// A reply may unpack to this many bytes in any case, and beyond to [`MAX_DECODED_RATIO`] times what came. Text and
+/// JSON unpack to about ten times; only what was made for it unpacks to hundreds.
+pub(crate) const DECODED_FREE_BYTES: u64 = 16 << 20;
+/// See [`DECODED_FREE_BYTES`].
+pub(crate) const MAX_DECODED_RATIO: u64 = 200;
+/// Longest head of a gzip member, in bytes: names and comments have no bound of their own (RFC 1952 §2.3.1).
+pub(crate) const MAX_GZIP_HEAD_BYTES: usize = 4 << 10;
+/// Largest window of a Zstandard frame, in bytes: what a decoder of this coding must have (RFC 9659 §3).
+pub(crate) const MAX_ZSTD_WINDOW_BYTES: u64 = 8 << 20;
+/// What one decoder holds at most, in bytes: windows, tables, and the piece that it reads from. A brotli window is
+/// at most 16 MiB (RFC 7932 §9.1). The Zstandard decoder rounds its window up and copies it when it grows.
+pub(crate) const INFLATE_MEMORY_BYTES: usize = 256 << 10;
+/// See [`INFLATE_MEMORY_BYTES`].
+pub(crate) const BROTLI_MEMORY_BYTES: usize = 26 << 20;
+/// See [`INFLATE_MEMORY_BYTES`].
+pub(crate) const ZSTD_MEMORY_BYTES: usize = 26 << 20;
+/// Most memory that all decoders of one run may need together, in bytes; other replies wait.
+pub(crate) const DECODERS_MEMORY_BYTES: usize = 128 << 20;
+/// In what steps that memory is shared out, in bytes.
+pub(crate) const DECODERS_UNIT_BYTES: usize = 64 << 10;
+/// Longest wait of a reply for its place among the decoders.
+pub(crate) const DECODERS_TIMEOUT: Duration = Duration::from_secs(30);

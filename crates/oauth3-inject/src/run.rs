@@ -37,6 +37,8 @@ pub(crate) struct Run {
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) pool: Pool,
     pub(crate) connections: Arc<Semaphore>,
+    /// The memory that decoders may need, in [`crate::limits::DECODERS_UNIT_BYTES`].
+    pub(crate) decoders: Arc<Semaphore>,
     /// Connections, both ways.
     pub(crate) tasks: Tasks,
     /// Reports to the observer, which outlive the connections that they are about.

@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "the code's side of a test dials the egress itself")]
 
 mod client;
+mod decoding;
 mod entry;
 mod names;
 mod streaming;
