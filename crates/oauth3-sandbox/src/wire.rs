@@ -25,8 +25,9 @@ const MAX_JOB_BYTES: usize = 16 << 20;
 /// Bytes of the length field before the job's head.
 const HEAD_LENGTH_BYTES: usize = 4;
 
-/// The first message to stage 0: all that is needed to make the sandbox.
-#[derive(Debug, Serialize, Deserialize)]
+/// The first message to stage 0: what the sandbox is made of. Nothing in it is about what will run, so that one can
+/// be made before it is asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Setup {
     /// The host id that the inside user is mapped to; `None` maps to the caller's own.
     pub(crate) host_uid: Option<u32>,
@@ -34,6 +35,15 @@ pub(crate) struct Setup {
     pub(crate) tls_ports: Vec<u16>,
     /// Where the proxy listens on 127.0.0.1.
     pub(crate) proxy_port: u16,
+    /// Where to make cgroups.
+    pub(crate) cgroup: Option<CgroupPlan>,
+    /// What can be shown read-only besides the system directories; [`Terms::show`] chooses.
+    pub(crate) binds: Vec<Bind>,
+}
+
+/// What one run gets. Comes with the job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Terms {
     /// The text of `/etc/hosts`.
     pub(crate) hosts_file: String,
     /// Wall clock and CPU time, in milliseconds.
@@ -44,10 +54,8 @@ pub(crate) struct Setup {
     pub(crate) processes: u32,
     /// Bound of private writable memory of one process, in bytes, when no cgroup bounds the tree.
     pub(crate) data_bytes: u64,
-    /// Where to make cgroups.
-    pub(crate) cgroup: Option<CgroupPlan>,
-    /// What is bound read-only besides the system directories.
-    pub(crate) binds: Vec<Bind>,
+    /// The target of the bind that is shown, if any is.
+    pub(crate) show: Option<String>,
 }
 
 /// One read-only bind.

@@ -100,6 +100,7 @@ pub(crate) fn native(settings: &Settings) -> Result<NativeConfig> {
     let configured =
         [(Runtime::Deno, &runtimes.deno), (Runtime::Node, &runtimes.node), (Runtime::Python, &runtimes.python)];
     Ok(NativeConfig {
+        spare: true,
         helper: std::env::current_exe().context("cannot find our own program file")?,
         runtimes: configured
             .into_iter()

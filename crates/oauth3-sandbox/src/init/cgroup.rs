@@ -1,7 +1,7 @@
 //! The run's control group: memory and process count of the whole tree.
 
 use super::{Step, StepError};
-use crate::wire::{CgroupPlan, Setup};
+use crate::wire::{CgroupPlan, Terms};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Pid;
 use std::fs;
@@ -24,22 +24,17 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Makes the directories and sets the limits.
-    pub(super) fn create(plan: &CgroupPlan, setup: &Setup) -> Result<Self, StepError> {
+    /// Makes the directories. The limits come with the run: [`Group::limit`].
+    pub(super) fn create(plan: &CgroupPlan) -> Result<Self, StepError> {
         let group = Self { plan: plan.clone(), fd: None };
-        group.fill(setup).inspect_err(|_| group.remove())
+        group.make().inspect_err(|_| group.remove())
     }
 
-    fn fill(&self, setup: &Setup) -> Result<Self, StepError> {
-        let memory_bytes = setup.memory_bytes.to_string();
-        // One more: process 1 is ours.
-        let processes = setup.processes.saturating_add(1).to_string();
+    fn make(&self) -> Result<Self, StepError> {
         let mut fd = None;
         match &self.plan {
             CgroupPlan::V2 { directory } => {
                 let directory = make(directory)?;
-                put(directory, "memory.max", &memory_bytes)?;
-                put(directory, "pids.max", &processes)?;
                 // Swap may not be accounted, and a group kill may be unknown.
                 let _ = fs::write(directory.join("memory.swap.max"), "0");
                 let _ = fs::write(directory.join("memory.oom.group"), "1");
@@ -49,17 +44,31 @@ impl Group {
                 );
             }
             CgroupPlan::V1 { memory, pids } => {
-                let directory = make(memory)?;
-                put(directory, "memory.limit_in_bytes", &memory_bytes)?;
-                let _ = fs::write(directory.join("memory.memsw.limit_in_bytes"), &memory_bytes);
                 // Here the kernel's buffers of TCP and UDP are counted apart, and only once they have a limit.
-                let _ = fs::write(directory.join("memory.kmem.tcp.limit_in_bytes"), SOCKET_BYTES);
-                if let Some(pids) = pids {
-                    put(make(pids)?, "pids.max", &processes)?;
-                }
+                let _ = fs::write(make(memory)?.join("memory.kmem.tcp.limit_in_bytes"), SOCKET_BYTES);
+                pids.as_ref().map_or(Ok(()), |pids| make(pids).map(drop))?;
             }
         }
         Ok(Self { plan: self.plan.clone(), fd })
+    }
+
+    /// Sets the limits of a run, before anything of it is inside.
+    pub(super) fn limit(&self, terms: &Terms) -> Result<(), StepError> {
+        let memory_bytes = terms.memory_bytes.to_string();
+        // One more: process 1 is ours.
+        let processes = terms.processes.saturating_add(1).to_string();
+        match &self.plan {
+            CgroupPlan::V2 { directory } => {
+                put(Path::new(directory), "memory.max", &memory_bytes)?;
+                put(Path::new(directory), "pids.max", &processes)
+            }
+            CgroupPlan::V1 { memory, pids } => {
+                let directory = Path::new(memory);
+                put(directory, "memory.limit_in_bytes", &memory_bytes)?;
+                let _ = fs::write(directory.join("memory.memsw.limit_in_bytes"), &memory_bytes);
+                pids.as_ref().map_or(Ok(()), |pids| put(Path::new(pids), "pids.max", &processes))
+            }
+        }
     }
 
     /// Where the child is to be born, when the kernel can do that.
@@ -134,19 +143,16 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("run");
         let plan = CgroupPlan::V2 { directory: directory.to_str().unwrap().to_owned() };
-        let setup = Setup {
-            host_uid: None,
-            tls_ports: Vec::new(),
-            proxy_port: 0,
+        let terms = Terms {
             hosts_file: String::new(),
             timeout_ms: 0,
             memory_bytes: 1 << 28,
             processes: 64,
             data_bytes: 0,
-            cgroup: None,
-            binds: Vec::new(),
+            show: None,
         };
-        let group = Group::create(&plan, &setup).unwrap();
+        let group = Group::create(&plan).unwrap();
+        group.limit(&terms).unwrap();
         let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
         assert_eq!(
             ["memory.max", "memory.swap.max", "memory.oom.group", "pids.max"].map(read),
@@ -156,6 +162,6 @@ mod tests {
         assert_eq!(group.oom_kills(), 0);
         fs::write(directory.join("memory.events"), "low 0\noom 2\noom_kill 1\noom_group_kill 1\n").unwrap();
         assert_eq!(group.oom_kills(), 1);
-        assert!(Group::create(&plan, &setup).is_err(), "never into a group of somebody else");
+        assert!(Group::create(&plan).is_err(), "never into a group of somebody else");
     }
 }

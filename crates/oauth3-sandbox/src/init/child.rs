@@ -6,7 +6,7 @@
 
 use super::{Step, StepError, limits, lockdown, mounts, net, seccomp, sys};
 use crate::embedded::{self, EmbeddedJob};
-use crate::wire::{Features, FromChild, JobHead, Launch, Setup, read_job, receive, send};
+use crate::wire::{Features, FromChild, JobHead, Launch, Setup, Terms, read_job, receive, send};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior, set_parent_process_death_signal};
@@ -42,7 +42,7 @@ fn live(setup: &Setup, guard: &OwnedFd) -> Result<(), StepError> {
     rustix::process::setsid().step("new session")?;
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
     rustix::system::sethostname(HOST_NAME).step("set the host name")?;
-    let root = mounts::build(sources, setup)?;
+    let root = mounts::build(sources)?;
 
     let features = Features { landlock_abi: sys::landlock_abi(), private_proc: root.private_proc };
     let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
@@ -50,12 +50,13 @@ fn live(setup: &Setup, guard: &OwnedFd) -> Result<(), StepError> {
     drop(listeners);
 
     let Some(packet) = receive(guard, RecvFlags::empty()).step("wait for the job")? else { return Ok(()) };
+    let terms = packet.parse::<Terms>().step("read the run's terms")?;
     let file = packet.fds.first().ok_or(Errno::BADMSG).step("take the job")?;
     let (job, code) = read_job(file).step("read the job")?;
     drop(packet);
-    mounts::finish(root, &job, &code)?;
+    mounts::finish(root, &terms, &job, &code)?;
 
-    limits::apply(setup, setup.cgroup.is_some())?;
+    limits::apply(&terms, setup.cgroup.is_some())?;
     lockdown::drop_privileges()?;
     lockdown::restrict_files()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("hide the memory")?;

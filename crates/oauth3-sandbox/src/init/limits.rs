@@ -1,7 +1,7 @@
 //! Resource limits of the sandbox's processes (setrlimit(2)).
 
 use super::{Step, StepError};
-use crate::wire::Setup;
+use crate::wire::Terms;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// Open files of one process. Each may be a socket, with buffers in the kernel that no limit takes away whole.
@@ -16,15 +16,15 @@ const MAX_PENDING_SIGNALS: u64 = 512;
 const OWN_PROCESSES: u64 = 1;
 
 /// Applies every limit. They hold for each process; the sum over the tree is the cgroup's business.
-pub(super) fn apply(setup: &Setup, cgroup: bool) -> Result<(), StepError> {
-    let cpu_seconds = cpu_seconds(setup.timeout_ms);
+pub(super) fn apply(terms: &Terms, cgroup: bool) -> Result<(), StepError> {
+    let cpu_seconds = cpu_seconds(terms.timeout_ms);
     let mut all = vec![
         (Resource::Core, 0, 0),
         (Resource::Nofile, MAX_OPEN_FILES, MAX_OPEN_FILES),
         (Resource::Fsize, TMP_BYTES, TMP_BYTES),
         // The soft limit signals SIGXCPU, the hard one kills who ignores it.
         (Resource::Cpu, cpu_seconds, cpu_seconds + 1),
-        (Resource::Nproc, u64::from(setup.processes) + OWN_PROCESSES, u64::from(setup.processes) + OWN_PROCESSES),
+        (Resource::Nproc, u64::from(terms.processes) + OWN_PROCESSES, u64::from(terms.processes) + OWN_PROCESSES),
         (Resource::Memlock, 0, 0),
         (Resource::Stack, STACK_BYTES, STACK_BYTES),
         (Resource::Sigpending, MAX_PENDING_SIGNALS, MAX_PENDING_SIGNALS),
@@ -33,7 +33,7 @@ pub(super) fn apply(setup: &Setup, cgroup: bool) -> Result<(), StepError> {
         (Resource::Rtprio, 0, 0),
     ];
     if !cgroup {
-        all.push((Resource::Data, setup.data_bytes, setup.data_bytes));
+        all.push((Resource::Data, terms.data_bytes, terms.data_bytes));
     }
     for (resource, soft, hard) in all {
         let current = rustix::process::getrlimit(resource);

@@ -5,7 +5,7 @@
 
 use super::limits::TMP_BYTES;
 use super::{Step, StepError, sys};
-use crate::wire::{Bind, JobHead, Setup};
+use crate::wire::{Bind, JobHead, Setup, Terms};
 use rustix::fs::{CWD, FileType, Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -51,13 +51,16 @@ struct Tree {
 pub(super) struct Sources {
     trees: Vec<Tree>,
     links: Vec<(PathBuf, PathBuf)>,
+    /// Shown only when the job asks for it.
+    on_demand: Vec<Tree>,
 }
 
 /// Cuts this mount namespace off from the host's and takes the sources.
 pub(super) fn collect(setup: &Setup) -> Result<Sources, StepError> {
     let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step("open /")?;
     sys::mount_setattr(&root, 0, libc::MS_PRIVATE, true).step("make mounts private")?;
-    let mut sources = Sources { trees: vec![take("/usr", "usr", SHUT | NODEV)?], links: Vec::new() };
+    let mut sources =
+        Sources { trees: vec![take("/usr", "usr", SHUT | NODEV)?], links: Vec::new(), on_demand: Vec::new() };
     for name in SYSTEM_DIRECTORIES {
         let path = Path::new("/").join(name);
         match fs::symlink_metadata(&path) {
@@ -78,7 +81,8 @@ pub(super) fn collect(setup: &Setup) -> Result<Sources, StepError> {
         sources.trees.push(take(Path::new("/dev").join(name), &format!("dev/{name}"), SHUT | NOEXEC)?);
     }
     for Bind { source, target } in &setup.binds {
-        sources.trees.push(take(source, target.trim_start_matches('/'), SHUT | NODEV)?);
+        // A runtime that is gone fails the runs that need it, and no other.
+        sources.on_demand.extend(take(source, target.trim_start_matches('/'), SHUT | NODEV).ok());
     }
     Ok(sources)
 }
@@ -96,12 +100,13 @@ fn take(path: impl AsRef<Path>, target: &str, attributes: u64) -> Result<Tree, S
 /// What was built.
 pub(super) struct Root {
     fd: OwnedFd,
+    on_demand: Vec<Tree>,
     /// Whether `/proc` shows the code's own processes only.
     pub(super) private_proc: bool,
 }
 
 /// Builds the root and moves into it. Only the job's files are missing, and the root is still writable.
-pub(super) fn build(sources: Sources, setup: &Setup) -> Result<Root, StepError> {
+pub(super) fn build(sources: Sources) -> Result<Root, StepError> {
     let root = memory("0755", ROOT_BYTES, ROOT_INODES, MountAttrFlags::MOUNT_ATTR_NOSUID).step("mount the root")?;
     // Any directory serves as the place: the sources are detached already. This one is always there.
     attach(&root, "/usr").step("place the root")?;
@@ -112,17 +117,10 @@ pub(super) fn build(sources: Sources, setup: &Setup) -> Result<Root, StepError> 
     for (name, target) in &sources.links {
         symlink(target, name).step("make links")?;
     }
-    for Tree { fd, target, directory } in &sources.trees {
-        let step = || format!("bind {}", target.display());
-        if *directory {
-            fs::create_dir_all(target).step(&step())?;
-        } else {
-            target.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(target, "")).step(&step())?;
-        }
-        attach(fd, target).step(&step())?;
-    }
-    drop(sources);
-    etc(setup)?;
+    sources.trees.iter().try_for_each(show)?;
+    let on_demand = sources.on_demand;
+    drop(sources.trees);
+    etc()?;
     for (name, target) in
         [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("shm", "/tmp")]
     {
@@ -135,11 +133,17 @@ pub(super) fn build(sources: Sources, setup: &Setup) -> Result<Root, StepError> 
     rustix::process::pivot_root(".", ".").step("change the root")?;
     unmount(".", UnmountFlags::DETACH).step("leave the old root")?;
     rustix::process::chdir("/").step("enter the root")?;
-    Ok(Root { fd: root, private_proc })
+    Ok(Root { fd: root, on_demand, private_proc })
 }
 
-/// Writes the job's files and makes the root read-only.
-pub(super) fn finish(root: Root, job: &JobHead, code: &[u8]) -> Result<(), StepError> {
+/// Shows the runtime, writes the job's files and makes the root read-only.
+pub(super) fn finish(root: Root, terms: &Terms, job: &JobHead, code: &[u8]) -> Result<(), StepError> {
+    if let Some(target) = &terms.show {
+        let relative = Path::new(target.trim_start_matches('/'));
+        let tree = root.on_demand.iter().find(|tree| tree.target == relative).ok_or(Errno::NOENT);
+        show(tree.step(&format!("bind {}", relative.display()))?)?;
+    }
+    write(Path::new("etc/hosts"), terms.hosts_file.as_bytes())?;
     if let Some(name) = &job.file_name {
         write(&Path::new("skill").join(name), code)?;
     }
@@ -153,13 +157,23 @@ pub(super) fn finish(root: Root, job: &JobHead, code: &[u8]) -> Result<(), StepE
     sys::mount_setattr(&root.fd, SHUT | NODEV, 0, false).step("make the root read-only")
 }
 
-fn etc(setup: &Setup) -> Result<(), StepError> {
+/// Puts a tree where it belongs, below the current directory.
+fn show(Tree { fd, target, directory }: &Tree) -> Result<(), StepError> {
+    let step = || format!("bind {}", target.display());
+    if *directory {
+        fs::create_dir_all(target).step(&step())?;
+    } else {
+        target.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(target, "")).step(&step())?;
+    }
+    attach(fd, target).step(&step())
+}
+
+fn etc() -> Result<(), StepError> {
     let files = [
         ("passwd", "skill:x:1000:1000:skill:/tmp:/bin/sh\n"),
         ("group", "skill:x:1000:\n"),
         ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
         ("resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n"),
-        ("hosts", &setup.hosts_file),
     ];
     files.iter().try_for_each(|(name, text)| write(&Path::new("etc").join(name), text.as_bytes()))
 }

@@ -9,7 +9,7 @@ use super::limits::cpu_seconds;
 use super::sys::{self, Cloned, ending_signal};
 use super::watch_memory::{self, INTERVAL};
 use super::{Step, StepError};
-use crate::wire::{End, Features, FromChild, FromStage0, Packet, Setup, receive, send, send_bytes};
+use crate::wire::{End, Features, FromChild, FromStage0, Packet, Setup, Terms, receive, send, send_bytes};
 use oauth3_core::ListenerRole;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
@@ -112,8 +112,7 @@ fn serve(control: OwnedFd, setup: &Setup) -> ! {
             child::main(setup, &guard)
         }
         Ok(Side::Guard(child, mut tree)) => {
-            let watched =
-                release(&child, &mut tree, setup).and_then(|()| Watch::new(&control, &child, setup).run(&mut tree));
+            let watched = release(&child, &mut tree, setup).and_then(|()| Watch::new(&control, &child).run(&mut tree));
             // Gone, and its group with it, before anybody hears of it.
             drop(tree);
             match watched {
@@ -130,7 +129,7 @@ fn serve(control: OwnedFd, setup: &Setup) -> ! {
 fn split(setup: &Setup) -> Result<Side, StepError> {
     let (child, inside) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .step("socket to the child")?;
-    let group = setup.cgroup.as_ref().map(|plan| Group::create(plan, setup)).transpose()?;
+    let group = setup.cgroup.as_ref().map(Group::create).transpose()?;
     match sys::clone_into_namespaces(group.as_ref().and_then(Group::birthplace)) {
         Ok(Cloned::Child) => Ok(Side::Inside(inside)),
         Ok(Cloned::Parent { pid, pidfd }) => {
@@ -174,28 +173,30 @@ fn map_ids(pid: Pid, setup: &Setup) -> Result<(), StepError> {
 struct Watch<'a> {
     control: &'a OwnedFd,
     child: &'a OwnedFd,
-    setup: &'a Setup,
+    /// What the run gets, and since when it runs; nothing before the job came.
+    running: Option<(Terms, Instant)>,
     failure: Option<StepError>,
     /// Wait status of the job and CPU time of the tree.
     status: Option<(i32, u64)>,
 }
 
 impl<'a> Watch<'a> {
-    const fn new(control: &'a OwnedFd, child: &'a OwnedFd, setup: &'a Setup) -> Self {
-        Self { control, child, setup, failure: None, status: None }
+    const fn new(control: &'a OwnedFd, child: &'a OwnedFd) -> Self {
+        Self { control, child, running: None, failure: None, status: None }
     }
 
     /// Returns what to report when the tree is gone.
     fn run(mut self, tree: &mut Tree) -> Result<FromStage0, StepError> {
-        let mut started: Option<Instant> = None;
         let (mut timed_out, mut too_large) = (false, false);
         let mut listen = (true, true);
         loop {
-            let patience = started
+            let patience = self
+                .running
+                .as_ref()
                 .filter(|_| !timed_out)
-                .map(|since| Duration::from_millis(self.setup.timeout_ms).saturating_sub(since.elapsed()));
-            let watched = started.is_some() && tree.group.is_none() && !too_large;
-            let pause = if watched { Some(patience.unwrap_or(INTERVAL).min(INTERVAL)) } else { patience };
+                .map(|(terms, since)| Duration::from_millis(terms.timeout_ms).saturating_sub(since.elapsed()));
+            let watched = if tree.group.is_none() && !too_large { self.memory_bytes() } else { None };
+            let pause = if watched.is_some() { Some(patience.unwrap_or(INTERVAL).min(INTERVAL)) } else { patience };
             let ready = wait_ready(tree, self.control, self.child, listen, pause).step("wait")?;
             if ready.child {
                 match receive(self.child, RecvFlags::DONTWAIT) {
@@ -209,11 +210,8 @@ impl<'a> Watch<'a> {
             }
             if ready.control {
                 match receive(self.control, RecvFlags::DONTWAIT) {
-                    Ok(Some(packet)) if started.is_none() => {
-                        tree.attached()?;
-                        started = Some(Instant::now());
-                        let fds: Vec<_> = packet.fds.iter().map(AsFd::as_fd).collect();
-                        send_bytes(self.child, &packet.bytes, &fds).step("hand over the job")?;
+                    Ok(Some(packet)) if self.running.is_none() => {
+                        self.hand_over(&packet, tree)?;
                         // From here on its words can wait until it has ended.
                         listen.1 = false;
                     }
@@ -225,7 +223,7 @@ impl<'a> Watch<'a> {
                     }
                 }
             }
-            if watched && watch_memory::tree_bytes(tree.pid) > self.setup.memory_bytes {
+            if watched.is_some_and(|most| watch_memory::tree_bytes(tree.pid) > most) {
                 too_large = true;
                 tree.kill();
             }
@@ -235,7 +233,7 @@ impl<'a> Watch<'a> {
             }
         }
         tree.wait();
-        let duration = started.map_or(Duration::ZERO, |since| since.elapsed());
+        let duration = self.running.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
         // The last words may still wait in the socket.
         while let Ok(Some(packet)) = receive(self.child, RecvFlags::DONTWAIT) {
             self.hear_child(packet, tree)?;
@@ -247,6 +245,20 @@ impl<'a> Watch<'a> {
         let end = self.judge(timed_out, oom);
         let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Ok(FromStage0::Done { end, duration_us })
+    }
+
+    /// Sets the limits, starts the clock and hands the job to process 1.
+    fn hand_over(&mut self, packet: &Packet, tree: &mut Tree) -> Result<(), StepError> {
+        let terms = packet.parse::<Terms>().step("read the run's terms")?;
+        tree.attached()?;
+        tree.group.as_ref().map_or(Ok(()), |group| group.limit(&terms))?;
+        self.running = Some((terms, Instant::now()));
+        let fds: Vec<_> = packet.fds.iter().map(AsFd::as_fd).collect();
+        send_bytes(self.child, &packet.bytes, &fds).step("hand over the job")
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        self.running.as_ref().map(|(terms, _)| terms.memory_bytes)
     }
 
     fn hear_child(&mut self, packet: Packet, tree: &Tree) -> Result<(), StepError> {
@@ -274,7 +286,8 @@ impl<'a> Watch<'a> {
     }
 
     fn judge(&self, timed_out: bool, oom: bool) -> End {
-        let cpu_limit_ms = cpu_seconds(self.setup.timeout_ms).saturating_mul(1000);
+        let timeout_ms = self.running.as_ref().map_or(0, |(terms, _)| terms.timeout_ms);
+        let cpu_limit_ms = cpu_seconds(timeout_ms).saturating_mul(1000);
         match self.status {
             _ if timed_out => End::TimedOut,
             Some((status, _)) if ending_signal(status) == Some(libc::SIGXCPU) => End::TimedOut,

@@ -4,7 +4,7 @@ use super::nursery::Nursery;
 use super::slots::Slot;
 use super::{cgroups, mend};
 use crate::SandboxError;
-use crate::wire::{CgroupPlan, FromStage0, Packet, Setup, receive, send, send_bytes};
+use crate::wire::{CgroupPlan, FromStage0, Packet, Setup, Terms, receive, send};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -21,9 +21,6 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often, and how long apart, removal of a control group is tried after a guard was killed.
 const REMOVE_TRIES: u32 = 200;
 const REMOVE_PAUSE: Duration = Duration::from_millis(5);
-/// What goes with the job's descriptor.
-const JOB: &[u8] = b"job";
-
 /// What a ready sandbox hands out.
 pub(super) struct Made {
     pub(super) ready: FromStage0,
@@ -91,11 +88,22 @@ impl Helper {
         }
     }
 
-    /// Sends the job and waits for the end.
-    pub(super) async fn run(&self, job: &OwnedFd) -> Result<FromStage0, SandboxError> {
-        let gone = || SandboxError::Helper("it ended during the run".to_owned());
+    /// Whether the guard still waits: silent, and not gone.
+    pub(super) fn is_alive(&self) -> bool {
+        let Some(inner) = &self.inner else { return false };
+        matches!(receive(inner.control.get_ref(), RecvFlags::DONTWAIT), Err(Errno::AGAIN))
+    }
+
+    /// Sends the job.
+    pub(super) fn begin(&self, terms: &Terms, job: &OwnedFd) -> Result<(), SandboxError> {
+        let inner = self.inner.as_ref().ok_or_else(ended)?;
+        send(inner.control.get_ref(), terms, &[job.as_fd()]).map_err(|_| ended())
+    }
+
+    /// Waits for the end of what [`Helper::begin`] began.
+    pub(super) async fn end(&self) -> Result<FromStage0, SandboxError> {
+        let gone = ended;
         let inner = self.inner.as_ref().ok_or_else(gone)?;
-        send_bytes(inner.control.get_ref(), JOB, &[job.as_fd()]).map_err(|_| gone())?;
         let packet = inner.hear().await.map_err(|_| gone())?.ok_or_else(gone)?;
         packet.parse().map_err(|_| gone())
     }
@@ -159,6 +167,10 @@ impl Inner {
         }
         tracing::warn!("a control group could not be removed; the next start tries again");
     }
+}
+
+fn ended() -> SandboxError {
+    SandboxError::Helper("it ended during the run".to_owned())
 }
 
 /// Watches a descriptor for being readable.

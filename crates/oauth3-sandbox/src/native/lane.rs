@@ -2,10 +2,12 @@
 
 use super::helper::{Helper, Made};
 use super::runtimes::{self, Installed, Plan};
+use super::{Shared, spare};
 use crate::SandboxError;
 use crate::init::shell_code;
-use crate::wire::{End, Features, FromStage0, JobHead, Launch, write_job};
+use crate::wire::{End, Features, FromStage0, JobHead, Launch, Terms, write_job};
 use oauth3_core::{Exit, ExitReason, Fault, Job, Lane, LaneFds, LaneSpec, ListenerFd, Runtime};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long after its own time a guard may take to report, before the run counts as lost.
@@ -32,10 +34,13 @@ pub(super) enum Task {
 pub(super) struct NativeLane {
     spec: LaneSpec,
     task: Task,
+    terms: Terms,
     proxy_port: u16,
     installed: Option<Installed>,
     helper: Helper,
     fds: Option<LaneFds>,
+    /// Where the next sandbox is made in advance, once this one is on its way.
+    refill: Option<Arc<Shared>>,
     pub(super) features: Features,
     pub(super) cgroup: String,
 }
@@ -44,10 +49,11 @@ impl NativeLane {
     pub(super) fn new(
         spec: LaneSpec,
         task: Task,
+        terms: Terms,
         proxy_port: u16,
         installed: Option<Installed>,
-        helper: Helper,
-        made: Made,
+        (helper, made): (Helper, Made),
+        refill: Option<Arc<Shared>>,
     ) -> Self {
         let Made { ready, listeners, stdout, stderr } = made;
         let (roles, features, cgroup) = match ready {
@@ -56,7 +62,7 @@ impl NativeLane {
         };
         let listeners = roles.into_iter().zip(listeners).map(|(role, fd)| ListenerFd { role, fd }).collect();
         let fds = Some(LaneFds { listeners, stdout, stderr });
-        Self { spec, task, proxy_port, installed, helper, fds, features, cgroup }
+        Self { spec, task, terms, proxy_port, installed, helper, fds, refill, features, cgroup }
     }
 
     fn plan(&self, code: &[u8]) -> Result<Plan, SandboxError> {
@@ -88,7 +94,11 @@ impl NativeLane {
         let file = write_job(&head, code)
             .map_err(|errno| SandboxError::Config(format!("the job cannot be handed over: {errno}")))?;
         let patience = self.spec.limits.timeout().saturating_add(REPORT_TIMEOUT);
-        let end = tokio::time::timeout(patience, self.helper.run(&file))
+        self.helper.begin(&self.terms, &file)?;
+        if let Some(shared) = &self.refill {
+            spare::refill(shared);
+        }
+        let end = tokio::time::timeout(patience, self.helper.end())
             .await
             .map_err(|_| SandboxError::Helper("it did not report the end".to_owned()))??;
         match end {

@@ -8,18 +8,20 @@ mod nursery;
 mod probe;
 mod runtimes;
 mod slots;
+mod spare;
 
 pub use probe::{ProbeLine, probe};
 
 use crate::SandboxError;
-use crate::wire::{CgroupPlan, Setup};
+use crate::wire::{Setup, Terms};
 use cgroups::Base;
-use helper::Helper;
+use helper::{Helper, Made};
 use lane::{NativeLane, Task};
 use nursery::Nursery;
 use oauth3_core::{Fault, Host, Lane, LaneSpec, Runner, Runtime, synthetic_addresses};
 use runtimes::Installed;
 use slots::Slots;
+use spare::Spare;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -43,6 +45,8 @@ pub struct NativeConfig {
     pub runtimes: BTreeMap<Runtime, PathBuf>,
     /// Where to search, as in `PATH`.
     pub search: OsString,
+    /// Whether one empty sandbox waits for the next run, from the first run on. Each is used once, like every other.
+    pub spare: bool,
 }
 
 /// Makes sandboxes on this machine, without a daemon.
@@ -60,6 +64,7 @@ struct Shared {
     installed: BTreeMap<Runtime, Installed>,
     cgroups: Option<Base>,
     slots: Arc<Slots>,
+    spare: Spare,
 }
 
 impl NativeRunner {
@@ -79,8 +84,8 @@ impl NativeRunner {
         if let Some(base) = &cgroups {
             base.remove_leftovers();
         }
-        let slots = Arc::default();
-        Ok(Self { shared: Arc::new(Shared { nursery: Nursery::new(config.helper), installed, cgroups, slots }) })
+        let (nursery, slots, spare) = (Nursery::new(config.helper), Arc::default(), Spare::new(config.spare));
+        Ok(Self { shared: Arc::new(Shared { nursery, installed, cgroups, slots, spare }) })
     }
 
     /// Makes a sandbox that will run a program of the host's system directories instead of a job's code: for
@@ -97,35 +102,65 @@ impl NativeRunner {
         let installed = match (&task, spec.runtime) {
             (Task::Runtime, Runtime::Embedded) | (Task::Program(_) | Task::Nothing, _) => None,
             (Task::Runtime | Task::Version, runtime) => {
-                Some(shared.installed.get(&runtime).ok_or(SandboxError::NoRuntime(runtime))?)
+                Some(shared.installed.get(&runtime).ok_or(SandboxError::NoRuntime(runtime))?.clone())
             }
         };
-        let slot = shared.slots.take().ok_or(SandboxError::Full)?;
-        let number = slot.number();
-        let cgroup = shared.cgroups.as_ref().map(Base::next);
-        let setup = setup(&spec, number, cgroup, installed);
-        let (helper, ready) = Helper::start(&shared.nursery, &setup, slot).await?;
-        Ok(NativeLane::new(spec, task, setup.proxy_port, installed.cloned(), helper, ready))
+        let ports = Ports::of(&spec);
+        let made = match shared.spare.take(&ports) {
+            Some(spare) => spare,
+            None => shared.build(&ports).await?,
+        };
+        let terms = terms(&spec, installed.as_ref());
+        let refill = shared.spare.is_kept().then(|| Arc::clone(shared));
+        Ok(NativeLane::new(spec, task, terms, ports.proxy, installed, made, refill))
     }
 }
 
-/// Everything stage 0 needs.
-fn setup(spec: &LaneSpec, slot: u32, cgroup: Option<CgroupPlan>, installed: Option<&Installed>) -> Setup {
-    let tls_ports: BTreeSet<u16> = spec.hosts.iter().map(Host::port).chain([HTTPS_PORT]).collect();
-    let proxy_port = (PROXY_PORT..u16::MAX).find(|port| !tls_ports.contains(port)).unwrap_or(PROXY_PORT);
+impl Shared {
+    /// Makes a sandbox from nothing.
+    async fn build(&self, ports: &Ports) -> Result<(Helper, Made), SandboxError> {
+        let slot = self.slots.take().ok_or(SandboxError::Full)?;
+        let root = rustix::process::geteuid().is_root();
+        let setup = Setup {
+            host_uid: root.then(|| FIRST_HOST_UID + slot.number()),
+            tls_ports: ports.tls.iter().copied().collect(),
+            proxy_port: ports.proxy,
+            cgroup: self.cgroups.as_ref().map(Base::next),
+            binds: self.installed.values().filter_map(|found| found.bind.clone()).collect(),
+        };
+        Helper::start(&self.nursery, &setup, slot).await
+    }
+}
+
+/// The ports that a sandbox listens on: all that is made of a request before its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ports {
+    tls: BTreeSet<u16>,
+    proxy: u16,
+}
+
+impl Ports {
+    fn of(spec: &LaneSpec) -> Self {
+        let tls: BTreeSet<u16> = spec.hosts.iter().map(Host::port).chain([HTTPS_PORT]).collect();
+        let proxy = (PROXY_PORT..u16::MAX).find(|port| !tls.contains(port)).unwrap_or(PROXY_PORT);
+        Self { tls, proxy }
+    }
+
+    /// What nearly every request needs.
+    fn usual() -> Self {
+        Self { tls: BTreeSet::from([HTTPS_PORT]), proxy: PROXY_PORT }
+    }
+}
+
+fn terms(spec: &LaneSpec, installed: Option<&Installed>) -> Terms {
     let memory_bytes = spec.limits.memory_mb.saturating_mul(1 << 20);
-    let root = rustix::process::geteuid().is_root();
-    Setup {
-        host_uid: root.then(|| FIRST_HOST_UID + slot),
-        tls_ports: tls_ports.into_iter().collect(),
-        proxy_port,
+    Terms {
         hosts_file: hosts_file(&spec.hosts),
         timeout_ms: spec.limits.timeout_ms,
         memory_bytes,
         processes: spec.limits.processes,
         data_bytes: memory_bytes.saturating_add(runtimes::reserved_bytes(spec.runtime)),
-        cgroup,
-        binds: installed.and_then(|found| found.bind.clone()).into_iter().collect(),
+        show: installed.and_then(|found| found.bind.as_ref()).map(|bind| bind.target.clone()),
     }
 }
 

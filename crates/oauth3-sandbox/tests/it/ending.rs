@@ -307,3 +307,76 @@ async fn killing_the_gateway_ends_everything_inside() {
     }
     panic!("still there: {:?}", own.processes());
 }
+
+/// Waits until one empty sandbox is there; gives its guard.
+async fn spare_of(own: &Own) -> rustix::process::Pid {
+    for _ in 0..400 {
+        let helper = own.helper().as_raw_nonzero().get();
+        let guards: Vec<i32> = own.all().into_iter().filter(|pid| parent(*pid) == Some(helper)).collect();
+        // A guard is a spare once it has made its process 1.
+        let made = |guard: &&i32| !children(**guard).is_empty();
+        if let (1, Some(guard)) = (guards.len(), guards.first().filter(made)) {
+            return rustix::process::Pid::from_raw(*guard).unwrap();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    panic!("no spare was made: {:?}", own.all());
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+fn spare_runner(own: &Own) -> NativeRunner {
+    NativeRunner::new(NativeConfig { helper: own.program(), spare: true, ..config() }).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spare_is_used_once_and_takes_on_the_limits_and_hosts_of_its_run() {
+    let own = Own::new();
+    let runner = spare_runner(&own);
+    let code = "import os, resource, socket\n\
+                print(sorted(os.listdir('/tmp')), resource.getrlimit(resource.RLIMIT_CPU)[0])\n\
+                open('/tmp/left', 'w').close()\n\
+                try: print(socket.gethostbyname('api.example.com'))\n\
+                except OSError: print('unknown')";
+    let first = finish(runner.prepare(quick(Runtime::Python, 20_000)).await.unwrap(), job(code)).await;
+    assert_eq!((first.exit.code, first.stdout.as_str()), (0, "[] 20\nunknown\n"), "{first:?}");
+    let spare = spare_of(&own).await;
+
+    let mut spec = quick(Runtime::Python, 7_000);
+    spec.hosts = hosts(&["api.example.com"]);
+    let lane = runner.prepare(spec).await.unwrap();
+    assert!(own.all().contains(&spare.as_raw_nonzero().get()));
+    let second = finish(lane, job(code)).await;
+    assert_eq!((second.exit.code, second.stdout.as_str()), (0, "[] 7\n198.18.0.10\n"), "{second:?}");
+    assert!(!own.all().contains(&spare.as_raw_nonzero().get()), "it was this one that ran, and it is gone");
+    assert_ne!(spare_of(&own).await, spare);
+
+    // A host on a port of its own needs listeners that no spare has.
+    let mut spec = quick(Runtime::Python, 7_000);
+    spec.hosts = hosts(&["api.example.com:8443"]);
+    let mut lane = runner.prepare(spec).await.unwrap();
+    let roles = lane.take_fds().unwrap().listeners.into_iter().map(|listener| listener.role).collect::<Vec<_>>();
+    assert!(roles.contains(&oauth3_core::ListenerRole::Tls { port: 8443 }), "{roles:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spare_that_died_is_not_used_and_none_stays_when_the_runner_goes() {
+    let own = Own::new();
+    let runner = spare_runner(&own);
+    let run = async || finish(runner.prepare(spec(Runtime::Embedded)).await.unwrap(), job("console.log(1)")).await;
+    assert_eq!(run().await.stdout, "1\n");
+    rustix::process::kill_process(spare_of(&own).await, rustix::process::Signal::KILL).unwrap();
+    while !own.processes().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(run().await.stdout, "1\n");
+    spare_of(&own).await;
+    drop(runner);
+    while !own.all().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    no_group_stays().await;
+}

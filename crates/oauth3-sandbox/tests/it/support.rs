@@ -16,7 +16,7 @@ pub(crate) fn helper() -> PathBuf {
 /// Deno may be named by a variable; it is not everywhere.
 pub(crate) fn config() -> NativeConfig {
     let runtimes = std::env::var_os("OAUTH3_TEST_DENO").map(|path| (Runtime::Deno, path.into())).into_iter().collect();
-    NativeConfig { helper: helper(), runtimes, search: std::env::var_os("PATH").unwrap_or_default() }
+    NativeConfig { helper: helper(), runtimes, search: std::env::var_os("PATH").unwrap_or_default(), spare: false }
 }
 
 pub(crate) fn runner() -> NativeRunner {
