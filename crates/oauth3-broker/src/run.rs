@@ -4,6 +4,7 @@ use crate::Broker;
 use crate::broker::patiently;
 use crate::making::{Making, Seated};
 use crate::runs::{EndReason, Ticket};
+use crate::settle::finished;
 use oauth3_core::{
     AuditEvent, AuditKind, Execution, Exit, ExitReason, Fault, Job, OpenedRun, RequestId, RunOutput, RunResult, Status,
 };
@@ -90,7 +91,7 @@ impl Broker {
             Ok(opened) => opened,
             Err(fault) => {
                 drop(lane);
-                let _ = patiently(self.ports.keeper.close_run(&execution.id)).await;
+                let _ = patiently(self.ports.keeper.close_run(&execution.id, Vec::new())).await;
                 return Outcome::NotRun(fault);
             }
         };
@@ -102,7 +103,12 @@ impl Broker {
             reason = ticket.ended() => Err(reason),
             (exit, ()) = async { tokio::join!(lane.run(job), self.announce(&execution.id)) } => Ok(exit),
         };
-        match (exit, patiently(self.ports.keeper.close_run(&execution.id)).await) {
+        // The keeper records the end of the run and what comes of it as one.
+        let then = match &exit {
+            Ok(exit) => vec![finished(execution, status_of(exit), Some(exit))],
+            Err(reason) => ended(execution, *reason),
+        };
+        match (exit, patiently(self.ports.keeper.close_run(&execution.id, then)).await) {
             (Ok(exit), Ok(output)) => Outcome::Ran(exit, output),
             (Err(reason), output) => Outcome::Ended(reason, output.ok()),
             (Ok(_), Err(_)) => Outcome::Lost,
@@ -119,30 +125,48 @@ impl Broker {
 
     async fn store_outcome(&self, id: &RequestId, outcome: Outcome) -> Result<(), Fault> {
         let execution = self.load(id).await?;
-        let (status, result, error) = match outcome {
-            Outcome::Ran(exit, output) => ran(&exit, output, &execution),
-            Outcome::Ended(reason, output) => {
-                let cancelled = reason == EndReason::Cancelled;
-                if cancelled {
-                    let event = AuditEvent::new(AuditKind::Cancelled, crate::submit::actor(&execution.intent.agent));
-                    self.record_if_possible(event.request(id).agent(&execution.intent.agent)).await;
-                }
-                let status = if cancelled { Status::Cancelled } else { Status::Failed };
-                (
-                    status,
-                    output.map(|output| unfinished(output, &execution, self.now())),
-                    Some(reason.sentence().to_owned()),
-                )
+        let done = match outcome {
+            Outcome::Ran(exit, output) => {
+                let (status, result, error) = ran(&exit, output, &execution);
+                self.finish_recorded(execution, status, result, error).await
             }
-            Outcome::NotRun(Fault::DeniedByPolicy(text)) => (Status::Failed, None, Some(format!("denied: {text}"))),
-            Outcome::NotRun(fault) => (Status::Failed, None, Some(format!("failed: it could not be run: {fault}"))),
+            Outcome::Ended(reason, output) => {
+                if output.is_none() {
+                    for event in ended(&execution, reason) {
+                        self.record_if_possible(event).await;
+                    }
+                }
+                let result = output.map(|output| unfinished(output, &execution, self.now()));
+                self.finish_recorded(execution, status_of_ended(reason), result, Some(reason.sentence().to_owned()))
+                    .await
+            }
+            Outcome::NotRun(Fault::DeniedByPolicy(text)) => self.fail(execution, format!("denied: {text}")).await,
+            Outcome::NotRun(fault) => self.fail(execution, format!("failed: it could not be run: {fault}")).await,
             Outcome::Lost => {
                 let text = "interrupted: the keeper stopped and its output is lost; it is not run again";
-                (Status::Failed, None, Some(text.to_owned()))
+                self.fail(execution, text.to_owned()).await
             }
         };
-        self.finish(execution, status, result, error).await.map(drop)
+        done.map(drop)
     }
+}
+
+/// What the audit says of a run that somebody ended.
+fn ended(execution: &Execution, reason: EndReason) -> Vec<AuditEvent> {
+    let cancelled = (reason == EndReason::Cancelled).then(|| {
+        let event = AuditEvent::new(AuditKind::Cancelled, crate::submit::actor(&execution.intent.agent));
+        event.request(&execution.id).agent(&execution.intent.agent)
+    });
+    cancelled.into_iter().chain([finished(execution, status_of_ended(reason), None)]).collect()
+}
+
+fn status_of_ended(reason: EndReason) -> Status {
+    if reason == EndReason::Cancelled { Status::Cancelled } else { Status::Failed }
+}
+
+/// Only code that came to its own end, with 0, succeeded.
+fn status_of(exit: &Exit) -> Status {
+    if exit.reason == ExitReason::Exited && exit.code == 0 { Status::Success } else { Status::Failed }
 }
 
 /// What the code gets: its bytes, placeholders by name, and its arguments.
@@ -176,9 +200,8 @@ fn ran(exit: &Exit, mut output: RunOutput, execution: &Execution) -> (Status, Op
         }
     };
     let error = error.map(|text| if refusals.is_empty() { text } else { format!("{text}; {}", told(&refusals)) });
-    let status = if error.is_none() { Status::Success } else { Status::Failed };
     append_refusals(&mut output, &refusals);
-    (status, Some(output.into_result(exit)), error)
+    (status_of(exit), Some(output.into_result(exit)), error)
 }
 
 /// What a run that somebody ended wrote so far.

@@ -1,7 +1,7 @@
 //! Final states: the only places where a request reaches one.
 
 use crate::Broker;
-use oauth3_core::{AuditEvent, AuditKind, Execution, Fault, RunResult, Status};
+use oauth3_core::{AuditEvent, AuditKind, Execution, Exit, Fault, RunResult, Status};
 use oauth3_policy::DenyReason;
 
 impl Broker {
@@ -53,26 +53,20 @@ impl Broker {
         }
     }
 
-    /// A request that could not run, or did not end well.
+    /// A request that could not run, or whose run is lost.
     pub(crate) async fn fail(&self, execution: Execution, error: String) -> Result<Execution, Fault> {
-        self.finish(execution, Status::Failed, None, Some(error)).await
+        self.record_if_possible(finished(&execution, Status::Failed, None)).await;
+        self.finish_recorded(execution, Status::Failed, None, Some(error)).await
     }
 
-    /// The end of a run, or of what should have been one.
-    pub(crate) async fn finish(
+    /// The end of a run that is in the audit already.
+    pub(crate) async fn finish_recorded(
         &self,
         execution: Execution,
         to: Status,
         result: Option<RunResult>,
         error: Option<String>,
     ) -> Result<Execution, Fault> {
-        let event = AuditEvent::new(AuditKind::Finished, "gateway").request(&execution.id);
-        let event = event.agent(&execution.intent.agent).with("status", to.as_str());
-        self.record_if_possible(match &result {
-            Some(result) => event.with("exit_code", result.exit_code).with("duration_ms", result.duration_ms),
-            None => event,
-        })
-        .await;
         let (id, from) = (execution.id.clone(), execution.status);
         match self.settle(Execution { result, ..execution }, from, to, error).await? {
             Some(finished) => Ok(finished),
@@ -84,5 +78,15 @@ impl Broker {
     pub(crate) fn wake_agent(&self, execution: &Execution) {
         let (waker, id, status) = (self.waker.clone(), execution.id.clone(), execution.status);
         self.spawn(async move { waker.wake(&id, status).await });
+    }
+}
+
+/// What the audit says of a final state; `exit` of the code, when there was one.
+pub(crate) fn finished(execution: &Execution, to: Status, exit: Option<&Exit>) -> AuditEvent {
+    let event = AuditEvent::new(AuditKind::Finished, "gateway").request(&execution.id);
+    let event = event.agent(&execution.intent.agent).with("status", to.as_str());
+    match exit {
+        Some(exit) => event.with("exit_code", exit.code).with("duration_ms", exit.duration_ms()),
+        None => event,
     }
 }

@@ -42,9 +42,8 @@ impl Broker {
         let execution = match decide(&gathered.submitted(&order.intent, load, now)) {
             Decision::Permit(permit) => {
                 let execution = self.under_grant(order, &gathered, Status::Approved, now)?;
-                // Before it is recorded, the sandbox stays empty; without the record, it goes away.
+                // The keeper records the grant together with the run, before anything is in the sandbox.
                 let making = self.make_sandbox(&permit, &execution);
-                self.record(about(AuditKind::Granted, &execution)).await?;
                 self.ports.store.insert_execution(&execution).await?;
                 self.changed(&execution);
                 self.begin_run_in(making, permit, execution.clone());

@@ -181,8 +181,19 @@ pub trait Store: Send + Sync {
     /// Writes a note; `None` removes it.
     async fn set_note(&self, channel: &str, key: &str, value: Option<&serde_json::Value>) -> Result<(), Fault>;
 
-    /// Appends to the audit chain. Only the keeper can, for only it has the key.
-    async fn append_audit(&self, event: &AuditEvent, at: Timestamp, mac: &dyn AuditMac) -> Result<i64, Fault>;
+    /// Appends to the audit chain, all or nothing; gives the last row's position. Only the keeper can, for only it
+    /// has the key.
+    async fn append_audit(&self, events: &[AuditEvent], at: Timestamp, mac: &dyn AuditMac) -> Result<i64, Fault>;
+    /// [`Store::append_audit`] and [`Store::transition`] as one: neither happens without the other. False, and nothing
+    /// at all, when the request is not in `from`.
+    async fn append_audit_and_transition(
+        &self,
+        events: &[AuditEvent],
+        at: Timestamp,
+        mac: &dyn AuditMac,
+        execution: &Execution,
+        from: Status,
+    ) -> Result<bool, Fault>;
     /// Rows after `seq`, oldest first, at most `limit`.
     async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, Fault>;
     /// The last row's position; 0 when there is none.
@@ -264,8 +275,8 @@ pub trait Keeper: Send + Sync {
     /// Opens the run of an approved request: the keeper reads it from the store, decides again, writes the
     /// audit, moves it to `executing` (so that it can never run twice), and serves the lane's sockets.
     async fn open_run(&self, id: &RequestId, lane: LaneFds) -> Result<OpenedRun, Fault>;
-    /// Ends the run's network and hands out what the code wrote.
-    async fn close_run(&self, id: &RequestId) -> Result<RunOutput, Fault>;
+    /// Ends the run's network and hands out what the code wrote. What comes of it is recorded together with its end.
+    async fn close_run(&self, id: &RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault>;
 }
 
 /// What a sandbox's network and pipes are made from, before anything is known to it.
@@ -518,6 +529,14 @@ pub trait HttpPort: Send + Sync {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, String>;
 }
 
+impl Exit {
+    /// From start to exit, in milliseconds.
+    #[must_use]
+    pub fn duration_ms(&self) -> u64 {
+        u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 impl RunOutput {
     /// Joined with how the run ended.
     #[must_use]
@@ -526,7 +545,7 @@ impl RunOutput {
             stdout: self.stdout,
             stderr: self.stderr,
             exit_code: exit.code,
-            duration_ms: u64::try_from(exit.duration.as_millis()).unwrap_or(u64::MAX),
+            duration_ms: exit.duration_ms(),
             truncated: self.truncated,
         }
     }

@@ -1,6 +1,6 @@
 //! The audit chain's only writer.
 
-use oauth3_core::{AuditEvent, AuditKind, ChainReport, Clock, Fault, Store};
+use oauth3_core::{AuditEvent, AuditKind, ChainReport, Clock, Execution, Fault, Status, Store};
 use oauth3_vault::Vault;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -23,17 +23,39 @@ impl Audit {
         Self { store, vault, clock, turn: Mutex::new(()) }
     }
 
-    /// Appends; on disk when it returns.
-    pub(crate) async fn append(&self, event: &AuditEvent) -> Result<(), Fault> {
+    /// Appends, all or nothing; on disk when it returns.
+    pub(crate) async fn append(&self, events: &[AuditEvent]) -> Result<(), Fault> {
         let _turn = self.turn.lock().await;
-        self.store.append_audit(event, self.clock.now(), &*self.vault).await.map(drop)
+        self.store.append_audit(events, self.clock.now(), &*self.vault).await.map(drop)
     }
 
-    /// Appends what somebody else wants recorded. What only the keeper does, only the keeper records.
+    /// Appends and moves a request, both or neither; false when it is not where it should be.
+    pub(crate) async fn append_and_move(
+        &self,
+        events: &[AuditEvent],
+        execution: &Execution,
+        from: Status,
+    ) -> Result<bool, Fault> {
+        let _turn = self.turn.lock().await;
+        let now = self.clock.now();
+        self.store.append_audit_and_transition(events, now, &*self.vault, execution, from).await
+    }
+
+    /// Appends what somebody else wants recorded.
     pub(crate) async fn append_for_gateway(&self, event: &AuditEvent) -> Result<(), Fault> {
+        Self::check(event)?;
+        self.append(std::slice::from_ref(event)).await
+    }
+
+    /// Whether the gateway may have this recorded: what only the keeper does, only the keeper records.
+    pub(crate) fn check(event: &AuditEvent) -> Result<(), Fault> {
         let own = matches!(
             event.kind,
-            AuditKind::RunOpened | AuditKind::SecretUsed | AuditKind::EgressRefused | AuditKind::RunClosed
+            AuditKind::Granted
+                | AuditKind::RunOpened
+                | AuditKind::SecretUsed
+                | AuditKind::EgressRefused
+                | AuditKind::RunClosed
         );
         if own || event.actor == ACTOR {
             return Err(Fault::InvalidRequest("only the keeper itself records this".into()));
@@ -42,7 +64,7 @@ impl Audit {
         if detail > MAX_DETAIL_BYTES || event.actor.len() > MAX_ACTOR_BYTES {
             return Err(Fault::TooLarge(format!("an audit row's detail is larger than {MAX_DETAIL_BYTES} bytes")));
         }
-        self.append(event).await
+        Ok(())
     }
 
     /// Checks the whole chain.

@@ -41,8 +41,8 @@ impl Handler for Desk {
         self.opener.open(&id, lane).await
     }
 
-    async fn close_run(&self, id: RequestId) -> Result<RunOutput, Fault> {
-        self.opener.runs.close(&id).await
+    async fn close_run(&self, id: RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
+        self.opener.runs.close(&id, then).await
     }
 }
 
@@ -75,7 +75,7 @@ impl Handler for OwnerDesk {
         Err(refused())
     }
 
-    async fn close_run(&self, _id: RequestId) -> Result<RunOutput, Fault> {
+    async fn close_run(&self, _id: RequestId, _then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
         Err(refused())
     }
 }

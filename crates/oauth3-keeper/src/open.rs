@@ -5,7 +5,7 @@ use crate::capture::Capture;
 use crate::runs::{Run, Runs};
 use crate::watch::Watch;
 use oauth3_core::{
-    AuditKind, Clock, Digest, Execution, Fault, LaneFds, OpenedRun, RequestId, SecretName, Status, Store,
+    AuditEvent, AuditKind, Clock, Digest, Execution, Fault, LaneFds, OpenedRun, RequestId, SecretName, Status, Store,
 };
 use oauth3_dial::Dialer;
 use oauth3_inject::open_egress;
@@ -36,7 +36,7 @@ impl Opener {
             Ok(opened) => Ok(opened),
             Err(fault) => {
                 let event = watch.event(AuditKind::RunClosed).with("opened", false).with("reason", fault.to_string());
-                watch.record(&event).await?;
+                watch.record(&[event]).await?;
                 Err(fault)
             }
         }
@@ -65,10 +65,12 @@ impl Opener {
     /// Records the run and takes the request, so that nobody can run it a second time.
     async fn take(&self, mut execution: Execution, permit: &Permit, watch: &Watch) -> Result<(), Fault> {
         let names = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>();
-        let basis = match permit.basis() {
-            Basis::Verdict => "verdict".to_owned(),
-            Basis::Grant(id) => id.to_string(),
+        let (basis, grant) = match permit.basis() {
+            Basis::Verdict => ("verdict".to_owned(), None),
+            Basis::Grant(id) => (id.to_string(), Some(id)),
         };
+        let actor = format!("agent:{}", execution.intent.agent);
+        let granted = grant.map(|id| watch.event_of(AuditKind::Granted, actor).with("grant_id", id.as_str()));
         let event = watch
             .event(AuditKind::RunOpened)
             .with("intent", permit.intent_digest().to_string())
@@ -76,14 +78,12 @@ impl Opener {
             .with("secrets", names(&mut permit.secrets().iter().map(ToString::to_string)))
             .with("hosts", names(&mut permit.hosts().iter().map(ToString::to_string)))
             .with("basis", basis);
-        watch.record(&event).await?;
+        let events: Vec<AuditEvent> = granted.into_iter().chain([event]).collect();
         execution.status = Status::Executing;
         execution.executed_at = Some(self.clock.now());
-        if self.store.transition(&execution, Status::Approved).await? {
+        if self.audit.append_and_move(&events, &execution, Status::Approved).await? {
             return Ok(());
         }
-        let event = watch.event(AuditKind::RunClosed).with("opened", false).with("reason", "somebody was first");
-        watch.record(&event).await?;
         Err(Fault::AlreadyDecided("this request is not approved any more, or ran before".into()))
     }
 

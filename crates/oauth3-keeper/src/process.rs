@@ -79,7 +79,7 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
     if let Some(path) = config.owner_socket {
         let socket = OwnerSocket::bind(&path).await?;
         // A keeper for one command leaves no trace of its own: what the command does is recorded.
-        audit.append(&AuditEvent::new(AuditKind::Started, ACTOR)).await?;
+        audit.append(&[AuditEvent::new(AuditKind::Started, ACTOR)]).await?;
         owner.spawn(socket.serve(Arc::new(OwnerDesk(Arc::clone(&desk)))));
     }
     tracing::info!("the keeper is ready");

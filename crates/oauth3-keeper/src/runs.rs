@@ -1,8 +1,9 @@
 //! The runs that are open.
 
+use crate::audit::Audit;
 use crate::capture::Capture;
 use crate::watch::Watch;
-use oauth3_core::{AuditKind, Fault, RequestId, RunOutput};
+use oauth3_core::{AuditEvent, AuditKind, Fault, RequestId, RunOutput};
 use oauth3_inject::Egress;
 use oauth3_vault::Scrubber;
 use std::collections::HashMap;
@@ -11,6 +12,9 @@ use std::time::Duration;
 
 /// How long the pipes of a run may stay open after its network ended. Its processes are gone by then.
 const OUTPUT_GRACE: Duration = Duration::from_secs(3);
+
+/// Most events that may be recorded with the end of a run.
+const MAX_THEN: usize = 4;
 
 /// Most runs that are open at a time; the gateway has fewer seats than that.
 const MAX_OPEN_RUNS: usize = 256;
@@ -56,8 +60,12 @@ impl Runs {
         Ok(Opening { runs: self, id: id.clone() })
     }
 
-    /// Ends a run's network and gives what it wrote.
-    pub(crate) async fn close(&self, id: &RequestId) -> Result<RunOutput, Fault> {
+    /// Ends a run's network and gives what it wrote. `then` is recorded with its end.
+    pub(crate) async fn close(&self, id: &RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
+        if then.len() > MAX_THEN {
+            return Err(Fault::TooLarge(format!("more than {MAX_THEN} events with the end of a run")));
+        }
+        then.iter().try_for_each(Audit::check)?;
         let run = {
             let mut slots = self.lock();
             match slots.remove(id) {
@@ -69,14 +77,14 @@ impl Runs {
                 None => None,
             }
         };
-        run.ok_or_else(|| Fault::NotFound("no such run is open".into()))?.close().await
+        run.ok_or_else(|| Fault::NotFound("no such run is open".into()))?.close(then).await
     }
 
     /// Ends every run. What they wrote is lost with the gateway that wanted it.
     pub(crate) async fn close_all(&self) {
         let ids: Vec<RequestId> = self.lock().keys().cloned().collect();
         for id in ids {
-            if let Err(fault) = self.close(&id).await {
+            if let Err(fault) = self.close(&id, Vec::new()).await {
                 tracing::warn!(request = %id, %fault, "a run was not closed in order");
             }
         }
@@ -111,7 +119,7 @@ impl Drop for Opening<'_> {
 }
 
 impl Run {
-    async fn close(self: Box<Self>) -> Result<RunOutput, Fault> {
+    async fn close(self: Box<Self>, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
         let Self { egress, stdout, stderr, scrubber, watch } = *self;
         let refusals: Vec<String> = egress
             .close()
@@ -128,7 +136,8 @@ impl Run {
             .with("stderr_bytes", stderr.len())
             .with("truncated", truncated)
             .with("refusals", refusals.len());
-        watch.record(&event).await?;
+        let events: Vec<AuditEvent> = std::iter::once(event).chain(then).collect();
+        watch.record(&events).await?;
         Ok(RunOutput { stdout, stderr, truncated, refusals })
     }
 }

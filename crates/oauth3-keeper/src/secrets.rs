@@ -61,7 +61,7 @@ impl Secrets {
             .with("secret", record.name.as_str())
             .with("version", record.version)
             .with("hosts", hosts);
-        self.audit.append(&event).await?;
+        self.audit.append(&[event]).await?;
         self.store.put_secret(&SealedSecret { record, sealed }).await
     }
 }

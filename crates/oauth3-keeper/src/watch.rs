@@ -26,14 +26,19 @@ impl Watch {
         Self { audit, id, agent, refusals: AtomicU32::new(0) }
     }
 
-    /// An event about this run.
+    /// An event about this run, by the keeper.
     pub(crate) fn event(&self, kind: AuditKind) -> AuditEvent {
-        AuditEvent::new(kind, ACTOR).request(&self.id).agent(&self.agent)
+        self.event_of(kind, ACTOR)
     }
 
-    /// Writes one down.
-    pub(crate) async fn record(&self, event: &AuditEvent) -> Result<(), Fault> {
-        self.audit.append(event).await
+    /// An event about this run, by somebody else.
+    pub(crate) fn event_of(&self, kind: AuditKind, actor: impl Into<String>) -> AuditEvent {
+        AuditEvent::new(kind, actor).request(&self.id).agent(&self.agent)
+    }
+
+    /// Writes them down, all or nothing.
+    pub(crate) async fn record(&self, events: &[AuditEvent]) -> Result<(), Fault> {
+        self.audit.append(events).await
     }
 }
 
@@ -41,7 +46,7 @@ impl Watch {
 impl Observer for Watch {
     async fn secret_used(&self, secret: &SecretName, host: &Host) -> Result<(), ()> {
         let event = self.event(AuditKind::SecretUsed).with("secret", secret.as_str()).with("host", host.to_string());
-        self.audit.append(&event).await.map_err(|fault| {
+        self.audit.append(&[event]).await.map_err(|fault| {
             tracing::error!(request = %self.id, %fault, "the use of a secret cannot be recorded; it is refused");
         })
     }
@@ -52,7 +57,7 @@ impl Observer for Watch {
         }
         let short = |text: &str| text.chars().take(MAX_TEXT_CHARS).collect::<String>();
         let event = self.event(AuditKind::EgressRefused).with("host", short(host)).with("reason", short(reason));
-        if let Err(fault) = self.audit.append(&event).await {
+        if let Err(fault) = self.audit.append(&[event]).await {
             tracing::error!(request = %self.id, %fault, "a refusal cannot be recorded");
         }
     }

@@ -6,6 +6,7 @@
 
 use crate::error::unavailable;
 use crate::head::{self, Head};
+use crate::store::Statement;
 use crate::{SqliteStore, rows};
 use oauth3_core::{AuditEvent, AuditMac, ChainReport, Digest, DigestBuilder, Fault, Timestamp};
 use sqlx::Row as _;
@@ -45,19 +46,22 @@ impl Sealed<'_> {
     }
 }
 
-/// Appends one row and moves the head.
+/// Appends rows and moves the head; gives the last row's number. With a statement, all of it happens only when the
+/// statement changes one row: `None` says that it did not, and that nothing was written.
 pub(crate) async fn append(
     store: &SqliteStore,
-    event: &AuditEvent,
+    events: &[AuditEvent],
     at: Timestamp,
     key: &dyn AuditMac,
-) -> Result<i64, Fault> {
-    let detail = serde_json::to_string(&event.detail).map_err(unavailable)?;
-    let request_id = event.request_id.as_ref().map(|id| id.as_str());
-    let agent = event.agent.as_ref().map(|name| name.as_str());
-
+    only_with: Option<Statement<'_>>,
+) -> Result<Option<i64>, Fault> {
     let turn = Arc::clone(&store.append_turn).lock_owned().await;
     let mut tx = store.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
+    if let Some(statement) = only_with
+        && statement.execute(&mut *tx).await.map_err(unavailable)?.rows_affected() != 1
+    {
+        return Ok(None);
+    }
     let last: Option<(i64, String)> = sqlx::query_as("SELECT seq, mac FROM audit ORDER BY seq DESC LIMIT 1")
         .fetch_optional(&mut *tx)
         .await
@@ -67,37 +71,25 @@ pub(crate) async fn append(
         // Without this, a crash before the first head is written would look like a removed head.
         head::write(&store.audit_head, 0, GENESIS, key).map_err(unavailable)?;
     }
-    let (seq, previous) = follow(last, head);
+    let (first, mut mac) = follow(last, head);
+    let mut seq = first;
+    let mut rows = Vec::with_capacity(events.len());
+    for (event, number) in events.iter().zip(first..) {
+        let row = Written::new(event, number, at, &mac, key)?;
+        (seq, mac) = (number, row.mac.clone());
+        rows.push(row);
+    }
 
-    let sealed = Sealed {
-        seq,
-        at: at.millis(),
-        kind: event.kind.as_str().as_bytes(),
-        actor: event.actor.as_bytes(),
-        request_id: request_id.map(str::as_bytes),
-        agent: agent.map(str::as_bytes),
-        detail: detail.as_bytes(),
-    };
-    let mac = sealed.mac(&previous, key);
-    // On its way to disk beside the row; it counts only once the row is durable. It keeps the turn, for the next
+    // On its way to disk beside the rows; it counts only once they are durable. It keeps the turn, for the next
     // append writes the same file, even when nobody waits for this one any more.
     let next = head::Next::new(&store.audit_head, seq, &mac, key);
     let staged = tokio::task::spawn_blocking(move || (next.and_then(head::Next::stage), turn));
-    let row = sqlx::query(
-        "INSERT INTO audit (seq, at, kind, actor, request_id, agent, detail, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )
-    .bind(seq)
-    .bind(at.millis())
-    .bind(event.kind.as_str())
-    .bind(&event.actor)
-    .bind(request_id)
-    .bind(agent)
-    .bind(&detail)
-    .bind(&mac);
-    row.execute(&mut *tx).await.map_err(unavailable)?;
+    for row in rows {
+        row.insert().execute(&mut *tx).await.map_err(unavailable)?;
+    }
     tx.commit().await.map_err(unavailable)?;
 
-    // The row is durable. A head that stays behind is made good by the next append.
+    // The rows are durable. A head that stays behind is made good by the next append.
     let placed = match staged.await {
         Ok((staged, _turn)) => staged.and_then(head::Staged::place),
         Err(lost) => Err(std::io::Error::other(lost)),
@@ -105,7 +97,48 @@ pub(crate) async fn append(
     if let Err(cause) = placed {
         tracing::error!(%cause, "cannot write the audit head");
     }
-    Ok(seq)
+    Ok(Some(seq))
+}
+
+/// A row that is to be inserted.
+struct Written<'a> {
+    seq: i64,
+    at: i64,
+    event: &'a AuditEvent,
+    detail: String,
+    mac: String,
+}
+
+impl<'a> Written<'a> {
+    fn new(event: &'a AuditEvent, seq: i64, at: Timestamp, previous: &str, key: &dyn AuditMac) -> Result<Self, Fault> {
+        let detail = serde_json::to_string(&event.detail).map_err(unavailable)?;
+        let sealed = Sealed {
+            seq,
+            at: at.millis(),
+            kind: event.kind.as_str().as_bytes(),
+            actor: event.actor.as_bytes(),
+            request_id: event.request_id.as_ref().map(|id| id.as_str().as_bytes()),
+            agent: event.agent.as_ref().map(|name| name.as_str().as_bytes()),
+            detail: detail.as_bytes(),
+        };
+        let mac = sealed.mac(previous, key);
+        Ok(Self { seq, at: at.millis(), event, detail, mac })
+    }
+
+    fn insert(self) -> Statement<'a> {
+        sqlx::query(
+            "INSERT INTO audit (seq, at, kind, actor, request_id, agent, detail, mac)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )
+        .bind(self.seq)
+        .bind(self.at)
+        .bind(self.event.kind.as_str())
+        .bind(&self.event.actor)
+        .bind(self.event.request_id.as_ref().map(|id| id.as_str()))
+        .bind(self.event.agent.as_ref().map(|name| name.as_str()))
+        .bind(self.detail)
+        .bind(self.mac)
+    }
 }
 
 /// The number of the next row, and the mac that it follows.

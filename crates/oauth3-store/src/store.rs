@@ -7,7 +7,12 @@ use oauth3_core::{
     AgentName, AgentRecord, AuditEvent, AuditMac, AuditRow, ChainReport, Digest, Execution, Fault, Grant, GrantId,
     RequestId, SealedSecret, SecretName, SecretRecord, Status, Store, Timestamp, TokenHash, TokenId,
 };
-use sqlx::sqlite::SqliteRow;
+use sqlx::Sqlite;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+
+/// One statement with its values.
+pub(crate) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 /// The one setting.
 const KILL_SWITCH: &str = "kill_switch";
@@ -29,6 +34,31 @@ fn millis(time: Option<Timestamp>) -> Option<i64> {
 
 fn one<T>(row: Option<SqliteRow>, read: fn(&SqliteRow) -> Result<T, Fault>) -> Result<Option<T>, Fault> {
     row.as_ref().map(read).transpose()
+}
+
+/// The move of a request from one status to another. What was submitted (intent, code, arguments) is never written over.
+fn transition(execution: &Execution, from: Status) -> Result<Statement<'_>, Fault> {
+    Ok(sqlx::query(
+        "UPDATE executions SET status = ?3, trust_level = ?4, grant_id = ?5, trusted = ?6, decided_by = ?7,
+           expires_at = ?8, approved_at = ?9, executed_at = ?10, finished_at = ?11, duration_ms = ?12,
+           result = ?13, error = ?14, notified_at = ?15
+         WHERE request_id = ?1 AND status = ?2",
+    )
+    .bind(execution.id.as_str())
+    .bind(from.as_str())
+    .bind(execution.status.as_str())
+    .bind(execution.trust.map(|t| t.as_str()))
+    .bind(execution.grant_id.as_ref().map(|id| id.as_str()))
+    .bind(execution.trusted)
+    .bind(&execution.decided_by)
+    .bind(execution.expires_at.millis())
+    .bind(millis(execution.approved_at))
+    .bind(millis(execution.executed_at))
+    .bind(millis(execution.finished_at))
+    .bind(execution.result.as_ref().map(|r| i64::try_from(r.duration_ms).unwrap_or(i64::MAX)))
+    .bind(execution.result.as_ref().map(json).transpose()?)
+    .bind(&execution.error)
+    .bind(millis(execution.notified_at)))
 }
 
 fn no_agent(name: &AgentName) -> Fault {
@@ -242,32 +272,8 @@ impl Store for SqliteStore {
         .map_err(unavailable)
     }
 
-    /// What was submitted (intent, code, arguments) is never written over.
     async fn transition(&self, execution: &Execution, from: Status) -> Result<bool, Fault> {
-        let done = sqlx::query(
-            "UPDATE executions SET status = ?3, trust_level = ?4, grant_id = ?5, trusted = ?6, decided_by = ?7,
-               expires_at = ?8, approved_at = ?9, executed_at = ?10, finished_at = ?11, duration_ms = ?12,
-               result = ?13, error = ?14, notified_at = ?15
-             WHERE request_id = ?1 AND status = ?2",
-        )
-        .bind(execution.id.as_str())
-        .bind(from.as_str())
-        .bind(execution.status.as_str())
-        .bind(execution.trust.map(|t| t.as_str()))
-        .bind(execution.grant_id.as_ref().map(|id| id.as_str()))
-        .bind(execution.trusted)
-        .bind(&execution.decided_by)
-        .bind(execution.expires_at.millis())
-        .bind(millis(execution.approved_at))
-        .bind(millis(execution.executed_at))
-        .bind(millis(execution.finished_at))
-        .bind(execution.result.as_ref().map(|r| i64::try_from(r.duration_ms).unwrap_or(i64::MAX)))
-        .bind(execution.result.as_ref().map(json).transpose()?)
-        .bind(&execution.error)
-        .bind(millis(execution.notified_at))
-        .execute(&self.pool)
-        .await
-        .map_err(unavailable)?;
+        let done = transition(execution, from)?.execute(&self.pool).await.map_err(unavailable)?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -390,8 +396,21 @@ impl Store for SqliteStore {
         query.execute(&self.pool).await.map(drop).map_err(unavailable)
     }
 
-    async fn append_audit(&self, event: &AuditEvent, at: Timestamp, mac: &dyn AuditMac) -> Result<i64, Fault> {
-        audit::append(self, event, at, mac).await
+    async fn append_audit(&self, events: &[AuditEvent], at: Timestamp, mac: &dyn AuditMac) -> Result<i64, Fault> {
+        let appended = audit::append(self, events, at, mac, None).await?;
+        appended.ok_or_else(|| unavailable("an audit append came to nothing"))
+    }
+
+    async fn append_audit_and_transition(
+        &self,
+        events: &[AuditEvent],
+        at: Timestamp,
+        mac: &dyn AuditMac,
+        execution: &Execution,
+        from: Status,
+    ) -> Result<bool, Fault> {
+        let appended = audit::append(self, events, at, mac, Some(transition(execution, from)?)).await?;
+        Ok(appended.is_some())
     }
 
     async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, Fault> {

@@ -34,7 +34,10 @@ pub(crate) enum Call {
         id: RequestId,
         listeners: Vec<ListenerRole>,
     },
-    CloseRun(RequestId),
+    CloseRun {
+        id: RequestId,
+        then: Vec<AuditEvent>,
+    },
 }
 
 /// What it answers.

@@ -42,7 +42,7 @@ pub trait Handler: Send + Sync {
     /// Opens a run.
     async fn open_run(&self, id: RequestId, lane: LaneFds) -> Result<OpenedRun, Fault>;
     /// Closes it.
-    async fn close_run(&self, id: RequestId) -> Result<RunOutput, Fault>;
+    async fn close_run(&self, id: RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault>;
 }
 
 /// Serves one connection until the other side hangs up or sends something that is no call; calls that go on
@@ -116,7 +116,7 @@ async fn answer(prepared: Prepared, role: Role, handler: &dyn Handler) -> Result
         (_, Call::PutSecret(secret), _) => handler.put_secret(secret, raw).await.map(|()| Reply::Done),
         (Role::Gateway, Call::Audit(event), _) => handler.audit(event).await.map(|()| Reply::Done),
         (Role::Gateway, Call::OpenRun { id, .. }, Some(lane)) => handler.open_run(id, lane).await.map(Reply::Opened),
-        (Role::Gateway, Call::CloseRun(id), _) => match handler.close_run(id).await {
+        (Role::Gateway, Call::CloseRun { id, then }, _) => match handler.close_run(id, then).await {
             Ok(output) => return pack_output(number, output),
             Err(fault) => Err(fault),
         },

@@ -242,7 +242,7 @@ impl Keeper for SupervisedKeeper {
     async fn open_run(&self, id: &RequestId, lane: LaneFds) -> Result<OpenedRun, Fault> {
         self.side()?.open_run(id, lane).await
     }
-    async fn close_run(&self, id: &RequestId) -> Result<RunOutput, Fault> {
-        self.side()?.close_run(id).await
+    async fn close_run(&self, id: &RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
+        self.side()?.close_run(id, then).await
     }
 }

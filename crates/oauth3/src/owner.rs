@@ -109,8 +109,8 @@ impl Keeper for KeeperSocket {
     async fn open_run(&self, id: &RequestId, lane: LaneFds) -> Result<OpenedRun, Fault> {
         self.connect().await?.open_run(id, lane).await
     }
-    async fn close_run(&self, id: &RequestId) -> Result<RunOutput, Fault> {
-        self.connect().await?.close_run(id).await
+    async fn close_run(&self, id: &RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
+        self.connect().await?.close_run(id, then).await
     }
 }
 

@@ -202,7 +202,7 @@ impl Keeper for FakeKeeper {
     async fn open_run(&self, _: &RequestId, _: LaneFds) -> Result<OpenedRun, Fault> {
         unreachable!()
     }
-    async fn close_run(&self, _: &RequestId) -> Result<RunOutput, Fault> {
+    async fn close_run(&self, _: &RequestId, _: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
         unreachable!()
     }
 }

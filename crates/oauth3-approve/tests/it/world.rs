@@ -530,7 +530,17 @@ impl Store for Broker {
         self.touch();
         Ok(())
     }
-    async fn append_audit(&self, _: &AuditEvent, _: Timestamp, _: &dyn AuditMac) -> Result<i64, Fault> {
+    async fn append_audit(&self, _: &[AuditEvent], _: Timestamp, _: &dyn AuditMac) -> Result<i64, Fault> {
+        unused()
+    }
+    async fn append_audit_and_transition(
+        &self,
+        _: &[AuditEvent],
+        _: Timestamp,
+        _: &dyn AuditMac,
+        _: &Execution,
+        _: Status,
+    ) -> Result<bool, Fault> {
         unused()
     }
     async fn audit_after(&self, _: i64, _: u32) -> Result<Vec<AuditRow>, Fault> {

@@ -108,14 +108,18 @@ impl Keeper for FakeKeeper {
         if !self.store.transition(&execution, Status::Approved).await? {
             return Err(Fault::DeniedByPolicy("it was run before".into()));
         }
+        if execution.trusted {
+            self.events.lock().unwrap().push(AuditEvent::new(AuditKind::Granted, "keeper").request(id));
+        }
         self.opened.fetch_add(1, Ordering::SeqCst);
         let placeholders =
             execution.intent.secrets.iter().map(|n| (n.clone(), format!("placeholder-of-{n}"))).collect();
         Ok(OpenedRun { placeholders, ca_pem: "the run's CA".into() })
     }
 
-    async fn close_run(&self, id: &RequestId) -> Result<RunOutput, Fault> {
+    async fn close_run(&self, id: &RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
         self.up()?;
+        self.events.lock().unwrap().extend(then);
         self.closed.lock().unwrap().push(id.clone());
         Ok(self.output.lock().unwrap().clone())
     }

@@ -69,7 +69,7 @@ async fn the_owners_socket_takes_values_and_little_else() {
     let denied = |fault: Fault| assert!(matches!(fault, Fault::DeniedByPolicy(_)), "{fault}");
     denied(owner.audit(AuditEvent::new(AuditKind::Approved, "cli")).await.unwrap_err());
     denied(owner.open_run(&id, TestLane::new().1).await.unwrap_err());
-    denied(owner.close_run(&RequestId::random().unwrap()).await.unwrap_err());
+    denied(owner.close_run(&RequestId::random().unwrap(), Vec::new()).await.unwrap_err());
     assert_eq!(home.kinds().await, ["started", "secret_changed"]);
 }
 

@@ -36,7 +36,7 @@ async fn a_run_lends_a_placeholder_swaps_it_scrubs_and_records() {
     write!(lane.stdout, "got {VALUE}").unwrap();
     write!(lane.stderr, "{}", "e".repeat(101)).unwrap();
     drop(lane);
-    let output = home.keeper.close_run(&id).await.unwrap();
+    let output = home.keeper.close_run(&id, Vec::new()).await.unwrap();
     assert_eq!(output.stdout, format!("got {placeholder}"));
     assert_eq!((output.stderr.len(), output.truncated, output.refusals.len()), (100, true, 1));
 
@@ -48,7 +48,7 @@ async fn a_run_lends_a_placeholder_swaps_it_scrubs_and_records() {
     }
     let report = home.keeper.verify_audit().await.unwrap();
     assert_eq!((report.rows, report.fault), (6, None));
-    assert!(matches!(home.keeper.close_run(&id).await, Err(Fault::NotFound(_))));
+    assert!(matches!(home.keeper.close_run(&id, Vec::new()).await, Err(Fault::NotFound(_))));
 }
 
 /// Tries to open; returns why not, after looking that nothing happened.
@@ -163,7 +163,7 @@ async fn a_request_runs_once() {
     let open = || async { home.keeper.open_run(&id, TestLane::new().1).await };
     let (a, b, c) = tokio::join!(open(), open(), open());
     assert_eq!([a, b, c].into_iter().filter(Result::is_ok).count(), 1);
-    home.keeper.close_run(&id).await.unwrap();
+    home.keeper.close_run(&id, Vec::new()).await.unwrap();
     assert!(matches!(open().await, Err(Fault::DeniedByPolicy(_))), "closed, it does not open again");
     assert_eq!(home.kinds().await.iter().filter(|kind| **kind == "run_opened").count(), 1);
 }
@@ -198,7 +198,7 @@ async fn a_placeholder_toward_a_host_of_another_secret_is_refused_and_recorded()
     assert!(reply.starts_with("HTTP/1.1 403"), "{reply}");
     assert!(heads.lock().unwrap().is_empty());
     drop(lane);
-    assert_eq!(home.keeper.close_run(&id).await.unwrap().refusals.len(), 1);
+    assert_eq!(home.keeper.close_run(&id, Vec::new()).await.unwrap().refusals.len(), 1);
     assert_eq!(home.kinds().await[2..], ["run_opened", "egress_refused", "run_closed"]);
 }
 

@@ -1,7 +1,7 @@
 //! The audit chain: what `audit verify` finds, and what it forgives.
 
 use crate::support::{Files, KEY, TestMac, agent, at, execution};
-use oauth3_core::{AuditEvent, AuditKind, ChainReport, Store};
+use oauth3_core::{AuditEvent, AuditKind, ChainReport, Execution, Status, Store};
 use oauth3_store::SqliteStore;
 
 /// A chain of five rows.
@@ -19,7 +19,7 @@ async fn append(store: &SqliteStore, n: i64) -> i64 {
         .request(&execution("bot", b"code").id)
         .with("zebra", n)
         .with("ant", serde_json::json!({"host": "api.example.com"}));
-    store.append_audit(&event, at(n * 1_000), &KEY).await.unwrap()
+    store.append_audit(&[event], at(n * 1_000), &KEY).await.unwrap()
 }
 
 async fn report(store: &SqliteStore) -> ChainReport {
@@ -51,7 +51,7 @@ async fn an_honest_chain_holds_and_reads_back() {
     assert_eq!(store.audit_after(0, 100).await.unwrap().len(), 5);
 
     let event = AuditEvent::new(AuditKind::Started, "keeper");
-    store.append_audit(&event, at(9), &KEY).await.unwrap();
+    store.append_audit(std::slice::from_ref(&event), at(9), &KEY).await.unwrap();
     assert_eq!(store.audit_after(5, 9).await.unwrap()[0].event, event, "without subject or detail");
     store.close().await;
     assert_eq!(report(&files.open().await).await, ChainReport { rows: 6, fault: None });
@@ -197,7 +197,7 @@ async fn a_crash_before_the_first_head_is_forgiven() {
     let store = files.open().await;
     // The row does not arrive; the head that is written before it does.
     files.tamper("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'disk full'); END").await;
-    assert!(store.append_audit(&AuditEvent::new(AuditKind::Started, "keeper"), at(1), &KEY).await.is_err());
+    assert!(store.append_audit(&[AuditEvent::new(AuditKind::Started, "keeper")], at(1), &KEY).await.is_err());
     let genesis = std::fs::read_to_string(files.head()).unwrap();
     assert_eq!(report(&store).await, ChainReport { rows: 0, fault: None });
     files.tamper("DROP TRIGGER full").await;
@@ -229,4 +229,25 @@ async fn what_was_found_once_is_still_found_after_more_appends() {
         append(&store, 9).await;
         assert_eq!(fault(&store).await, expected, "{sql}");
     }
+}
+
+#[tokio::test]
+async fn rows_and_a_move_happen_together_or_not_at_all() {
+    let files = Files::new();
+    let store = chain(&files).await;
+    let stored = execution("bot", b"code");
+    store.insert_execution(&stored).await.unwrap();
+    let taken = Execution { status: Status::Executing, ..stored.clone() };
+    let events = [AuditKind::Granted, AuditKind::RunOpened].map(|kind| AuditEvent::new(kind, "keeper"));
+    let try_from = async |from| store.append_audit_and_transition(&events, at(9), &KEY, &taken, from).await.unwrap();
+
+    assert!(!try_from(Status::AwaitingSecrets).await);
+    assert_eq!(store.execution(&stored.id).await.unwrap(), Some(stored.clone()));
+    assert_eq!(report(&store).await, ChainReport { rows: 5, fault: None });
+    assert!(try_from(stored.status).await);
+    assert_eq!(store.execution(&stored.id).await.unwrap().unwrap().status, Status::Executing);
+    assert_eq!(report(&store).await, ChainReport { rows: 7, fault: None });
+    assert!(!try_from(stored.status).await, "a second time");
+    assert_eq!(append(&store, 8).await, 8, "the chain goes on");
+    assert_eq!(report(&store).await, ChainReport { rows: 8, fault: None });
 }

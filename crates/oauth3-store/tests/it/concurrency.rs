@@ -46,7 +46,7 @@ async fn writes_of_both_all_arrive() {
         let store = stores[usize::try_from(n % 2).unwrap()].clone();
         writers.spawn(async move {
             store.insert_execution(&execution("bot", b"the same code")).await.unwrap();
-            store.append_audit(&AuditEvent::new(AuditKind::Asked, "agent:bot"), at(n), &KEY).await.unwrap();
+            store.append_audit(&[AuditEvent::new(AuditKind::Asked, "agent:bot")], at(n), &KEY).await.unwrap();
         });
     }
     writers.join_all().await;

@@ -14,7 +14,7 @@ fn mode(path: &Path) -> u32 {
 async fn every_file_is_for_this_user_only() {
     let files = Files::new();
     let store = files.open().await;
-    store.append_audit(&AuditEvent::new(AuditKind::Started, "gateway"), at(1), &KEY).await.unwrap();
+    store.append_audit(&[AuditEvent::new(AuditKind::Started, "gateway")], at(1), &KEY).await.unwrap();
     assert_eq!(mode(&files.folder.path().join("data")), 0o700);
     let mut seen = Vec::new();
     for entry in std::fs::read_dir(files.folder.path().join("data")).unwrap() {

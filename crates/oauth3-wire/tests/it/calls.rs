@@ -50,7 +50,7 @@ async fn every_call_reaches_the_keeper_and_its_answer_comes_back() {
     }
 
     keeper.close.notify_one();
-    let output = gateway.close_run(&id()).await.unwrap();
+    let output = gateway.close_run(&id(), Vec::new()).await.unwrap();
     assert_eq!(
         (output.stdout.as_str(), output.stderr.as_str(), &output.refusals[..]),
         ("out", "err", &["no".into()][..])
@@ -86,7 +86,7 @@ async fn a_slow_close_holds_up_no_other_call() {
     let (gateway, keeper, _served) = connect(Role::Gateway);
     let closing = tokio::spawn({
         let gateway = gateway.clone();
-        async move { gateway.close_run(&id()).await }
+        async move { gateway.close_run(&id(), Vec::new()).await }
     });
     keeper.closing.notified().await;
     let many = (0..200).map(|n| {
@@ -106,7 +106,7 @@ async fn when_the_keeper_dies_pending_and_later_calls_are_refused() {
     let (gateway, keeper, served) = connect(Role::Gateway);
     let pending = tokio::spawn({
         let gateway = gateway.clone();
-        async move { gateway.close_run(&id()).await }
+        async move { gateway.close_run(&id(), Vec::new()).await }
     });
     keeper.closing.notified().await;
     served.abort();
@@ -134,7 +134,7 @@ async fn the_owners_socket_allows_three_calls_only() {
     let refused = |fault: Fault| assert!(matches!(fault, Fault::DeniedByPolicy(_)), "{fault}");
     refused(owner.audit(AuditEvent::new(AuditKind::Asked, "x")).await.unwrap_err());
     refused(owner.open_run(&id(), lane(2).0).await.unwrap_err());
-    refused(owner.close_run(&id()).await.unwrap_err());
+    refused(owner.close_run(&id(), Vec::new()).await.unwrap_err());
     assert_eq!(keeper.seen(), ["ping", "put_secret KEY [118]", "verify_audit"]);
 }
 
@@ -155,7 +155,7 @@ async fn large_output_comes_whole_and_larger_is_cut() {
             Some(RunOutput { stdout, stderr: "\u{1}".repeat(3 << 20), truncated: false, refusals: Vec::new() });
         keeper.close.notify_one();
         let gateway = Arc::clone(&gateway);
-        async move { gateway.close_run(&id()).await.unwrap() }
+        async move { gateway.close_run(&id(), Vec::new()).await.unwrap() }
     };
     let whole = output("ä".repeat(MAX_OUTPUT_BYTES / 2)).await;
     assert_eq!((whole.stdout.len(), whole.stderr.len(), whole.truncated), (MAX_OUTPUT_BYTES, 3 << 20, false));

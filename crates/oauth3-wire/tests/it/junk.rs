@@ -43,7 +43,7 @@ async fn junk_reaches_no_handler() {
         frame(r#"{"number":1,"body":"ping"}"#, b"", 1),
         frame(r#"{"number":1,"body":"ping"}"#, b"", 0)[..20].to_vec(),
         frame(r#"{"number":1,"body":{"open_run":{"id":"req_a","listeners":[]}}}"#, b"", 0),
-        frame(r#"{"number":1,"body":{"close_run":"../x"}}"#, b"", 0),
+        frame(r#"{"number":1,"body":{"close_run":{"id":"../x","then":[]}}}"#, b"", 0),
         frame(&"[".repeat(100_000), b"", 0),
     ] {
         let (said, seen) = sent(&bytes).await;

@@ -59,7 +59,7 @@ impl Handler for Scripted {
         self.note(format!("open_run {id} {roles:?} {texts:?}"))?;
         Ok(OpenedRun { placeholders: vec![("KEY".parse().unwrap(), "ph".into())], ca_pem: "PEM".into() })
     }
-    async fn close_run(&self, id: RequestId) -> Result<RunOutput, Fault> {
+    async fn close_run(&self, id: RequestId, _then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
         self.note(format!("close_run {id}"))?;
         self.closing.notify_one();
         self.close.notified().await;
