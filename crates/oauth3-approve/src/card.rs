@@ -4,7 +4,7 @@
 //! (control and format characters, bidi overrides, zero-width characters). Markup is the channel's own job.
 
 use crate::visible;
-use oauth3_core::{Execution, Intent, SecretName, SecretRecord, Status, Timestamp, Trust};
+use oauth3_core::{Digest, Execution, Intent, SecretName, SecretRecord, Skill, Status, Timestamp, Trust};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use time::format_description::BorrowedFormatItem;
@@ -47,14 +47,31 @@ pub struct Card {
     pub limits: String,
     /// The arguments, as indented JSON; empty when there are none.
     pub args: String,
-    /// The code, one escaped character for each that cannot be seen.
+    /// The files, the one that runs first; empty when the code is one file without a name.
+    pub files: Vec<CardFile>,
+    /// The code, one escaped character for each that cannot be seen; of several files one after the other.
     pub code: String,
-    /// Whether [`Card::code`] is the code, byte for byte.
+    /// Whether every character of [`Card::code`] is one of the code's own.
     pub code_is_exact: bool,
     /// Size of the code, in bytes.
     pub code_bytes: usize,
     /// When silence becomes a no.
     pub expires_at: String,
+}
+
+/// One file on a card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardFile {
+    /// Its path.
+    pub path: String,
+    /// Its size, in bytes.
+    pub size: usize,
+    /// The first 16 hex digits of its SHA-256.
+    pub digest: String,
+    /// Whether it is the one that runs.
+    pub runs: bool,
+    /// Whether it is an asset: its contents are not shown.
+    pub asset: bool,
 }
 
 /// One secret on a card.
@@ -77,8 +94,7 @@ impl Card {
     #[must_use]
     pub fn new(execution: &Execution, secrets: &[SecretRecord], missing: &[SecretName]) -> Self {
         let intent = &execution.intent;
-        let code = String::from_utf8_lossy(&execution.code);
-        let shown_code = visible::lines(&code);
+        let code = ShownCode::of(&execution.code);
         let args = if execution.args.is_empty() {
             String::new()
         } else {
@@ -99,12 +115,64 @@ impl Card {
             runtime: intent.runtime.as_str(),
             limits: limits(intent),
             args,
-            code_is_exact: shown_code.as_bytes() == execution.code,
-            code_bytes: execution.code.len(),
-            code: shown_code,
+            code_is_exact: code.is_exact,
+            code_bytes: code.bytes,
+            files: code.files,
+            code: code.text,
             expires_at: show_time(execution.expires_at),
         }
     }
+}
+
+/// Code, ready to be shown.
+struct ShownCode {
+    files: Vec<CardFile>,
+    text: String,
+    is_exact: bool,
+    bytes: usize,
+}
+
+impl ShownCode {
+    fn of(code: &[u8]) -> Self {
+        let Ok(Skill::Several(bundle)) = Skill::read(code) else {
+            let text = visible::lines(&String::from_utf8_lossy(code));
+            return Self { files: Vec::new(), is_exact: text.as_bytes() == code, bytes: code.len(), text };
+        };
+        let mut shown = Self { files: Vec::new(), text: String::new(), is_exact: true, bytes: 0 };
+        let (first, others): (Vec<_>, Vec<_>) = bundle.files().partition(|(path, _)| *path == bundle.entry());
+        for (path, bytes) in first.into_iter().chain(others) {
+            let file = CardFile {
+                path: visible::one_line(path),
+                size: bytes.len(),
+                digest: Digest::of(bytes).short(),
+                runs: path == bundle.entry(),
+                asset: bundle.is_asset(path),
+            };
+            // Writing to a String cannot fail.
+            let _ = writeln!(shown.text, "── {}", file_line(&file));
+            if !file.asset {
+                let text = visible::lines(&String::from_utf8_lossy(bytes));
+                shown.is_exact &= text.as_bytes() == bytes;
+                // Each line is marked, so that no file can pretend that another begins.
+                for line in text.lines() {
+                    let _ = writeln!(shown.text, "│ {line}");
+                }
+            }
+            shown.bytes += file.size;
+            shown.files.push(file);
+        }
+        shown
+    }
+}
+
+/// One file in one line.
+pub(crate) fn file_line(file: &CardFile) -> String {
+    let role = match (file.runs, file.asset) {
+        (true, _) => " · runs",
+        (_, true) => " · ASSET, contents not shown",
+        _ => "",
+    };
+    format!("{} · {} · sha256 {}…{role}", file.path, bytes(file.size), file.digest)
 }
 
 /// The card as plain text, code and all; what `show` prints.
@@ -137,6 +205,9 @@ pub(crate) fn render_text_without_code(card: &Card) -> String {
         line("Claim", &format!("{} (the agent's words, not checked)", card.claim));
     }
     line("Code", &format!("sha256 {}… · {}", card.digest, bytes(card.code_bytes)));
+    for (n, file) in card.files.iter().enumerate() {
+        line(if n == 0 { "Files" } else { "" }, &file_line(file));
+    }
     if let Some(source) = &card.source {
         line("Fetched", source);
     }

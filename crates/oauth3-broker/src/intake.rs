@@ -21,13 +21,7 @@ impl Broker {
     /// Reads a draft; fetches its code when that is elsewhere.
     pub(crate) async fn take_in(&self, agent: &AgentName, mut draft: Draft) -> Result<Order, Fault> {
         let source = std::mem::replace(&mut draft.source, Source::Inline(Vec::new()));
-        let (code, skill_url) = match source {
-            Source::Inline(code) => (code, None),
-            Source::Url(url) => {
-                let fetched = skill_source::fetch(&*self.ports.http, &url).await?;
-                (fetched.code, Some(fetched.shown_url))
-            }
-        };
+        let (code, skill_url) = skill_source::code_of(&*self.ports.http, source).await?;
         let resolved = draft.resolve(&code).map_err(refusal)?;
         let (runtime, limits) = (self.runtime(&resolved)?, self.limits(&resolved)?);
         let intent = Intent {
@@ -119,7 +113,7 @@ pub(crate) fn no_randomness() -> Fault {
     Fault::Unavailable("the system has no randomness to give".to_owned())
 }
 
-fn refusal(error: SubmissionError) -> Fault {
+pub(crate) fn refusal(error: SubmissionError) -> Fault {
     let text = error.to_string();
     match error {
         SubmissionError::Conflict(_) => Fault::ConflictingMetadata(text),

@@ -1,4 +1,5 @@
-//! Fetches a skill once, from an https or `data:` URL; the bytes that come are the bytes that are hashed and run.
+//! From what an agent sends or points to, to the bytes that are shown, hashed and run. A skill elsewhere is fetched
+//! once, from an https or `data:` URL.
 //!
 //! Whatever an agent names is dialled through [`HttpPort`] as an outsider's address: https only, public
 //! addresses only, every redirect checked like the first address.
@@ -6,7 +7,11 @@
 mod data_url;
 mod pasted;
 
-use oauth3_core::{Fault, Host, HttpPort, HttpRequest, HttpResponse, MAX_CODE_BYTES};
+use crate::intake::refusal;
+use oauth3_core::{
+    Bundle, Fault, Host, HttpPort, HttpRequest, HttpResponse, MAX_CODE_BYTES, Parts, Several, SkillFile, Source,
+};
+use oauth3_skill::{ArchiveError, SKILL_BOUNDS};
 use std::time::Duration;
 use url::Url;
 
@@ -19,33 +24,61 @@ const MAX_URL_BYTES: usize = 2048;
 /// Bytes at the beginning that are looked at for signs of a web page.
 const SNIFF_BYTES: usize = 512;
 
-/// What a `skill_url` gave.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Fetched {
-    /// The code.
-    pub(crate) code: Vec<u8>,
-    /// The address as it is kept and shown: of a `data:` URL only what is before the comma.
-    pub(crate) shown_url: String,
-}
-
-/// Fetches the code.
+/// The code of a request, and where it was fetched from as that is kept and shown: of a `data:` URL only what is
+/// before the comma.
 ///
 /// # Errors
-/// [`Fault::SkillFetchFailed`] with a sentence that names the host at most.
-pub(crate) async fn fetch(http: &dyn HttpPort, url: &str) -> Result<Fetched, Fault> {
+/// [`Fault::SkillFetchFailed`] with a sentence that names the host at most; [`Fault::InvalidRequest`] or
+/// [`Fault::TooLarge`] when several files make no skill.
+pub(crate) async fn code_of(http: &dyn HttpPort, source: Source) -> Result<(Vec<u8>, Option<String>), Fault> {
+    let (Several { parts, entry, assets }, shown_url) = match source {
+        Source::Inline(code) => return Ok((code, None)),
+        Source::Url(url) => {
+            let (code, shown_url) = fetch(http, &url).await?;
+            if !oauth3_skill::is_archive(&code) {
+                return Ok((text(code)?, Some(shown_url)));
+            }
+            (Several { parts: Parts::Archive(code), entry: None, assets: Vec::new() }, Some(shown_url))
+        }
+        Source::Several(Several { parts: Parts::Url(url), entry, assets }) => {
+            let (code, shown_url) = fetch(http, &url).await?;
+            (Several { parts: Parts::Archive(code), entry, assets }, Some(shown_url))
+        }
+        Source::Several(several) => (several, None),
+    };
+    let files = match parts {
+        Parts::Files(files) => files,
+        Parts::Archive(archive) => unpack(archive).await?,
+        Parts::Url(_) => return Err(failed("skill_url was not fetched".to_owned())),
+    };
+    let bundle = Bundle::new(files, entry.as_deref(), &assets).map_err(refusal)?;
+    Ok((bundle.to_bytes(), shown_url))
+}
+
+/// Unpacks elsewhere: it takes a processor for a while.
+async fn unpack(archive: Vec<u8>) -> Result<Vec<SkillFile>, Fault> {
+    let work = tokio::task::spawn_blocking(move || oauth3_skill::unpack(&archive, &SKILL_BOUNDS));
+    match work.await {
+        Ok(Ok(files)) => Ok(files),
+        Ok(Err(error @ ArchiveError::TooLarge(_))) => Err(Fault::TooLarge(error.to_string())),
+        Ok(Err(error)) => Err(Fault::InvalidRequest(error.to_string())),
+        Err(_) => Err(Fault::Unavailable("the archive could not be read".to_owned())),
+    }
+}
+
+async fn fetch(http: &dyn HttpPort, url: &str) -> Result<(Vec<u8>, String), Fault> {
     if let Some(rest) = data_url::strip_scheme(url) {
         let (media_type, code) = data_url::decode(rest).map_err(failed)?;
-        return Ok(Fetched { code: text(code)?, shown_url: format!("data:{media_type}") });
+        return Ok((code, format!("data:{media_type}")));
     }
     let code = match tokio::time::timeout(FETCH_TIMEOUT, follow(http, url)).await {
         Ok(fetched) => fetched.map_err(failed)?,
         Err(_) => return Err(failed("skill_url took too long to answer".into())),
     };
-    let code = text(code)?;
     if looks_like_a_page(&code) {
         return Err(failed("skill_url gives a web page and not code; use the link to the raw file".into()));
     }
-    Ok(Fetched { code, shown_url: url.to_owned() })
+    Ok((code, url.to_owned()))
 }
 
 async fn follow(http: &dyn HttpPort, url: &str) -> Result<Vec<u8>, String> {
@@ -68,7 +101,7 @@ fn request(address: &Url) -> HttpRequest {
     HttpRequest {
         method: "GET",
         url: address.as_str().to_owned(),
-        headers: vec![("accept", "text/plain, */*;q=0.1".to_owned())],
+        headers: vec![("accept", "text/plain, application/gzip, application/x-tar, */*;q=0.1".to_owned())],
         body: Vec::new(),
         timeout: FETCH_TIMEOUT,
         max_reply_bytes: MAX_CODE_BYTES,
@@ -105,11 +138,11 @@ fn checked(url: Url) -> Result<Url, String> {
     }
 }
 
-/// What an owner is to read must be readable: no archive, no image, nothing compressed.
+/// What an owner is to read must be readable: no image, no program.
 fn text(code: Vec<u8>) -> Result<Vec<u8>, Fault> {
     match std::str::from_utf8(&code) {
         Ok(_) => Ok(code),
-        Err(_) => Err(failed("skill_url gives something that is not UTF-8 text".into())),
+        Err(_) => Err(failed("skill_url gives something that is neither UTF-8 text nor a tar archive".into())),
     }
 }
 

@@ -113,7 +113,7 @@ pub struct Execution {
     pub description: String,
     /// Where the code came from, when it was fetched.
     pub skill_url: Option<String>,
-    /// The bytes that run. Never more than [`crate::MAX_CODE_BYTES`].
+    /// The bytes that run: one file, or several in one archive; see [`crate::Skill`].
     pub code: Vec<u8>,
     /// The arguments, in the agent's order.
     pub args: serde_json::Map<String, serde_json::Value>,

@@ -5,6 +5,7 @@
 //! type that may carry a secret on its way in ([`WriteOnly`]) cannot be printed, cloned or compared.
 
 mod address;
+mod archive;
 mod audit;
 mod credential;
 mod digest;
@@ -18,11 +19,13 @@ mod limits;
 mod names;
 mod owner;
 mod ports;
+mod skill;
 mod submission;
 mod time;
 mod token;
 
 pub use address::{AddressClass, classify, is_public};
+pub use archive::{read_archive, write_archive};
 pub use audit::{AuditEvent, AuditKind, AuditRow, ChainReport};
 pub use credential::{Credential, WriteOnly};
 pub use digest::{Digest, DigestBuilder};
@@ -32,7 +35,7 @@ pub use header::parse_header;
 pub use host::{Host, synthetic_address, synthetic_addresses};
 pub use ids::{GrantId, RequestId};
 pub use intent::Intent;
-pub use limits::{Limits, MAX_ARGS_BYTES, MAX_CODE_BYTES, MAX_HOSTS, MAX_SECRETS, MAX_WAIT_SECONDS};
+pub use limits::{Limits, MAX_ARGS_BYTES, MAX_CODE_BYTES, MAX_HOSTS, MAX_SECRETS, MAX_SKILL_FILES, MAX_WAIT_SECONDS};
 pub use names::{AgentName, ArgName, InvalidName, Runtime, SecretName, SkillId};
 pub use owner::{AgentRecord, NewSecret, OwnerOverview, SecretRecord};
 pub use ports::{
@@ -40,6 +43,7 @@ pub use ports::{
     HttpResponse, Job, Keeper, Lane, LaneFds, LaneSpec, ListenerFd, ListenerRole, OpenedRun, OwnerPort, RunOutput,
     Runner, SealedSecret, Store, Submitted,
 };
-pub use submission::{Declared, Draft, Resolved, Source, SubmissionError};
+pub use skill::{Bundle, Skill, SkillFile};
+pub use submission::{Declared, Draft, Parts, Resolved, Several, Source, SubmissionError};
 pub use time::Timestamp;
 pub use token::{AgentToken, TokenHash, TokenId};

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Largest code that a request may carry or a `skill_url` may give, in bytes (1 MiB).
+/// Largest code that a request may carry or a `skill_url` may give, all files together, in bytes (1 MiB).
 pub const MAX_CODE_BYTES: usize = 1 << 20;
+/// Most files that a skill may have.
+pub const MAX_SKILL_FILES: usize = 200;
 /// Largest arguments object, in bytes of JSON (64 KiB); all variables of a run must fit into one exec.
 pub const MAX_ARGS_BYTES: usize = 64 << 10;
 /// Most secrets that one request may name.

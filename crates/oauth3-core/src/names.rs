@@ -89,7 +89,7 @@ pub enum InvalidName {
     #[error("an argument's name is a letter or '_' and then letters, digits and '_', at most 128")]
     Arg,
     /// No runtime of that name exists.
-    #[error("runtime is one of embedded, deno, node, python")]
+    #[error("runtime is one of embedded, deno, node, python, shell")]
     Runtime,
     /// Not a plain host name.
     #[error("{0:?} is not a plain host name such as api.example.com or api.example.com:8443")]
@@ -227,11 +227,13 @@ pub enum Runtime {
     Node,
     /// CPython 3.
     Python,
+    /// The system's POSIX shell, `/bin/sh`, with the system's programs.
+    Shell,
 }
 
 impl Runtime {
     /// Every runtime, in the order that lists show them.
-    pub const ALL: [Self; 4] = [Self::Embedded, Self::Deno, Self::Node, Self::Python];
+    pub const ALL: [Self; 5] = [Self::Embedded, Self::Deno, Self::Node, Self::Python, Self::Shell];
 
     /// The name that requests and configuration use.
     #[must_use]
@@ -241,6 +243,7 @@ impl Runtime {
             Self::Deno => "deno",
             Self::Node => "node",
             Self::Python => "python",
+            Self::Shell => "shell",
         }
     }
 }

@@ -293,7 +293,7 @@ pub struct LaneSpec {
 /// What runs in a prepared sandbox.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// The stored bytes.
+    /// The stored bytes; [`crate::Skill::read`] says which files they are.
     pub code: Vec<u8>,
     /// Variables for the code: placeholders and arguments. The runner adds its own.
     pub env: Vec<(String, String)>,

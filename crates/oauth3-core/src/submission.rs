@@ -1,7 +1,7 @@
 //! From what an agent sends to one effective set of what is asked for.
 
-use crate::limits::{MAX_ARGS_BYTES, MAX_CODE_BYTES, MAX_HOSTS, MAX_SECRETS};
-use crate::{ArgName, Host, InvalidName, Runtime, SecretName, SkillId, header};
+use crate::limits::{MAX_ARGS_BYTES, MAX_HOSTS, MAX_SECRETS};
+use crate::{ArgName, Host, InvalidName, Runtime, SecretName, Skill, SkillFile, SkillId, header};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -31,7 +31,32 @@ pub struct Declared {
 pub enum Source {
     /// In the request.
     Inline(Vec<u8>),
-    /// At an https or data URL, to be fetched once.
+    /// At an https or data URL, to be fetched once: one file, or an archive.
+    Url(String),
+    /// Several files.
+    Several(Several),
+}
+
+/// Several files, as an agent sends them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Several {
+    /// Where they are.
+    pub parts: Parts,
+    /// The path of the file that runs, when it is named.
+    pub entry: Option<String>,
+    /// The paths of files that are no code to be read: shown by their digests.
+    pub assets: Vec<String>,
+}
+
+/// Where several files are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parts {
+    /// In the request, one by one.
+    Files(Vec<SkillFile>),
+    /// In the request, as a tar archive that may be compressed with gzip.
+    Archive(Vec<u8>),
+    /// At an address that gives such an archive.
     Url(String),
 }
 
@@ -79,7 +104,7 @@ pub enum SubmissionError {
     #[error(transparent)]
     Name(InvalidName),
     /// No runtime of that name exists.
-    #[error("runtime {0:?} is unknown; use embedded, deno, node or python")]
+    #[error("runtime {0:?} is unknown; use embedded, deno, node, python or shell")]
     UnknownRuntime(String),
     /// Anything else that is wrong with it.
     #[error("{0}")]
@@ -95,21 +120,14 @@ pub enum SubmissionError {
 }
 
 impl Draft {
-    /// Joins body, metadata and the header of `code` into one effective set.
+    /// Joins body, metadata and the header of the file that runs into one effective set.
     ///
     /// # Errors
     /// When two places that both name a value differ (a subset and an empty list included), or a value
     /// has the wrong form or size. Every name is checked, wherever it stands.
     pub fn resolve(self, code: &[u8]) -> Result<Resolved, SubmissionError> {
-        if code.is_empty() {
-            return Err(SubmissionError::Invalid("there is no code to run".into()));
-        }
-        within("code", code.len(), MAX_CODE_BYTES)?;
-        // The owner reads what runs; bytes that are no text cannot be read.
-        if std::str::from_utf8(code).is_err() {
-            return Err(SubmissionError::Invalid("the code is not UTF-8 text".into()));
-        }
-        let header = header::parse_header(code).map_err(SubmissionError::Invalid)?;
+        let skill = Skill::read(code)?;
+        let header = header::parse_header(skill.entry()).map_err(SubmissionError::Invalid)?;
         let places = [&self.body, &self.metadata, &header];
 
         let skill_id = SkillId::parse(&self.skill_id).map_err(SubmissionError::Name)?;
@@ -123,7 +141,8 @@ impl Draft {
         let hosts =
             agreed("network", places.map(|p| p.network.as_ref().map(|l| names(l, Host::parse))))?.unwrap_or_default();
         let timeout_ms = agreed("timeout", places.map(|p| p.timeout.map(millis)))?;
-        let runtime = agreed("runtime", places.map(|p| p.runtime.as_ref().map(|r| runtime(r))))?;
+        let runtime = agreed("runtime", places.map(|p| p.runtime.as_ref().map(|r| runtime(r))))?
+            .or_else(|| skill.runtime_by_name());
         if secrets.len() > MAX_SECRETS {
             return Err(SubmissionError::Invalid(format!("more than {MAX_SECRETS} secrets")));
         }

@@ -93,6 +93,8 @@ pub(crate) enum Launch {
         proxy_port: u16,
         /// Memory of the engine, in bytes.
         memory_bytes: u64,
+        /// The path of the file that runs, below `/skill`.
+        entry: String,
     },
     /// A program.
     Exec {
@@ -103,12 +105,23 @@ pub(crate) enum Launch {
     Nothing,
 }
 
-/// The head of the job file; the code follows.
+/// One file of the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobFile {
+    /// Plain relative path below `/skill`.
+    pub(crate) path: String,
+    /// Size, in bytes.
+    pub(crate) size: usize,
+}
+
+/// The head of the job file; the files' contents follow, one after the other.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct JobHead {
     pub(crate) launch: Launch,
-    /// Where the code goes: a file name in `/skill`; none when it is not needed as a file.
-    pub(crate) file_name: Option<String>,
+    /// What goes to `/skill`, in the order of the contents.
+    pub(crate) files: Vec<JobFile>,
+    /// The working directory at the start.
+    pub(crate) directory: String,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) ca_pem: String,
 }
@@ -224,15 +237,29 @@ pub(crate) fn receive(socket: impl AsFd, flags: RecvFlags) -> Result<Option<Pack
     Ok(Some(Packet { bytes, fds }))
 }
 
+impl JobHead {
+    /// The files with their contents; an error when those are not what the head says.
+    pub(crate) fn contents<'a>(&'a self, mut contents: &'a [u8]) -> Result<Vec<(&'a str, &'a [u8])>, Errno> {
+        let mut files = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            let (bytes, rest) = contents.split_at_checked(file.size).ok_or(Errno::BADMSG)?;
+            files.push((file.path.as_str(), bytes));
+            contents = rest;
+        }
+        if contents.is_empty() { Ok(files) } else { Err(Errno::BADMSG) }
+    }
+}
+
 /// Puts a job into a sealed memory file.
-pub(crate) fn write_job(head: &JobHead, code: &[u8]) -> Result<OwnedFd, Errno> {
+pub(crate) fn write_job(head: &JobHead, contents: &[&[u8]]) -> Result<OwnedFd, Errno> {
     let head = serde_json::to_vec(head).map_err(|_| Errno::INVAL)?;
     let length = u32::try_from(head.len()).map_err(|_| Errno::FBIG)?;
-    if head.len().saturating_add(code.len()) > MAX_JOB_BYTES {
+    let size: usize = contents.iter().map(|bytes| bytes.len()).sum();
+    if head.len().saturating_add(size) > MAX_JOB_BYTES {
         return Err(Errno::FBIG);
     }
     let file = memfd_create("job", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    for mut part in [&length.to_le_bytes()[..], &head, code] {
+    for mut part in [&length.to_le_bytes()[..], &head].into_iter().chain(contents.iter().copied()) {
         while !part.is_empty() {
             let written = write(&file, part)?;
             part = part.get(written..).unwrap_or_default();
@@ -242,7 +269,7 @@ pub(crate) fn write_job(head: &JobHead, code: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(file)
 }
 
-/// Reads a job back.
+/// Reads a job back: its head and the contents of its files.
 pub(crate) fn read_job(file: impl AsFd) -> Result<(JobHead, Vec<u8>), Errno> {
     let size = usize::try_from(rustix::fs::fstat(&file)?.st_size).map_err(|_| Errno::FBIG)?;
     if !(HEAD_LENGTH_BYTES..=MAX_JOB_BYTES + HEAD_LENGTH_BYTES).contains(&size) {
@@ -258,8 +285,8 @@ pub(crate) fn read_job(file: impl AsFd) -> Result<(JobHead, Vec<u8>), Errno> {
     }
     let (length, rest) = bytes.split_first_chunk::<HEAD_LENGTH_BYTES>().ok_or(Errno::BADMSG)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Errno::BADMSG)?;
-    let (head, code) = rest.split_at_checked(length).ok_or(Errno::BADMSG)?;
-    Ok((serde_json::from_slice(head).map_err(|_| Errno::BADMSG)?, code.to_vec()))
+    let (head, contents) = rest.split_at_checked(length).ok_or(Errno::BADMSG)?;
+    Ok((serde_json::from_slice(head).map_err(|_| Errno::BADMSG)?, contents.to_vec()))
 }
 
 #[cfg(test)]
@@ -270,15 +297,16 @@ mod tests {
     fn a_job_survives_its_memory_file_and_cannot_be_changed_there() {
         let head = JobHead {
             launch: Launch::Nothing,
-            file_name: Some("main.py".into()),
+            files: vec![JobFile { path: "main.py".into(), size: 3 }, JobFile { path: "a/b".into(), size: 4 }],
+            directory: "/tmp".into(),
             env: vec![("A".into(), "b".into())],
             ca_pem: "pem".into(),
         };
-        let file = write_job(&head, b"code \0 \xff").unwrap();
+        let file = write_job(&head, &[b"one", b"\0two"]).unwrap();
         assert!(write(&file, b"x").is_err());
-        let (read, code) = read_job(&file).unwrap();
-        assert_eq!(code, b"code \0 \xff");
-        assert_eq!(read.env, head.env);
-        assert_eq!(read.file_name, head.file_name);
+        let (read, contents) = read_job(&file).unwrap();
+        assert_eq!((&read.env, &read.files), (&head.env, &head.files));
+        assert_eq!(read.contents(&contents).unwrap(), [("main.py", &b"one"[..]), ("a/b", b"\0two")]);
+        assert!(read.contents(b"one\0tw").is_err() && read.contents(b"one\0two!").is_err());
     }
 }

@@ -214,8 +214,14 @@ pub(crate) enum AuditCommand {
 /// `oauth3 run …`
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The code
+    /// The code: a file, a directory, or a tar archive
     pub file: PathBuf,
+    /// Of several files, the one that runs; else main.*
+    #[arg(long, value_name = "PATH")]
+    pub entry: Option<String>,
+    /// Of several files, one that is no text to be read; give several times
+    #[arg(long = "asset", value_name = "PATH")]
+    pub assets: Vec<String>,
     /// A secret that it needs; give several times
     #[arg(long = "secret", value_name = "NAME")]
     pub secrets: Vec<SecretName>,
@@ -225,7 +231,7 @@ pub(crate) struct RunArgs {
     /// An argument; give several times
     #[arg(long = "arg", value_name = "K=V", value_parser = key_value)]
     pub args: Vec<(String, String)>,
-    /// What runs it: embedded, deno, node or python
+    /// What runs it: embedded, deno, node, python or shell
     #[arg(long)]
     pub runtime: Option<Runtime>,
     /// Wall clock, in seconds

@@ -16,6 +16,7 @@ mod openclaw;
 mod readme;
 mod runtimes;
 mod secrets_resume;
+mod several_files;
 mod skill_url;
 mod stop;
 mod storm;

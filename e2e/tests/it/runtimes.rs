@@ -1,4 +1,4 @@
-//! The other runtimes, each the real one: Deno, Node, Python.
+//! The other runtimes, each the real one: Deno, Node, Python, the shell.
 
 use e2e::{Agent, Standin, World};
 use serde_json::{Value, json};
@@ -36,14 +36,15 @@ async fn each_runtime_calls_the_api_through_its_own_client() {
     let js = "const key = process.env.API_KEY;\nconst r = await fetch('https://api.example.com/x', {headers: {Authorization: `Bearer ${key}`}});\nconst body = await r.json();\nconsole.log(key.length, body.ok, body.echo === `Bearer ${key}`);";
     let deno = js.replace("process.env.API_KEY", "Deno.env.get('API_KEY')");
     let python = "import os, json, urllib.request\nkey = os.environ['API_KEY']\nr = urllib.request.urlopen(urllib.request.Request('https://api.example.com/x', headers={'Authorization': 'Bearer ' + key}))\nbody = json.load(r)\nprint(len(key), str(body['ok']).lower(), str(body['echo'] == 'Bearer ' + key).lower())";
-    for (runtime, code) in [("embedded", js), ("node", js), ("deno", &*deno), ("python", python)] {
+    let shell = "body=$(curl -sS https://api.example.com/x -H \"Authorization: Bearer $API_KEY\")\ncase $body in *'\"ok\":true'*) ok=true;; esac\ncase $body in *\"Bearer $API_KEY\"*) echo=true;; esac\necho ${#API_KEY} $ok $echo";
+    for (runtime, code) in [("embedded", js), ("node", js), ("deno", &*deno), ("python", python), ("shell", shell)] {
         let metadata = json!({ "secrets": ["API_KEY"], "network": ["api.example.com"], "runtime": runtime });
         let status = run(&world, &agent, code, metadata).await;
         assert_eq!(status["status"], "success", "{runtime}: {status}\n{}", serve.log());
         assert_eq!(status["result"]["stdout"], format!("{} true true\n", KEY.len()), "{runtime}: {status}");
     }
     let seen = api.seen();
-    assert_eq!(seen.len(), 4);
+    assert_eq!(seen.len(), 5);
     assert!(
         seen.iter().all(|s| s.header("authorization") == Some(&format!("Bearer {KEY}"))),
         "the API got the real value"
@@ -56,7 +57,8 @@ async fn no_runtime_reaches_another_host_or_imports_from_one() {
     let (world, _serve, agent) = start(&api).await;
     let js = "try { const r = await fetch('https://other.example.com/'); console.log('got', r.status) } catch { console.log('refused') }";
     let python = "import urllib.request\ntry:\n  print('got', urllib.request.urlopen('https://other.example.com/').status)\nexcept Exception: print('refused')";
-    for (runtime, code) in [("node", js), ("deno", js), ("python", python)] {
+    let shell = "curl -sS https://other.example.com/ && echo got || echo refused";
+    for (runtime, code) in [("node", js), ("deno", js), ("python", python), ("shell", shell)] {
         let status = run(&world, &agent, code, json!({ "network": ["api.example.com"], "runtime": runtime })).await;
         assert_eq!(status["result"]["stdout"], "refused\n", "{runtime}: {status}");
     }

@@ -20,7 +20,7 @@ async fn server() -> Standin {
             "/page" => reply.body(Full::from("<!DOCTYPE html><html>")),
             "/missing" => reply.status(404).body(Full::default()),
             "/big" => reply.body(Full::from("x".repeat(TOO_BIG))),
-            "/binary" => reply.body(Full::from(Bytes::from_static(b"\x1f\x8b\x08\xff"))),
+            "/binary" => reply.body(Full::from(Bytes::from_static(b"\x89PNG\r\n\xff"))),
             "/other" => reply.body(Full::from("// @skill other\n1")),
             "/short" => redirect("https://github.com/o/r/blob/main/a.ts"),
             "/loop" => redirect("/loop"),

@@ -7,6 +7,7 @@ mod handlers;
 mod problem;
 mod request;
 mod response;
+mod source;
 mod strict;
 #[cfg(test)]
 mod tests;

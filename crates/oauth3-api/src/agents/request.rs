@@ -1,10 +1,11 @@
 //! What agents send: the body of `POST /execute`, the query of the status, ids in paths.
 
 use super::problem::Problem;
+use super::source::{self, File};
 use super::strict::{Named, Object};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery};
-use oauth3_core::{Declared, Draft, MAX_WAIT_SECONDS, RequestId, Source};
+use oauth3_core::{Declared, Draft, MAX_WAIT_SECONDS, RequestId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -33,6 +34,10 @@ struct Body {
     skill_id: Option<Value>,
     skill_url: Option<Value>,
     code: Option<Value>,
+    files: Option<Vec<Object<File>>>,
+    archive_base64: Option<Value>,
+    entry: Option<Value>,
+    assets: Option<Value>,
     args: Option<Value>,
     secrets: Option<Value>,
     metadata: Option<Object<Metadata>>,
@@ -66,11 +71,13 @@ impl ExecuteRequest {
             let complaint: String = error.to_string().chars().take(MAX_COMPLAINT_CHARS).collect();
             Problem::invalid(format!("{what}: {complaint}"))
         })?;
-        let source = match (text("code", body.code)?, text("skill_url", body.skill_url)?) {
-            (Some(code), None) => Source::Inline(code.into_bytes()),
-            (None, Some(url)) => Source::Url(url),
-            (Some(_), Some(_)) => return Err(Problem::invalid("`code` and `skill_url` are both there; send one")),
-            (None, None) => return Err(Problem::invalid("`code` or `skill_url` is required")),
+        let source = source::Fields {
+            code: body.code,
+            files: body.files,
+            archive_base64: body.archive_base64,
+            skill_url: body.skill_url,
+            entry: body.entry,
+            assets: texts("assets", body.assets)?,
         };
         let metadata = match body.metadata {
             None => Declared::default(),
@@ -78,7 +85,7 @@ impl ExecuteRequest {
         };
         let draft = Draft {
             skill_id: text("skill_id", body.skill_id)?.ok_or_else(|| Problem::invalid("`skill_id` is required"))?,
-            source,
+            source: source.read()?,
             args: args(body.args)?,
             body: Declared { secrets: texts("secrets", body.secrets)?, ..Declared::default() },
             metadata,
@@ -139,7 +146,7 @@ fn bad_wait() -> Problem {
     Problem::invalid(format!("`wait` is a number of seconds from 0 to {MAX_WAIT_SECONDS}"))
 }
 
-fn text(name: &str, value: Option<Value>) -> Result<Option<String>, Problem> {
+pub(super) fn text(name: &str, value: Option<Value>) -> Result<Option<String>, Problem> {
     match value {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),

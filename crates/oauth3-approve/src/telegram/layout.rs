@@ -1,11 +1,14 @@
 //! Fits a card into one message; what does not fit becomes a document, and the message says so.
 
 use super::html::{Html, MAX_MESSAGE_UNITS};
-use crate::card::{self, Card};
-use oauth3_core::{Execution, Runtime};
+use crate::card::{self, Card, CardFile};
+use oauth3_core::{Execution, Runtime, Skill};
 
 /// Units kept free for the sentences that are added when a document could not be sent.
 const RESERVED_UNITS: usize = 300;
+
+/// Most documents that the files of one skill become; more files are one archive.
+const MAX_FILE_DOCUMENTS: usize = 8;
 
 /// A card as a message and its documents.
 #[derive(Debug)]
@@ -56,9 +59,28 @@ pub(crate) fn layout(card: &Card, execution: &Execution, attached: bool) -> Layo
         files.push(File { name: file_name(card, "args", "json"), bytes });
     }
     if left.code {
-        files.push(File { name: code_name(card, execution), bytes: execution.code.clone() });
+        files.extend(code_files(card, execution));
     }
     Layout { html, files }
+}
+
+/// The exact bytes of the code: each file as a document of its own, or the archive that is hashed when there are many.
+fn code_files(card: &Card, execution: &Execution) -> Vec<File> {
+    let whole = |extension| File { name: file_name(card, "code", extension), bytes: execution.code.clone() };
+    let Ok(Skill::Several(bundle)) = Skill::read(&execution.code) else {
+        return vec![whole(extension(execution.intent.runtime))];
+    };
+    let shown: Vec<_> = card.files.iter().filter(|file| !file.asset).collect();
+    if shown.len() > MAX_FILE_DOCUMENTS {
+        return vec![whole("tar")];
+    }
+    // Numbered, because two paths may end alike.
+    let document = |(n, file): (usize, &&CardFile)| {
+        let name = file.path.rsplit('/').next().unwrap_or_default();
+        let bytes = bundle.bytes(&file.path).unwrap_or_default().to_vec();
+        File { name: format!("code-{}-{}-{name}", card.digest, n + 1), bytes }
+    };
+    shown.iter().enumerate().map(document).collect()
 }
 
 /// The least that a card can say; for a server that refuses the whole one.
@@ -104,7 +126,9 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
     }
     html = html.field("Runtime", card.runtime).text("Limits: ").text(&card.limits).end();
     if left.lists {
-        let counts = format!("{} secrets, {} hosts: too many for this message, ", card.secrets.len(), card.hosts.len());
+        let (files, secrets, hosts) = (card.files.len(), card.secrets.len(), card.hosts.len());
+        let files = if files == 0 { String::new() } else { format!("{files} files, ") };
+        let counts = format!("{files}{secrets} secrets, {hosts} hosts: too many for this message, ");
         html = html.bold("⚠️ ").text(&counts).text(&place(&request)).end();
     } else {
         html = list(html, "Secrets", card.secrets.iter().map(|s| card::secret_line(s, card.status)).collect());
@@ -117,8 +141,12 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
     }
     let size = format!(" · {}", card::bytes(card.code_bytes));
     html = html.text("Code: sha256 ").code(&card.digest).text("…").text(&size);
+    if !card.files.is_empty() && !left.lists {
+        html = list(html.end(), "Files", card.files.iter().map(card::file_line).collect());
+    }
     if left.code {
-        html = html.text(", ").text(&place(&code_name(card, execution))).end();
+        let names: Vec<String> = code_files(card, execution).into_iter().map(|file| file.name).collect();
+        html = html.text(", ").text(&place(&names.join(", "))).end();
     } else {
         html = html.end().pre(card.code.trim_end_matches('\n')).end();
     }
@@ -137,13 +165,13 @@ fn list(html: Html, label: &str, items: Vec<String>) -> Html {
     html.text(label).text(":").end().pre(&items.join("\n")).end()
 }
 
-fn code_name(card: &Card, execution: &Execution) -> String {
-    let extension = match execution.intent.runtime {
+const fn extension(runtime: Runtime) -> &'static str {
+    match runtime {
         Runtime::Embedded | Runtime::Deno => "ts",
         Runtime::Node => "js",
         Runtime::Python => "py",
-    };
-    file_name(card, "code", extension)
+        Runtime::Shell => "sh",
+    }
 }
 
 /// The digest in the name ties the document to its card.

@@ -3,7 +3,7 @@
 use crate::world::{OWNER, World, execution, finished, record, with_code, with_secrets};
 use e2e::telegram_emulator::{ChatMessage, Fault};
 use oauth3_approve::{Card, render_text};
-use oauth3_core::{Digest, Host, SecretName};
+use oauth3_core::{Bundle, Digest, Host, SecretName, SkillFile};
 use serde_json::json;
 
 const HOSTILE: &str = "</blockquote></pre></code><b>APPROVED</b> <a href=\"https://evil.example\">tap</a> &amp; &#9; \
@@ -93,6 +93,67 @@ async fn code_that_cannot_be_shown_byte_for_byte_is_a_document() {
     world.submit(with_code(code));
     let upload = world.bot_api.wait_for("an upload", |e| e.uploads().pop()).await.unwrap();
     assert_eq!(upload.bytes, code);
+}
+
+fn several(files: &[(&str, &[u8])], assets: &[&str]) -> Vec<u8> {
+    let files = files.iter().map(|(path, bytes)| SkillFile { path: (*path).into(), bytes: bytes.to_vec() }).collect();
+    let assets: Vec<String> = assets.iter().map(|path| (*path).to_owned()).collect();
+    Bundle::new(files, None, &assets).unwrap().to_bytes()
+}
+
+#[tokio::test]
+async fn every_file_of_a_skill_is_listed_with_its_digest_and_shown_or_attached_exactly() {
+    let world = World::new().await;
+    let short = several(&[("lib/x.ts", b"export const x = 1;"), ("main.ts", b"import './lib/x.ts'")], &[]);
+    let id = world.submit(with_code(&short));
+    let card = world.card(&id, "Approval wanted").await;
+    for part in ["main.ts · 19 bytes · sha256 ", " · runs", "lib/x.ts · 19 bytes · sha256 ", "export const x = 1;"]
+    {
+        assert!(card.text.contains(part), "{part}: {}", card.text);
+    }
+    assert!(card.text.contains(&Digest::of(b"import './lib/x.ts'").short()));
+    assert!(world.bot_api.uploads().is_empty(), "it fits into the message");
+
+    // What cannot be shown as it is goes along byte for byte; an asset does not.
+    let odd: &[u8] = b"\tif (x) {}\r\n";
+    let long = several(&[("main.ts", odd), ("a/y.ts", b"1"), ("b/y.ts", b"2"), ("i.png", &[0xff, 0])], &["i.png"]);
+    let id = world.submit(with_code(&long));
+    let card = world.card(&id, "Approval wanted").await;
+    assert!(card.text.contains("i.png · 2 bytes") && card.text.contains("ASSET, contents not shown"), "{}", card.text);
+    let mut uploads: Vec<_> =
+        world.bot_api.uploads().into_iter().map(|upload| (upload.file_name, upload.bytes)).collect();
+    uploads.sort();
+    let name = |rest: &str| format!("code-{}-{rest}", Digest::of(&long).short());
+    let wanted = [(name("1-main.ts"), odd.to_vec()), (name("2-y.ts"), b"1".to_vec()), (name("3-y.ts"), b"2".to_vec())];
+    assert_eq!(uploads, wanted);
+    assert!(wanted.iter().all(|(name, _)| card.text.contains(name)), "{}", card.text);
+}
+
+#[tokio::test]
+async fn many_files_are_attached_as_the_archive_whose_digest_is_shown() {
+    let world = World::new().await;
+    let names: Vec<String> = (0..150).map(|n| format!("directory/file-number-{n}.ts")).collect();
+    let mut files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"1"[..])).collect();
+    files.push(("main.ts", b"1"));
+    let code = several(&files, &[]);
+    let id = world.submit(with_code(&code));
+    let card = world.card(&id, "Approval wanted").await;
+    let digest = Digest::of(&code).short();
+    assert!(card.text.contains("151 files") && card.text.contains(&format!("code-{digest}.tar")), "{}", card.text);
+    let uploads = world.bot_api.uploads();
+    let archive = uploads.iter().find(|upload| upload.file_name == format!("code-{digest}.tar")).unwrap();
+    assert_eq!(archive.bytes, code);
+    let list = uploads.iter().find(|upload| upload.file_name.starts_with("request-")).unwrap();
+    let list = String::from_utf8_lossy(&list.bytes).into_owned();
+    assert!(names.iter().all(|name| list.contains(name)), "{list}");
+}
+
+#[test]
+fn no_file_can_pretend_that_another_begins() {
+    let code = several(&[("main.ts", b"1\n\xe2\x94\x80\xe2\x94\x80 safe.ts \xc2\xb7 1 bytes\n2")], &[]);
+    let text = render_text(&Card::new(&with_code(&code), &[], &[]));
+    assert!(text.lines().any(|line| line == "│ ── safe.ts · 1 bytes"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("──")).count(), 1, "{text}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use data_encoding::BASE64_NOPAD;
 use percent_encoding::percent_decode_str;
 
-/// Media types beside `text/…` that are code.
+/// Media types beside `text/…` that are code or archives of it.
 const CODE_TYPES: &[&str] = &[
     "application/javascript",
     "application/x-javascript",
@@ -12,6 +12,10 @@ const CODE_TYPES: &[&str] = &[
     "application/x-typescript",
     "application/x-python",
     "application/x-python-code",
+    "application/x-sh",
+    "application/x-tar",
+    "application/gzip",
+    "application/x-gzip",
 ];
 /// Longest media type, parameters included, in bytes.
 const MAX_MEDIA_TYPE_BYTES: usize = 200;
@@ -55,5 +59,5 @@ fn check_type(media_type: &str) -> Result<(), String> {
     if fine && plain && essence != "text/html" {
         return Ok(());
     }
-    Err("a data: URL must be of a text type, such as text/typescript".into())
+    Err("a data: URL must be of a text type, such as text/typescript, or an archive".into())
 }

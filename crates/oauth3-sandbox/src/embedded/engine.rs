@@ -7,17 +7,15 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rquickjs::context::EvalOptions;
-use rquickjs::loader::{ImportAttributes, Loader, Resolver};
-use rquickjs::module::Declared;
 use rquickjs::promise::PromiseState;
-use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Exception, Function, Module, Object, Persistent};
+use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Exception, Function, Object, Persistent};
 use rquickjs::{Promise, Runtime, TypedArray, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
+use super::modules::{self, Modules, OwnFiles};
 use super::net::{Completion, Net, Outcome};
 use super::output::Output;
-use super::script::{self, MODULE_NAME, Positions};
 use super::timers::Timers;
 use super::{EXIT_FAILED, EmbeddedJob, natives, raw};
 
@@ -40,7 +38,7 @@ const CORE_JS: &str = include_str!("js/core.js");
 pub(super) struct State {
     pub(super) output: Output,
     pub(super) env: Vec<(String, String)>,
-    pub(super) positions: Positions,
+    pub(super) modules: Rc<Modules>,
     pub(super) exit: Cell<Option<i32>>,
     pub(super) exit_code: Cell<i32>,
     pub(super) timers: RefCell<Timers>,
@@ -51,8 +49,9 @@ pub(super) struct State {
 
 /// Runs one program to its end and returns its exit code.
 pub(super) fn run(job: EmbeddedJob, output: Output) -> i32 {
-    let script = match script::compile(&job.code) {
-        Ok(script) => script,
+    let modules = Rc::new(Modules::new(job.files));
+    let entry = match modules.compile(&job.entry) {
+        Ok(entry) => entry,
         Err(message) => {
             output.error_line(&message);
             return EXIT_FAILED;
@@ -69,7 +68,7 @@ pub(super) fn run(job: EmbeddedJob, output: Output) -> i32 {
     let state = Rc::new(State {
         output: output.clone(),
         env: job.env,
-        positions: script.positions,
+        modules,
         exit: Cell::new(None),
         exit_code: Cell::new(0),
         timers: RefCell::default(),
@@ -79,7 +78,7 @@ pub(super) fn run(job: EmbeddedJob, output: Output) -> i32 {
     });
     let code = match Engine::new(Rc::clone(&state), completions, job.memory_bytes) {
         Ok(mut engine) => {
-            let code = tokio.block_on(engine.run(script.code));
+            let code = tokio.block_on(engine.run(&entry));
             // The process ends now; see `run_with`.
             std::mem::forget(engine);
             code
@@ -128,7 +127,8 @@ impl Engine {
         let memory_bytes = (memory_bytes - (memory_bytes / OUTSIDE_SHARE).min(OUTSIDE_BYTES_MAX)).max(1);
         runtime.set_memory_limit(usize::try_from(memory_bytes).unwrap_or(usize::MAX));
         runtime.set_max_stack_size(JS_STACK_BYTES);
-        runtime.set_loader(RefuseImports, RefuseImports);
+        let own = OwnFiles(Rc::clone(&state.modules));
+        runtime.set_loader(own.clone(), own);
         let exiting = Rc::clone(&state);
         runtime.set_interrupt_handler(Some(Box::new(move || exiting.exit.get().is_some())));
         let rejections = Rejections::default();
@@ -153,15 +153,15 @@ impl Engine {
         Ok(Self { runtime, context, state, hooks, rejections, completions, memory_bytes })
     }
 
-    async fn run(&mut self, code: String) -> i32 {
-        match self.run_to_end(code).await {
+    async fn run(&mut self, entry: &str) -> i32 {
+        match self.run_to_end(entry).await {
             Ok(()) => self.state.exit_code.get(),
             Err(Stop(code)) => code,
         }
     }
 
-    async fn run_to_end(&mut self, code: String) -> Result<(), Stop> {
-        let main = self.start(code)?;
+    async fn run_to_end(&mut self, entry: &str) -> Result<(), Stop> {
+        let main = self.start(entry)?;
         let mut main_pending = true;
         loop {
             self.run_jobs()?;
@@ -192,15 +192,10 @@ impl Engine {
     }
 
     /// Declares and starts the module; its promise tells when it is done.
-    fn start(&self, code: String) -> Result<Persistent<Promise<'static>>, Stop> {
+    fn start(&self, entry: &str) -> Result<Persistent<Promise<'static>>, Stop> {
         self.call(|ctx, _| {
-            let module = Module::declare(ctx.clone(), MODULE_NAME, code)?;
-            let meta = module.meta()?;
-            meta.set("url", MODULE_NAME)?;
-            meta.set("main", true)?;
-            meta.set("filename", "/skill.ts")?;
-            meta.set("dirname", "/")?;
-            let (_, promise) = module.eval()?;
+            let code = self.state.modules.take(entry).map_err(|message| Exception::throw_syntax(ctx, &message))?;
+            let (_, promise) = modules::declare(ctx, entry, code, true)?.eval()?;
             Ok(Persistent::save(ctx, promise))
         })
     }
@@ -381,30 +376,4 @@ pub(super) fn deadline(milliseconds: f64) -> Instant {
     let now = Instant::now();
     let wait = Duration::try_from_secs_f64(milliseconds.max(0.0) / 1000.0).unwrap_or_default();
     now.checked_add(wait).unwrap_or(now)
-}
-
-/// Answers dynamic imports: only what was approved runs.
-struct RefuseImports;
-
-impl Resolver for RefuseImports {
-    fn resolve<'js>(
-        &mut self,
-        ctx: &Ctx<'js>,
-        _base: &str,
-        name: &str,
-        _attributes: Option<ImportAttributes<'js>>,
-    ) -> rquickjs::Result<String> {
-        Err(Exception::throw_type(ctx, &script::import_refusal(name)))
-    }
-}
-
-impl Loader for RefuseImports {
-    fn load<'js>(
-        &mut self,
-        ctx: &Ctx<'js>,
-        name: &str,
-        _attributes: Option<ImportAttributes<'js>>,
-    ) -> rquickjs::Result<Module<'js, Declared>> {
-        Err(Exception::throw_type(ctx, &script::import_refusal(name)))
-    }
 }

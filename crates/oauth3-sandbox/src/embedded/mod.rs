@@ -1,12 +1,14 @@
 //! The embedded JavaScript and TypeScript runtime: `QuickJS` with the parts of Deno, Node and the web platform that
 //! skills use. It runs inside the sandboxed process, after the lock-down, so nothing in here is a security border.
 //!
-//! - [`script`]: TypeScript to JavaScript, refusal of imports, positions for stack traces
+//! - [`script`]: TypeScript to JavaScript, positions for stack traces
+//! - [`modules`]: imports among the files of the skill, and the refusal of all others
 //! - [`engine`]: the event loop
 //! - [`natives`], [`data`], [`net`]: what the JavaScript prelude in `js/` calls
 
 mod data;
 mod engine;
+mod modules;
 mod natives;
 mod net;
 mod output;
@@ -17,6 +19,7 @@ mod tests;
 mod timers;
 
 use output::Output;
+use std::collections::BTreeMap;
 
 /// Stack of the thread that parses and runs the code, in bytes. The parser recurses without a check of its own.
 const THREAD_STACK_BYTES: usize = 16 << 20;
@@ -27,8 +30,11 @@ const EXIT_FAILED: i32 = 1;
 /// One program to run.
 #[derive(Debug)]
 pub(crate) struct EmbeddedJob {
-    /// Source text in UTF-8, JavaScript or TypeScript, always read as one ES module.
-    pub(crate) code: Vec<u8>,
+    /// The skill's files by their paths below `/skill`. What is imported is source text in UTF-8, JavaScript or
+    /// TypeScript, always read as an ES module, or JSON.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// The path of the file that runs.
+    pub(crate) entry: String,
     /// The environment that the code sees. The environment of this process is never shown to it.
     pub(crate) env: Vec<(String, String)>,
     /// Port on 127.0.0.1 where the egress takes absolute-form HTTP requests.

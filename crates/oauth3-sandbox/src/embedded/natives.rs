@@ -89,7 +89,7 @@ fn process<'js>(native: &Object<'js>, state: &Rc<State>) -> Result<()> {
         }),
     )?;
     let shared = Rc::clone(state);
-    native.set("mapStack", Func::from(move |stack: String| shared.positions.map_stack(&stack)))?;
+    native.set("mapStack", Func::from(move |stack: String| shared.modules.map_stack(&stack)))?;
     let shared = Rc::clone(state);
     native.set(
         "exit",

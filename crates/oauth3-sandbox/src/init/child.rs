@@ -52,9 +52,9 @@ fn live(setup: &Setup, guard: &OwnedFd) -> Result<(), StepError> {
     let Some(packet) = receive(guard, RecvFlags::empty()).step("wait for the job")? else { return Ok(()) };
     let terms = packet.parse::<Terms>().step("read the run's terms")?;
     let file = packet.fds.first().ok_or(Errno::BADMSG).step("take the job")?;
-    let (job, code) = read_job(file).step("read the job")?;
+    let (job, contents) = read_job(file).step("read the job")?;
     drop(packet);
-    mounts::finish(root, &terms, &job, &code)?;
+    mounts::finish(root, &terms, &job, &contents)?;
 
     limits::apply(&terms, setup.cgroup.is_some())?;
     lockdown::drop_privileges()?;
@@ -64,7 +64,7 @@ fn live(setup: &Setup, guard: &OwnedFd) -> Result<(), StepError> {
     sys::default_signals();
     seccomp::apply(setup.cgroup.is_some())?;
     match sys::fork().step("start the job's process")? {
-        None => start(job, code, guard),
+        None => start(job, &contents, guard),
         Some(pid) => reap(pid, guard),
     }
 }
@@ -94,15 +94,20 @@ fn reap(job: Pid, guard: &OwnedFd) -> Result<(), StepError> {
 }
 
 /// The job's process: no descriptor but the standard ones survives.
-fn start(job: JobHead, code: Vec<u8>, guard: &OwnedFd) -> ! {
-    let _ = rustix::process::chdir("/tmp");
+fn start(job: JobHead, contents: &[u8], guard: &OwnedFd) -> ! {
+    if rustix::process::chdir(&*job.directory).is_err() {
+        sys::exit_now(EXIT_NOT_STARTED);
+    }
+    let files = job.contents(contents).unwrap_or_default();
+    let files = files.into_iter().map(|(path, bytes)| (path.to_owned(), bytes.to_vec()));
     match job.launch {
         Launch::Nothing => sys::exit_now(0),
-        Launch::Embedded { proxy_port, memory_bytes } => {
+        Launch::Embedded { proxy_port, memory_bytes, ref entry } => {
+            let (files, entry) = (files.collect(), entry.clone());
             if sys::close_from(3, false).is_err() {
                 sys::exit_now(EXIT_NOT_STARTED);
             }
-            sys::exit_now(embedded::run(EmbeddedJob { code, env: job.env, proxy_port, memory_bytes }))
+            sys::exit_now(embedded::run(EmbeddedJob { files, entry, env: job.env, proxy_port, memory_bytes }))
         }
         Launch::Exec { argv } => {
             let text = |text: String| CString::new(text).map_err(|_| Errno::INVAL);

@@ -15,12 +15,12 @@ use rustix::mount::{
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The root in memory holds code, certificate and mount points only. Bytes.
 const ROOT_BYTES: u64 = 24 << 20;
 /// Files and directories in the root, and in `/tmp`.
-const ROOT_INODES: u32 = 1024;
+const ROOT_INODES: u32 = 4096;
 const TMP_INODES: u32 = 8192;
 /// Directories at the top that are links on a merged system and directories on an older one.
 const SYSTEM_DIRECTORIES: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -137,15 +137,22 @@ pub(super) fn build(sources: Sources) -> Result<Root, StepError> {
 }
 
 /// Shows the runtime, writes the job's files and makes the root read-only.
-pub(super) fn finish(root: Root, terms: &Terms, job: &JobHead, code: &[u8]) -> Result<(), StepError> {
+pub(super) fn finish(root: Root, terms: &Terms, job: &JobHead, contents: &[u8]) -> Result<(), StepError> {
     if let Some(target) = &terms.show {
         let relative = Path::new(target.trim_start_matches('/'));
         let tree = root.on_demand.iter().find(|tree| tree.target == relative).ok_or(Errno::NOENT);
         show(tree.step(&format!("bind {}", relative.display()))?)?;
     }
     write(Path::new("etc/hosts"), terms.hosts_file.as_bytes())?;
-    if let Some(name) = &job.file_name {
-        write(&Path::new("skill").join(name), code)?;
+    for (path, bytes) in job.contents(contents).step("read the job")? {
+        // Checked where it came in; a path that leads elsewhere must not be possible here either.
+        let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+        let path = Path::new("skill").join(path);
+        let (true, Some(directory)) = (plain, path.parent()) else {
+            return Err(Errno::INVAL).step("write files into the root");
+        };
+        fs::create_dir_all(directory).step("make directories")?;
+        write(&path, bytes)?;
     }
     let bundle = Path::new(BUNDLE);
     bundle.parent().map_or(Ok(()), fs::create_dir_all).step("make directories")?;

@@ -5,7 +5,7 @@ use super::runtimes::{self, Installed, Plan};
 use super::{Shared, spare};
 use crate::SandboxError;
 use crate::init::shell_code;
-use crate::wire::{End, Features, FromStage0, JobHead, Launch, Terms, write_job};
+use crate::wire::{End, Features, FromStage0, JobFile, JobHead, Launch, Terms, write_job};
 use oauth3_core::{Exit, ExitReason, Fault, Job, Lane, LaneFds, LaneSpec, ListenerFd, Runtime};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,23 +65,24 @@ impl NativeLane {
         Self { spec, task, terms, proxy_port, installed, helper, fds, refill, features, cgroup }
     }
 
-    fn plan(&self, code: &[u8]) -> Result<Plan, SandboxError> {
+    fn plan<'a>(&self, code: &'a [u8]) -> Result<Plan<'a>, SandboxError> {
         let missing = || SandboxError::NoRuntime(self.spec.runtime);
         match &self.task {
-            Task::Nothing => Ok(Plan { launch: Launch::Nothing, file_name: None }),
-            Task::Program(argv) => Ok(Plan { launch: Launch::Exec { argv: argv.clone() }, file_name: None }),
+            Task::Nothing => Ok(Plan::without_files(Launch::Nothing)),
+            Task::Program(argv) => Ok(Plan::without_files(Launch::Exec { argv: argv.clone() })),
             Task::Version => {
-                let program = self.installed.as_ref().ok_or_else(missing)?.program.clone();
-                Ok(Plan { launch: Launch::Exec { argv: vec![program, "--version".to_owned()] }, file_name: None })
+                let argv = runtimes::version(self.installed.as_ref().ok_or_else(missing)?);
+                Ok(Plan::without_files(Launch::Exec { argv }))
             }
             Task::Runtime if self.spec.runtime == Runtime::Embedded => {
+                let files = runtimes::files(Runtime::Embedded, code)?;
                 let memory_bytes = self.spec.limits.memory_mb.saturating_mul(1 << 20);
-                let launch = Launch::Embedded { proxy_port: self.proxy_port, memory_bytes };
-                Ok(Plan { launch, file_name: None })
+                let (proxy_port, entry) = (self.proxy_port, files.entry.clone());
+                Ok(files.plan(Launch::Embedded { proxy_port, memory_bytes, entry }))
             }
             Task::Runtime => {
                 let installed = self.installed.as_ref().ok_or_else(missing)?;
-                Ok(runtimes::plan(installed, &self.spec, code))
+                runtimes::plan(installed, &self.spec, code)
             }
         }
     }
@@ -89,9 +90,11 @@ impl NativeLane {
     async fn go(&self, job: &Job) -> Result<Exit, SandboxError> {
         let plan = self.plan(&job.code)?;
         let env = runtimes::environment(&job.env, self.proxy_port)?;
-        let code: &[u8] = if matches!(self.task, Task::Runtime) { &job.code } else { &[] };
-        let head = JobHead { launch: plan.launch, file_name: plan.file_name, env, ca_pem: job.ca_pem.clone() };
-        let file = write_job(&head, code)
+        let files = plan.files.iter().map(|(path, bytes)| JobFile { path: path.clone(), size: bytes.len() }).collect();
+        let contents: Vec<&[u8]> = plan.files.iter().map(|(_, bytes)| bytes.as_ref()).collect();
+        let directory = plan.directory.to_owned();
+        let head = JobHead { launch: plan.launch, files, directory, env, ca_pem: job.ca_pem.clone() };
+        let file = write_job(&head, &contents)
             .map_err(|errno| SandboxError::Config(format!("the job cannot be handed over: {errno}")))?;
         let patience = self.spec.limits.timeout().saturating_add(REPORT_TIMEOUT);
         self.helper.begin(&self.terms, &file)?;

@@ -3,7 +3,8 @@
 use super::text;
 use crate::SandboxError;
 use crate::wire::{Bind, Launch};
-use oauth3_core::{LaneSpec, Runtime};
+use oauth3_core::{LaneSpec, Runtime, Skill};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -12,11 +13,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Runtimes that are programs.
-pub(super) const PROGRAMS: [Runtime; 3] = [Runtime::Deno, Runtime::Node, Runtime::Python];
+pub(super) const PROGRAMS: [Runtime; 4] = [Runtime::Deno, Runtime::Node, Runtime::Python, Runtime::Shell];
 /// Directories that every sandbox sees.
 const SHOWN: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 /// Stores that hold a program's libraries under fixed paths; shown whole when the program is in one.
 const STORES: [&str; 2] = ["/nix/store", "/gnu/store"];
+/// The shell, on every system.
+const SHELL: &str = "/bin/sh";
+/// Where the skill's files are, inside, and what it may write to.
+const PLACE_OF_SKILL: &str = "/skill";
+const SCRATCH: &str = "/tmp";
 /// Where a runtime from elsewhere is put.
 const PLACE: &str = "/runtime";
 /// First bytes of a program that is no script (ELF).
@@ -38,11 +44,53 @@ pub(super) struct Installed {
     pub(super) bind: Option<Bind>,
 }
 
-/// What to start, and the code's file name.
+/// What to start, with which files, where.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct Plan<'a> {
     pub(super) launch: Launch,
-    pub(super) file_name: Option<String>,
+    /// What goes to `/skill`.
+    pub(super) files: Vec<(String, Cow<'a, [u8]>)>,
+    /// The working directory.
+    pub(super) directory: &'static str,
+}
+
+impl Plan<'_> {
+    pub(super) const fn without_files(launch: Launch) -> Self {
+        Self { launch, files: Vec::new(), directory: SCRATCH }
+    }
+}
+
+/// The files of a skill, each with a name.
+#[derive(Debug)]
+pub(super) struct Files<'a> {
+    /// The path of the one that runs, below `/skill`.
+    pub(super) entry: String,
+    all: Vec<(String, Cow<'a, [u8]>)>,
+}
+
+impl<'a> Files<'a> {
+    pub(super) fn plan(self, launch: Launch) -> Plan<'a> {
+        Plan { launch, files: self.all, directory: SCRATCH }
+    }
+}
+
+/// Reads the code of a job; a single file gets the name that its runtime wants.
+pub(super) fn files(runtime: Runtime, code: &[u8]) -> Result<Files<'_>, SandboxError> {
+    match Skill::read(code).map_err(|error| SandboxError::Config(error.to_string()))? {
+        Skill::One(code) => {
+            let entry = match runtime {
+                Runtime::Embedded | Runtime::Deno => "main.ts",
+                Runtime::Node => node_file_name(code),
+                Runtime::Python => "main.py",
+                Runtime::Shell => "main.sh",
+            };
+            Ok(Files { entry: entry.to_owned(), all: vec![(entry.to_owned(), Cow::Borrowed(code))] })
+        }
+        Skill::Several(bundle) => {
+            let all = bundle.files().map(|(path, bytes)| (path.to_owned(), Cow::Owned(bytes.to_vec()))).collect();
+            Ok(Files { entry: bundle.entry().to_owned(), all })
+        }
+    }
 }
 
 /// Finds every runtime: configured ones must be right, others are searched.
@@ -78,6 +126,7 @@ fn candidates(runtime: Runtime, search: &OsStr) -> Vec<PathBuf> {
         Runtime::Deno => (&[], &["deno"]),
         Runtime::Node => (&[], &["node", "nodejs"]),
         Runtime::Python => (&["/usr/bin/python3"], &["python3"]),
+        Runtime::Shell => (&[SHELL], &[]),
     };
     let directories: Vec<PathBuf> = std::env::split_paths(search).filter(|path| path.is_absolute()).collect();
     let searched = directories.iter().flat_map(|directory| names.iter().map(move |name| directory.join(name)));
@@ -97,6 +146,10 @@ fn locate(runtime: Runtime, path: &Path) -> Option<Installed> {
         return None;
     }
     let installed = |program: String, bind| Some(Installed { runtime, program, host_path: real.clone(), bind });
+    if runtime == Runtime::Shell && path == Path::new(SHELL) {
+        // By its own name: behind it may be a program that is a shell under this name only.
+        return installed(SHELL.to_owned(), None);
+    }
     if SHOWN.iter().any(|directory| real.starts_with(directory)) {
         return installed(text(&real).ok()?, None);
     }
@@ -119,17 +172,23 @@ fn locate(runtime: Runtime, path: &Path) -> Option<Installed> {
     installed(target.clone(), Some(Bind { source: text(&real).ok()?, target }))
 }
 
-/// How an installed runtime runs this code.
-pub(super) fn plan(installed: &Installed, spec: &LaneSpec, code: &[u8]) -> Plan {
-    let file_name = match installed.runtime {
-        Runtime::Embedded | Runtime::Deno => "main.ts",
-        Runtime::Node => node_file_name(code),
-        Runtime::Python => "main.py",
+/// How an installed runtime tells its version. A POSIX shell has no way to; that it starts is what counts.
+pub(super) fn version(installed: &Installed) -> Vec<String> {
+    let arguments: &[&str] = match installed.runtime {
+        Runtime::Shell => &["-c", "echo POSIX shell"],
+        _ => &["--version"],
     };
+    std::iter::once(installed.program.as_str()).chain(arguments.iter().copied()).map(str::to_owned).collect()
+}
+
+/// How an installed runtime runs this code.
+pub(super) fn plan<'a>(installed: &Installed, spec: &LaneSpec, code: &'a [u8]) -> Result<Plan<'a>, SandboxError> {
+    let files = files(installed.runtime, code)?;
     let heap = format!("--max-old-space-size={}", spec.limits.memory_mb);
     let mut argv = vec![installed.program.clone()];
     match installed.runtime {
-        Runtime::Embedded => {}
+        // A shell has no options that are needed.
+        Runtime::Embedded | Runtime::Shell => {}
         Runtime::Deno => {
             let flags = ["run", "--quiet", "--no-prompt", "--no-remote", "--no-npm", "--no-config", "--no-lock"];
             argv.extend(flags.map(str::to_owned));
@@ -146,12 +205,17 @@ pub(super) fn plan(installed: &Installed, spec: &LaneSpec, code: &[u8]) -> Plan 
             }
         }
         Runtime::Node => argv.push(heap),
-        // Isolated (no PYTHON* variables, no user packages), no byte code files, unbuffered so that what was
-        // printed before a timeout is not lost.
-        Runtime::Python => argv.extend(["-I", "-B", "-u"].map(str::to_owned)),
+        // No PYTHON* variables, no user packages; isolated mode would also hide the files beside the one that runs.
+        // No byte code files, and unbuffered, so that what was printed before a timeout is not lost.
+        Runtime::Python => argv.extend(["-E", "-s", "-B", "-u"].map(str::to_owned)),
     }
-    argv.push(format!("/skill/{file_name}"));
-    Plan { launch: Launch::Exec { argv }, file_name: Some(file_name.to_owned()) }
+    argv.push(format!("{PLACE_OF_SKILL}/{}", files.entry));
+    let mut plan = files.plan(Launch::Exec { argv });
+    if installed.runtime == Runtime::Shell {
+        // A script finds the files beside it by the working directory only.
+        plan.directory = PLACE_OF_SKILL;
+    }
+    Ok(plan)
 }
 
 /// Node reads a `.mjs` file as a module and a `.cjs` file as `CommonJS`. Code is a module unless it uses what only
@@ -171,7 +235,7 @@ fn node_file_name(code: &[u8]) -> &'static str {
 pub(super) const fn reserved_bytes(runtime: Runtime) -> u64 {
     match runtime {
         Runtime::Deno | Runtime::Node => V8_RESERVED_BYTES,
-        Runtime::Embedded | Runtime::Python => 64 << 20,
+        Runtime::Embedded | Runtime::Python | Runtime::Shell => 64 << 20,
     }
 }
 

@@ -8,8 +8,9 @@ use crate::output::{Output, bold, dim, harmless, joined, when};
 use crate::owner::Owner;
 use crate::settings::Settings;
 use anyhow::Result;
+use data_encoding::BASE64;
 use oauth3_approve::Card;
-use oauth3_core::{Execution, GrantId, OwnerPort, RequestId, Status, Trust, Verdict};
+use oauth3_core::{Digest, Execution, GrantId, OwnerPort, RequestId, Skill, Status, Trust, Verdict};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -135,11 +136,10 @@ pub(crate) fn summary(e: &Execution) -> serde_json::Value {
 /// Shows one request whole, with its code.
 pub(crate) async fn show(owner: &Owner, id: &RequestId, out: Output) -> Result<()> {
     let execution = owner.port().show(id).await?;
-    let code = String::from_utf8_lossy(&execution.code).into_owned();
     if out.is_json() {
         let mut value = summary(&execution);
         if let Some(map) = value.as_object_mut() {
-            map.insert("code".into(), code.into());
+            map.extend(code_fields(&execution.code));
         }
         out.json(&value);
         return Ok(());
@@ -156,6 +156,25 @@ pub(crate) async fn show(owner: &Owner, id: &RequestId, out: Output) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The code as scripts see it: one file as text, several with their paths; what is no text in base64.
+fn code_fields(code: &[u8]) -> Vec<(String, serde_json::Value)> {
+    let Ok(Skill::Several(bundle)) = Skill::read(code) else {
+        return vec![("code".into(), String::from_utf8_lossy(code).into())];
+    };
+    let files: Vec<_> = bundle
+        .files()
+        .map(|(path, bytes)| {
+            let (name, content) = match std::str::from_utf8(bytes) {
+                Ok(text) => ("content", text.to_owned()),
+                Err(_) => ("content_base64", BASE64.encode(bytes)),
+            };
+            let digest = Digest::of(bytes);
+            serde_json::json!({ "path": path, name: content, "sha256": digest, "asset": bundle.is_asset(path) })
+        })
+        .collect();
+    vec![("entry".into(), bundle.entry().into()), ("files".into(), files.into())]
 }
 
 /// Says yes.

@@ -7,19 +7,22 @@ use crate::output::{Output, harmless};
 use crate::owner::Owner;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use oauth3_core::{Declared, Draft, Execution, Source, Status};
+use oauth3_core::{Bundle, Declared, Draft, Execution, MAX_SKILL_FILES, Parts, Several, SkillFile, Source, Status};
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 /// One long poll.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What the names of archives end with.
+const ARCHIVES: [&str; 3] = [".tar", ".tar.gz", ".tgz"];
+
 /// Submits, waits, shows.
 pub(crate) async fn run(owner: &Owner, args: RunArgs, out: Output) -> Result<Outcome> {
     let port = owner.running()?;
-    let code = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    let submitted = port.submit(draft(args, code)?).await?;
+    let submitted = port.submit(draft(args)?).await?;
     let mut execution = submitted.execution;
     let progress = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
@@ -71,7 +74,53 @@ fn shown(output: &str, terminal: bool) -> Cow<'_, str> {
     if terminal { harmless(output).into() } else { output.into() }
 }
 
-fn draft(args: RunArgs, code: Vec<u8>) -> Result<Draft> {
+/// What a path holds, and the code whose header counts, as far as that can be told here.
+fn source(args: &RunArgs) -> Result<(Source, Vec<u8>)> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let several = |parts| Several { parts, entry: args.entry.clone(), assets: args.assets.clone() };
+    let name = args.file.to_string_lossy().to_ascii_lowercase();
+    if args.file.is_dir() {
+        let mut files = Vec::new();
+        collect(&args.file, "", &mut files)?;
+        let bundle = Bundle::new(files, args.entry.as_deref(), &args.assets)?;
+        let files = bundle.files().map(|(path, bytes)| SkillFile { path: path.to_owned(), bytes: bytes.to_vec() });
+        let mut several = several(Parts::Files(files.collect()));
+        several.entry = Some(bundle.entry().to_owned());
+        return Ok((Source::Several(several), bundle.bytes(bundle.entry()).unwrap_or_default().to_vec()));
+    }
+    let bytes = read(&args.file)?;
+    if ARCHIVES.iter().any(|end| name.ends_with(end)) {
+        return Ok((Source::Several(several(Parts::Archive(bytes))), Vec::new()));
+    }
+    anyhow::ensure!(args.entry.is_none() && args.assets.is_empty(), "--entry and --asset go with several files");
+    Ok((Source::Inline(bytes.clone()), bytes))
+}
+
+/// The plain files below a directory. What begins with a dot stays out, as shells have it.
+fn collect(directory: &Path, prefix: &str, files: &mut Vec<SkillFile>) -> Result<()> {
+    let cannot = || format!("cannot read {}", directory.display());
+    for entry in std::fs::read_dir(directory).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        let (path, kind) = (format!("{prefix}{name}"), entry.file_type().with_context(cannot)?);
+        if kind.is_dir() {
+            collect(&entry.path(), &format!("{path}/"), files)?;
+        } else if kind.is_file() {
+            anyhow::ensure!(files.len() < MAX_SKILL_FILES, "a skill has at most {MAX_SKILL_FILES} files");
+            let bytes = std::fs::read(entry.path()).with_context(|| format!("cannot read {path}"))?;
+            files.push(SkillFile { path, bytes });
+        } else {
+            anyhow::bail!("{path} is neither a file nor a directory; a skill is made of plain files");
+        }
+    }
+    Ok(())
+}
+
+fn draft(args: RunArgs) -> Result<Draft> {
+    let (source, code) = source(&args)?;
     let map = args.args.into_iter().map(|(name, value)| (name, value.into())).collect();
     let header = oauth3_core::parse_header(&code).map_err(anyhow::Error::msg)?;
     let file_name = || {
@@ -89,5 +138,5 @@ fn draft(args: RunArgs, code: Vec<u8>) -> Result<Draft> {
         runtime: args.runtime.map(|r| r.to_string()),
         ..Declared::default()
     };
-    Ok(Draft { skill_id, source: Source::Inline(code), args: map, body, metadata: Declared::default() })
+    Ok(Draft { skill_id, source, args: map, body, metadata: Declared::default() })
 }

@@ -22,7 +22,7 @@
     version: { deno: "2.0.0", v8: "quickjs", typescript: "5.9.0" },
     pid: 1,
     noColor: true,
-    mainModule: "file:///skill.ts",
+    mainModule: "file:///skill/main.ts",
     env: {
       get: (name) => env().get(String(name)),
       has: (name) => env().has(String(name)),
@@ -101,7 +101,7 @@
   );
 
   const process = {
-    argv: ["/usr/bin/oauth3", "/skill.ts"],
+    argv: ["/usr/bin/oauth3", "/skill/main.ts"],
     execArgv: [],
     version: "v20.0.0",
     versions: { node: "20.0.0", quickjs: "0.16" },

@@ -1,5 +1,6 @@
 //! What programs see: their output, their exit code, their requests.
 
+mod files;
 mod network;
 mod programs;
 mod script;
@@ -40,8 +41,14 @@ struct Ran {
 }
 
 fn job(source: &str) -> EmbeddedJob {
+    job_of(&[("main.ts", source.as_bytes())])
+}
+
+/// Several files, of which the first one runs.
+fn job_of(files: &[(&str, &[u8])]) -> EmbeddedJob {
     EmbeddedJob {
-        code: source.as_bytes().to_vec(),
+        files: files.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect(),
+        entry: files.first().map(|(path, _)| (*path).to_owned()).unwrap_or_default(),
         env: vec![("OPENAI_API_KEY".to_owned(), "sk-placeholder".to_owned())],
         // Nothing listens on port 1.
         proxy_port: 1,

@@ -81,15 +81,15 @@ fn an_uncaught_error_ends_the_program_with_its_place() {
         "",
         &[
             "error: Uncaught (in promise) TypeError: boom",
-            "    at f (file:///skill.ts:4:",
-            "    at file:///skill.ts:6:",
+            "    at f (file:///skill/main.ts:4:",
+            "    at file:///skill/main.ts:6:",
         ],
     );
     check(
         "setTimeout(() => { throw new Error('late') }, 1)",
         1,
         "",
-        &["error: Uncaught Error: late", "    at file:///skill.ts:1:"],
+        &["error: Uncaught Error: late", "    at file:///skill/main.ts:1:"],
     );
     check("throw 'text'", 1, "", &["error: Uncaught (in promise) \"text\""]);
     check("throw null", 1, "", &["error: Uncaught (in promise) null"]);
@@ -169,15 +169,15 @@ fn a_limit_that_is_too_small_is_an_error() {
 #[test]
 fn dynamic_imports_are_refused_with_the_mend() {
     for (specifier, mend) in [
-        ("https://deno.land/x/mod.ts", "one file"),
-        ("http://example.com/mod.ts", "one file"),
-        ("npm:openai", "one file"),
-        ("jsr:@std/path", "one file"),
-        ("openai", "one file"),
-        ("./other.ts", "one file"),
-        ("data:text/javascript,1", "one file"),
+        ("https://deno.land/x/mod.ts", "own files"),
+        ("http://example.com/mod.ts", "own files"),
+        ("npm:openai", "own files"),
+        ("jsr:@std/path", "own files"),
+        ("openai", "own files"),
+        ("./other.ts", "in `files` too"),
+        ("data:text/javascript,1", "own files"),
         ("node:fs", "runtime deno or node"),
-        ("fs", "one file"),
+        ("fs", "own files"),
     ] {
         let ran = run(&format!("try {{ await import('{specifier}') }} catch (e) {{ console.log(e.name, e.message) }}"));
         assert!(ran.out.starts_with(&format!("TypeError The import of \"{specifier}\" is refused")), "{}", ran.out);

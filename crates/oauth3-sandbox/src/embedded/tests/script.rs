@@ -1,6 +1,6 @@
 //! What is refused before anything runs.
 
-use super::{EmbeddedJob, job, run, run_job};
+use super::{job_of, run, run_job};
 
 /// A program that must not start, and what its message contains.
 fn refused(source: &str, parts: &[&str]) {
@@ -15,11 +15,11 @@ fn refused(source: &str, parts: &[&str]) {
 fn syntax_errors_name_line_and_column() {
     refused(
         "console.log(1);\n  const y = ;",
-        &["does not parse", "const y = ;\n            ^", "file:///skill.ts:2:13"],
+        &["does not parse", "const y = ;\n            ^", "file:///skill/main.ts:2:13"],
     );
     refused("let x = 1; let x = 2;", &["`x` has already been declared", ":1:"]);
-    refused("\u{feff}const é = '😀' +;", &["file:///skill.ts:1:"]);
-    refused("return 1", &["file:///skill.ts:1:1"]);
+    refused("\u{feff}const é = '😀' +;", &["file:///skill/main.ts:1:"]);
+    refused("return 1", &["file:///skill/main.ts:1:1"]);
     refused("function (", &["does not parse"]);
 }
 
@@ -34,7 +34,7 @@ fn static_imports_are_refused_with_their_place() {
             format!("console.log('ran');\nexport * from '{specifier}'"),
             format!("console.log('ran');\nexport {{ a }} from '{specifier}'"),
         ] {
-            refused(&source, &[&format!("\"{specifier}\" is refused"), "file:///skill.ts:2:1"]);
+            refused(&source, &[&format!("\"{specifier}\" is refused"), "file:///skill/main.ts:2:1"]);
         }
     }
 }
@@ -47,7 +47,7 @@ fn imports_of_types_are_no_imports() {
 
 #[test]
 fn what_is_no_text_is_refused() {
-    let ran = run_job(EmbeddedJob { code: b"console.log('\xff')".to_vec(), ..job("") });
+    let ran = run_job(job_of(&[("main.ts", b"console.log('\xff')")]));
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("no UTF-8 text: bad byte at offset 13"), "{}", ran.err);
 }
