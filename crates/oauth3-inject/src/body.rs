@@ -1,16 +1,19 @@
 //! Bodies as they stream: watched on the way out, scrubbed on the way back, never held whole.
 
 use crate::decode::{Decoder, Step};
+use crate::hygiene::clean_trailers;
 use crate::limits::BODY_IDLE_TIMEOUT;
 use crate::marks::Scan;
 use crate::pool::Kept;
 use crate::run::Run;
+use crate::substitute::{Astray, inspect_fields};
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use oauth3_core::Host;
-use oauth3_vault::ScrubStream;
+use oauth3_vault::{MIN_ENCODED_SECRET_BYTES, ScrubStream};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,8 +41,8 @@ impl Tripwire {
     }
 }
 
-/// The body of a request on its way out. A placeholder in it whose secret is not bound to the host ends it;
-/// the other placeholders pass as they are. Trailers are dropped.
+/// The body of a request on its way out. A placeholder in it or its trailers whose secret is not bound to the host
+/// ends it; the other placeholders pass as they are.
 pub(crate) struct Watched {
     inner: Option<Incoming>,
     run: Arc<Run>,
@@ -79,24 +82,30 @@ impl http_body::Body for Watched {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
-        let data = match ready!(Pin::new(inner).poll_frame(cx)) {
+        let mut frame = match ready!(Pin::new(inner).poll_frame(cx)) {
             None => return Poll::Ready(None),
             Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => data,
-                Err(_trailers) => return Poll::Ready(None),
-            },
+            Some(Ok(frame)) => frame,
         };
         let held = this.run.held();
-        let stray = |scan| held.marks.seen(scan, &data, |index| !held.bound(index, &this.host));
-        let astray = this.scan.as_mut().and_then(stray);
+        let astray = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => {
+                let stray = |scan| held.marks.seen(scan, data, |index| !held.bound(index, &this.host));
+                this.scan.as_mut().and_then(stray)
+            }
+            (_, Some(fields)) => inspect_fields(held, &this.host, fields).err().map(|Astray(index)| index),
+            _ => None,
+        };
+        if let Some(fields) = frame.trailers_mut() {
+            clean_trailers(fields);
+        }
         match (astray, this.inner.take_if(|_| astray.is_some())) {
             (Some(index), Some(rest)) => {
                 this.run.astray_in_body(index, &this.host);
                 this.tripwire.set(index, rest);
                 Poll::Ready(Some(Err("a placeholder in the body".into())))
             }
-            _ => Poll::Ready(Some(Ok(Frame::data(data)))),
+            _ => Poll::Ready(Some(Ok(frame))),
         }
     }
 
@@ -118,15 +127,16 @@ pub(crate) struct Reading {
     pub(crate) scrub: Option<ScrubStream>,
 }
 
-/// The body of a reply on its way back: decoded and scrubbed, in the pieces in which it came. Trailers are dropped.
-/// When it has ended, its connection is free for the next request.
+/// The body of a reply on its way back, with its trailers: decoded and scrubbed, in the pieces in which it came. When
+/// it has ended, its connection is free for the next request.
 pub(crate) struct Scrubbed {
     inner: Incoming,
     reading: Reading,
     connection: Option<Kept>,
     idle: Pin<Box<Sleep>>,
-    /// Whether the host has sent all.
+    /// Whether the host has sent all, and its trailers, scrubbed.
     came_whole: bool,
+    trailers: Option<HeaderMap>,
     ended: bool,
     /// What was read before anybody asked.
     first: Option<Bytes>,
@@ -136,7 +146,8 @@ impl Scrubbed {
     pub(crate) fn new(inner: Incoming, reading: Reading, connection: Kept) -> Self {
         let idle = Box::pin(sleep(BODY_IDLE_TIMEOUT));
         let connection = Some(connection);
-        let mut body = Self { inner, reading, connection, idle, came_whole: false, ended: false, first: None };
+        let mut body =
+            Self { inner, reading, connection, idle, came_whole: false, trailers: None, ended: false, first: None };
         if http_body::Body::is_end_stream(&body.inner) {
             body.end();
         }
@@ -212,11 +223,23 @@ impl Scrubbed {
         self.idle.as_mut().reset(Instant::now() + BODY_IDLE_TIMEOUT);
         // A reply of known length is not asked for its end, so that the end is looked for here.
         self.came_whole = frame.is_none() || http_body::Body::is_end_stream(&self.inner);
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => Ok(frame.into_data().unwrap_or_default()),
+        Poll::Ready(match frame.map(|frame| frame.map(Frame::into_data)) {
+            Some(Ok(Ok(data))) => Ok(data),
+            Some(Ok(Err(frame))) => {
+                self.trailers = frame.into_trailers().ok().map(|fields| self.clean(fields));
+                Ok(Bytes::new())
+            }
             Some(Err(error)) => Err(error.into()),
             None => Ok(Bytes::new()),
         })
+    }
+
+    fn clean(&self, mut trailers: HeaderMap) -> HeaderMap {
+        clean_trailers(&mut trailers);
+        match &self.connection {
+            Some(kept) if self.reading.scrub.is_some() => scrub_headers(&kept.run, trailers),
+            _ => trailers,
+        }
     }
 
     fn take(&mut self, data: Bytes, clean: &mut Vec<u8>) {
@@ -237,6 +260,7 @@ impl Scrubbed {
     fn fail<T>(&mut self, error: BoxError) -> Poll<Option<Result<T, BoxError>>> {
         self.ended = true;
         self.connection = None;
+        self.trailers = None;
         Poll::Ready(Some(Err(error)))
     }
 
@@ -255,6 +279,33 @@ impl Reading {
     }
 }
 
+/// Scrubs the values of fields. A field whose name holds a secret goes; names are compared without case, for on the
+/// way they lose it.
+pub(crate) fn scrub_headers(run: &Run, headers: HeaderMap) -> HeaderMap {
+    let mut clean = HeaderMap::with_capacity(headers.len());
+    let mut name: Option<HeaderName> = None;
+    for (next, value) in headers {
+        name = next.or(name);
+        let Some(name) = &name else { continue };
+        if run.scrubber.scrub(name.as_str().as_bytes()) != name.as_str().as_bytes() || names_a_value(run, name) {
+            continue;
+        }
+        if let Ok(value) = HeaderValue::from_bytes(&run.scrubber.scrub(value.as_bytes())) {
+            clean.append(name.clone(), value);
+        }
+    }
+    clean
+}
+
+fn names_a_value(run: &Run, name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let within = |value: &[u8]| {
+        value.len() >= MIN_ENCODED_SECRET_BYTES
+            && name.windows(value.len()).any(|part| part.eq_ignore_ascii_case(value))
+    };
+    run.leases.iter().any(|lease| lease.value.with(within))
+}
+
 fn scrub(scrub: &mut Option<ScrubStream>, data: &[u8], clean: &mut Vec<u8>) {
     match scrub {
         Some(scrub) => scrub.push(data, clean),
@@ -269,12 +320,15 @@ impl http_body::Body for Scrubbed {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.first.take() {
             Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-            None => self.poll_piece(cx).map_ok(Frame::data),
+            None => match ready!(self.poll_piece(cx)) {
+                Some(piece) => Poll::Ready(Some(piece.map(Frame::data))),
+                None => Poll::Ready(self.trailers.take().map(|fields| Ok(Frame::trailers(fields)))),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.first.is_none()
+        self.ended && self.first.is_none() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,6 +1,6 @@
 //! One request, from the code to the host and back. Read [`exchange`] from top to bottom.
 
-use crate::body::{Body, Reading, Scrubbed, Tripwire, Watched};
+use crate::body::{Body, Reading, Scrubbed, Tripwire, Watched, scrub_headers};
 use crate::decode::Decoder;
 use crate::hygiene;
 use crate::limits::{
@@ -12,7 +12,7 @@ use crate::reply::Refusal;
 use crate::run::Run;
 use crate::substitute::{self, Astray, Unfit};
 use crate::target::{Entry, target};
-use http::header::{HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
@@ -183,23 +183,6 @@ async fn reading(run: &Run, host: &Host, headers: &mut HeaderMap) -> Result<Read
     };
     hygiene::say_decoded(headers);
     Ok(Reading { scrub, decode: Some((Decoder::new(&codings), place)) })
-}
-
-/// Scrubs the values of fields. A field whose name holds a secret goes.
-fn scrub_headers(run: &Run, headers: HeaderMap) -> HeaderMap {
-    let mut clean = HeaderMap::with_capacity(headers.len());
-    let mut name: Option<HeaderName> = None;
-    for (next, value) in headers {
-        name = next.or(name);
-        let Some(name) = &name else { continue };
-        if run.scrubber.scrub(name.as_str().as_bytes()) != name.as_str().as_bytes() {
-            continue;
-        }
-        if let Ok(value) = HeaderValue::from_bytes(&run.scrubber.scrub(value.as_bytes())) {
-            clean.append(name.clone(), value);
-        }
-    }
-    clean
 }
 
 /// The refusal for a body that held a placeholder, whose rest is put back to be drained.

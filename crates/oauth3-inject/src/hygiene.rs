@@ -3,25 +3,73 @@
 use crate::decode::Codings;
 use crate::reply::Refusal;
 use http::header::{
-    ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, ETAG, EXPECT, HeaderName, IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    self, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_TYPE, ETAG, EXPECT, HeaderName, IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE,
+    TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::str::FromStr;
 
 /// Fields that belong to one connection.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
     TE,
-    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
+];
+/// Fields that no connection option may take away (RFC 9110 §7.6.1): a check saw them, and the host would not.
+const END_TO_END: [HeaderName; 8] = [
+    AUTHORIZATION,
+    header::CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    header::COOKIE,
+    header::HOST,
+    TRANSFER_ENCODING,
+];
+/// Fields that mean nothing, or something else, after a body (RFC 9110 §6.5.1): they frame, route, authenticate,
+/// condition or describe the message, and whoever puts trailers among the fields of the head would believe them.
+const NOT_IN_TRAILERS: [HeaderName; 34] = [
+    header::ACCEPT_RANGES,
+    header::AGE,
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_LOCATION,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::DATE,
+    header::EXPECT,
+    header::EXPIRES,
+    header::FORWARDED,
+    header::HOST,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    header::LOCATION,
+    header::MAX_FORWARDS,
+    header::PRAGMA,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::RANGE,
+    header::RETRY_AFTER,
+    header::SET_COOKIE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::VARY,
 ];
 /// Would send the code past the egress, or make it try.
 const ALT_SVC: HeaderName = HeaderName::from_static("alt-svc");
@@ -55,6 +103,9 @@ pub(crate) fn check_request(head: &Parts) -> Result<(), Refusal> {
     {
         return refuse(StatusCode::BAD_REQUEST, "the request says twice how long its body is");
     }
+    if END_TO_END.iter().any(|name| listed(&head.headers, CONNECTION, name.as_str())) {
+        return refuse(StatusCode::BAD_REQUEST, "the Connection field lists a field that is meant for the host");
+    }
     if !only(&head.headers, TRANSFER_ENCODING, "chunked") {
         return refuse(StatusCode::NOT_IMPLEMENTED, "transfer codings other than chunked are not supported");
     }
@@ -63,7 +114,12 @@ pub(crate) fn check_request(head: &Parts) -> Result<(), Refusal> {
 
 /// Makes the fields of a request fit for the next connection.
 pub(crate) fn clean_request(headers: &mut HeaderMap) {
+    // The one thing that TE says beyond the connection: the code can read trailers (RFC 9110 §6.5.1).
+    let trailers = listed(headers, TE, "trailers");
     strip(headers);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
     // Our own server has answered it, or will.
     headers.remove(EXPECT);
 }
@@ -78,6 +134,13 @@ pub(crate) fn ask_for_plain(headers: &mut HeaderMap, whole: bool) {
     if whole {
         headers.remove(RANGE);
         headers.remove(IF_RANGE);
+    }
+}
+
+/// Leaves of trailers, either way, what may be one.
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    for name in NOT_IN_TRAILERS.iter().chain(&HOP_BY_HOP).chain([&ALT_SVC, &WWW_AUTHENTICATE]) {
+        trailers.remove(name);
     }
 }
 
@@ -117,6 +180,12 @@ fn only(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
     })
 }
 
+/// Whether a field lists a word.
+pub(crate) fn listed(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+    let texts = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
+}
+
 fn strip(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -144,13 +213,13 @@ mod tests {
             ("connection", "x-mine, close"),
             ("x-mine", "1"),
             ("proxy-authorization", "Basic eA=="),
-            ("te", "trailers"),
+            ("te", "gzip, trailers;q=0.5, trailers"),
             ("accept-encoding", "br"),
             ("expect", "100-continue"),
             ("accept", "*/*"),
         ]);
         clean_request(&mut sent);
-        assert_eq!(sent, headers(&[("accept-encoding", "br"), ("accept", "*/*")]));
+        assert_eq!(sent, headers(&[("te", "trailers"), ("accept-encoding", "br"), ("accept", "*/*")]));
         let mut came = headers(&[("alt-svc", "h3=\":443\""), ("keep-alive", "5"), ("etag", "1")]);
         clean_reply(&mut came);
         assert_eq!(came, headers(&[("etag", "1")]));
@@ -167,6 +236,26 @@ mod tests {
         assert_eq!(asked(true), headers(&[("accept-encoding", "identity")]));
         let piece = [("accept-encoding", "identity"), ("range", "bytes=0-3"), ("if-range", "1")];
         assert_eq!(asked(false), headers(&piece), "a host without a secret has none to give in pieces");
+    }
+
+    #[test]
+    fn trailers_bring_nothing_that_belongs_in_a_head() {
+        let mut came = headers(&[
+            ("grpc-status", "0"),
+            ("x-sum", "1"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("host", "other.test"),
+            ("authorization", "Bearer x"),
+            ("set-cookie", "a=b"),
+            ("location", "/"),
+            ("connection", "close"),
+            ("keep-alive", "1"),
+            ("alt-svc", "h3"),
+            ("www-authenticate", "Basic"),
+        ]);
+        clean_trailers(&mut came);
+        assert_eq!(came, headers(&[("grpc-status", "0"), ("x-sum", "1")]));
     }
 
     #[test]

@@ -49,7 +49,14 @@ pub(crate) fn inspect(held: Held<'_>, host: &Host, head: &Parts) -> Result<(), A
         check(path.as_str().as_bytes())?;
         check(&once)?;
     }
-    for (name, value) in &head.headers {
+    inspect_fields(held, host, &head.headers)
+}
+
+/// The same for fields alone.
+pub(crate) fn inspect_fields(held: Held<'_>, host: &Host, fields: &HeaderMap) -> Result<(), Astray> {
+    let astray = held.astray(host);
+    let check = |text: &[u8]| held.marks.seen_in(text, &astray).map_or(Ok(()), |index| Err(Astray(index)));
+    for (name, value) in fields {
         if let Some(index) = held.marks.seen_in_name(name.as_str(), &astray) {
             return Err(Astray(index));
         }

@@ -14,5 +14,6 @@ mod entry;
 mod names;
 mod streaming;
 mod substitution;
+mod trailers;
 mod upstream;
 mod world;
