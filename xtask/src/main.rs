@@ -3,6 +3,7 @@
 
 mod bench;
 mod deny;
+mod fuzz;
 mod metadata;
 mod peers;
 mod shell;
@@ -20,6 +21,8 @@ cargo xtask <command>
   tidy             house rules that no compiler checks
   deny             dependency rules, and the proof that a forbidden edge fails
   bench [name…]    measure; without a name, everything
+  fuzz [target…] [--seconds N]
+                   feed the fuzz targets for so long each (10 s); without a name, all of them
   ci               what a change must pass: .ci/run";
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn run(command: &str, rest: &[String]) -> Result<()> {
         "peers" => peers::install(&tree).map(drop),
         "tidy" => tidy::run(&tree),
         "deny" => deny::run(&tree),
+        "fuzz" => fuzz::run(&tree, rest),
         "bench" => bench::run(&tree, rest),
         "ci" => shell::run(shell::command("bash").arg(".ci/run").current_dir(&tree.root)),
         _ => bail!("no such command\n\n{USAGE}"),

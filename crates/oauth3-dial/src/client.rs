@@ -169,6 +169,12 @@ fn parse_url(text: &str, owner_configured: bool) -> Result<(Url, Target), String
     Ok((url, Target { place, key }))
 }
 
+/// The host of an address that an agent named, for the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn named_by_an_agent(text: &str) -> Result<String, String> {
+    parse_url(text, false).map(|(_, target)| target.place.to_string())
+}
+
 fn build(url: &Url, target: &Target, request: &HttpRequest) -> Result<Request<Full<Bytes>>, String> {
     let bad = |what: &str| format!("{}: {what} cannot be sent", target.place);
     let mut message = Request::new(Full::new(Bytes::copy_from_slice(&request.body)));

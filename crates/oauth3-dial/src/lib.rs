@@ -7,6 +7,9 @@
 mod client;
 mod dialer;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod pool;
 mod resolve;
 mod roots;

@@ -19,6 +19,9 @@ mod dns;
 mod egress;
 mod error;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hygiene;
 mod limits;
 mod listen;

@@ -6,6 +6,9 @@
 mod automaton;
 mod error;
 mod forms;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 mod placeholder;
 mod scrub;

@@ -1,0 +1,4 @@
+//! Compressed replies: any bytes, in any pieces.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| oauth3_inject::fuzzing::decode(data));
