@@ -1,6 +1,6 @@
 //! The HTTP client of the gateway itself: chat, wake calls, skills.
 
-use crate::dialer::{Dialer, Place};
+use crate::dialer::{Dialer, Place, Protocols};
 use crate::pool::{Key, Pool, Sender};
 use crate::resolve::Reach;
 use async_trait::async_trait;
@@ -83,7 +83,11 @@ impl HttpClient {
     async fn connect(&self, target: &Target) -> Result<Sender, String> {
         let Key { tls, port, reach, .. } = target.key;
         if tls {
-            let stream = self.dialer.tls(&target.place, port, reach).await.map_err(|error| error.to_string())?;
+            let stream = self
+                .dialer
+                .tls(&target.place, port, reach, Protocols::Http1)
+                .await
+                .map_err(|error| error.to_string())?;
             target.speak_http(stream).await
         } else {
             let stream = self.dialer.tcp(&target.place, port, reach).await.map_err(|error| error.to_string())?;

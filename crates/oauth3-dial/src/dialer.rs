@@ -42,7 +42,17 @@ struct Inner {
     resolve: BTreeMap<String, SocketAddr>,
     allow_private: BTreeSet<String>,
     resolver: Box<dyn Resolve>,
-    tls: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+    any: Arc<ClientConfig>,
+}
+
+/// What a connection offers to speak (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocols {
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2, or HTTP/1.1 with a host that has nothing else.
+    Any,
 }
 
 /// What is dialled: a name, or for the owner's own configuration an address.
@@ -71,32 +81,45 @@ impl Dialer {
     }
 
     fn with_resolver(config: DialConfig, resolver: Box<dyn Resolve>) -> Result<Self, DialError> {
-        let tls = Arc::new(client_config(&config.extra_ca)?);
+        let http1 = client_config(&config.extra_ca)?;
+        let mut any = http1.clone();
+        any.alpn_protocols.insert(0, b"h2".to_vec());
         let lower = |name: &String| name.to_ascii_lowercase();
         Ok(Self(Arc::new(Inner {
             resolve: config.resolve.iter().map(|(name, address)| (lower(name), *address)).collect(),
             allow_private: config.allow_private.iter().map(lower).collect(),
             resolver,
-            tls,
+            http1: Arc::new(http1),
+            any: Arc::new(any),
         })))
     }
 
-    /// Connects to a host over TLS, offering HTTP/1.1 only.
+    /// Connects to a host over TLS. What it agreed to speak is in the connection's ALPN.
     ///
     /// # Errors
     /// When the name does not resolve or resolves to an address that is not public, when no address answers in
     /// time, or when the certificate does not prove the name.
-    pub async fn connect_tls(&self, host: &Host) -> Result<TlsStream<TcpStream>, DialError> {
-        self.tls(&Place::Name(host.name().to_owned()), host.port(), Reach::Public).await
+    pub async fn connect_tls(&self, host: &Host, protocols: Protocols) -> Result<TlsStream<TcpStream>, DialError> {
+        self.tls(&Place::Name(host.name().to_owned()), host.port(), Reach::Public, protocols).await
     }
 
-    pub(crate) async fn tls(&self, place: &Place, port: u16, reach: Reach) -> Result<TlsStream<TcpStream>, DialError> {
+    pub(crate) async fn tls(
+        &self,
+        place: &Place,
+        port: u16,
+        reach: Reach,
+        protocols: Protocols,
+    ) -> Result<TlsStream<TcpStream>, DialError> {
         let server_name = match place {
             Place::Address(address) => ServerName::from(*address),
             Place::Name(name) => ServerName::try_from(name.clone()).map_err(|_| DialError::Unresolved(name.clone()))?,
         };
         let stream = self.tcp(place, port, reach).await?;
-        let handshake = TlsConnector::from(Arc::clone(&self.0.tls)).connect(server_name, stream);
+        let config = match protocols {
+            Protocols::Http1 => &self.0.http1,
+            Protocols::Any => &self.0.any,
+        };
+        let handshake = TlsConnector::from(Arc::clone(config)).connect(server_name, stream);
         tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
             .await
             .map_err(|_| DialError::Timeout { host: place.to_string(), step: "the TLS handshake" })?

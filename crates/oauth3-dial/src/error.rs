@@ -65,7 +65,7 @@ fn tls_sentence(error: Option<&rustls::Error>) -> &'static str {
             Bad::Revoked => "the certificate was revoked",
             _ => "the certificate is not valid",
         },
-        Some(Error::NoApplicationProtocol) => "the server does not speak HTTP/1.1",
+        Some(Error::NoApplicationProtocol) => "the server speaks neither HTTP/2 nor HTTP/1.1",
         _ => "the TLS handshake failed",
     }
 }

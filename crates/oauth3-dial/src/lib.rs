@@ -15,5 +15,5 @@ mod resolve;
 mod roots;
 
 pub use client::HttpClient;
-pub use dialer::{DialConfig, Dialer};
+pub use dialer::{DialConfig, Dialer, Protocols};
 pub use error::DialError;

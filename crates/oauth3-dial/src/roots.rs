@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::sync::Arc;
 
-/// The one TLS configuration of a process; its session cache is shared by every connection.
+/// The one TLS configuration of a process, offering HTTP/1.1; its session cache is shared by every connection.
 pub(crate) fn client_config(extra_ca: &[Vec<u8>]) -> Result<ClientConfig, DialError> {
     let setup = |error: rustls::Error| DialError::Setup(error.to_string());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -58,7 +58,7 @@ impl RunCa {
         &self.pem
     }
 
-    /// The configuration with which the code's TLS is ended: HTTP/1.1 only, no resumption, so that every
+    /// The configuration with which the code's TLS is ended: HTTP/2 or HTTP/1.1, no resumption, so that every
     /// connection names its host anew.
     pub(crate) fn server_config(self: &Arc<Self>, provider: Arc<CryptoProvider>) -> Result<ServerConfig, InjectError> {
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -66,7 +66,7 @@ impl RunCa {
             .map_err(|error| InjectError::Authority(error.to_string()))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)

@@ -3,7 +3,7 @@
 use crate::ca::RunCa;
 use crate::dns::Names;
 use crate::error::InjectError;
-use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_UNIT_BYTES, MAX_CONNECTIONS, RECORD_TIMEOUT};
+use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_UNIT_BYTES, MAX_CONNECTIONS, MAX_REQUESTS, RECORD_TIMEOUT};
 use crate::listen::listen;
 use crate::marks::Marks;
 use crate::observer::Observer;
@@ -62,6 +62,7 @@ pub fn open_egress(
         pool: Pool::default(),
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         decoders: Arc::new(Semaphore::new(DECODERS_MEMORY_BYTES / DECODERS_UNIT_BYTES)),
+        requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         tasks: Tasks::new(),
         records: Tasks::new(),
         uses: Default::default(),

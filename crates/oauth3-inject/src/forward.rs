@@ -3,25 +3,19 @@
 use crate::body::{Body, Reading, Scrubbed, Tripwire, Watched, scrub_headers};
 use crate::decode::Decoder;
 use crate::hygiene;
-use crate::limits::{
-    CONNECT_TIMEOUT, DECODERS_TIMEOUT, DECODERS_UNIT_BYTES, DRAIN_TIMEOUT, MAX_DRAIN_BYTES, MAX_HEAD_BYTES,
-    MAX_HEADERS, REPLY_TIMEOUT,
-};
+use crate::limits::{DECODERS_TIMEOUT, DECODERS_UNIT_BYTES, DRAIN_TIMEOUT, MAX_DRAIN_BYTES, REPLY_TIMEOUT};
 use crate::pool::{Kept, Sender};
 use crate::reply::Refusal;
 use crate::run::Run;
 use crate::substitute::{self, Astray, Unfit};
 use crate::target::{Entry, target};
-use http::header::{HOST, TRANSFER_ENCODING};
+use crate::upstream::send;
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::ext::ReasonPhrase;
-use hyper_util::rt::TokioIo;
 use oauth3_core::Host;
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -48,24 +42,8 @@ async fn exchange(
     mut head: Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let host = target(entry, &head, &run.hosts)?;
-    hygiene::check_request(&head).map_err(|refusal| Refusal { host: host.to_string(), ..refusal })?;
-    substitute::inspect(run.held(), &host, &head).map_err(|Astray(index)| run.astray(index, &host))?;
-
-    hygiene::clean_request(&mut head.headers);
-    if !run.leases.is_empty() {
-        hygiene::ask_for_plain(&mut head.headers, run.may_know_secrets(&host));
-    }
-    readdress(&mut head, &host)?;
-    let secrets = substitute::uses(run.held(), &head.headers);
-    run.record_uses(&secrets, &host).await?;
-    substitute::fill(run.held(), &host, &mut head.headers).map_err(|unfit| unfit_for_a_field(run, &unfit, &host))?;
-
+    let host = prepare(run, entry, &mut head).await?;
     let Some(inner) = body.take() else { return Err(broken(&host)) };
-    if !inner.is_end_stream() && inner.size_hint().exact().is_none() {
-        // Without this a GET with a body of unknown length would go out without it.
-        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
     let (watched, tripwire) = Watched::new(inner, run, &host);
     let (reply, sender) = match timeout(REPLY_TIMEOUT, send(run, &host, head, watched)).await {
         Ok(Ok(sent)) => sent,
@@ -78,64 +56,26 @@ async fn exchange(
     hand_back(run, host, reply, sender).await
 }
 
-/// Makes it a request to the host itself: path and query only, our own Host field, HTTP/1.1.
-fn readdress(head: &mut Parts, host: &Host) -> Result<(), Refusal> {
-    let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    head.uri = Uri::from(path);
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
-    let value = HeaderValue::from_str(&host.to_string()).map_err(|_| broken(host))?;
-    head.headers.insert(HOST, value);
-    Ok(())
-}
+/// Finds the host of a request and makes the head fit for it: checked, without what belongs to the code's own
+/// connection, with values in the place of placeholders, their uses recorded.
+pub(crate) async fn prepare(run: &Run, entry: &Entry, head: &mut Parts) -> Result<Host, Refusal> {
+    let host = target(entry, head, &run.hosts)?;
+    hygiene::check_request(head).map_err(|refusal| Refusal { host: host.to_string(), ..refusal })?;
+    substitute::inspect(run.held(), &host, head).map_err(|Astray(index)| run.astray(index, &host))?;
 
-/// Sends over a kept connection or a new one. A kept one may have been closed by the host meanwhile: then the
-/// request is sent again when it never left, or when doing so twice does no harm.
-async fn send(
-    run: &Arc<Run>,
-    host: &Host,
-    head: Parts,
-    body: Watched,
-) -> Result<(Response<Incoming>, Sender), Refusal> {
-    let again = if head.method.is_idempotent() { body.empty_again().map(|body| (head.clone(), body)) } else { None };
-    let mut request = Request::from_parts(head, body);
-    if let Some(mut sender) = run.pool.take(host).await {
-        match sender.try_send_request(request).await {
-            Ok(reply) => return Ok((reply, sender)),
-            Err(mut error) => match (error.take_message(), again) {
-                (Some(unsent), _) => request = unsent,
-                (None, Some((head, body))) => request = Request::from_parts(head, body),
-                (None, None) => return Err(gone(host, error.error())),
-            },
-        }
+    hygiene::clean_request(&mut head.headers);
+    if !run.leases.is_empty() {
+        hygiene::ask_for_plain(&mut head.headers, run.may_know_secrets(&host));
     }
-    let mut sender = connect(run, host).await?;
-    let reply = sender.send_request(request).await.map_err(|error| gone(host, &error))?;
-    Ok((reply, sender))
-}
-
-async fn connect(run: &Arc<Run>, host: &Host) -> Result<Sender, Refusal> {
-    let failed = |sentence: String| Refusal::failed(StatusCode::BAD_GATEWAY, "", sentence);
-    let stream = timeout(CONNECT_TIMEOUT, run.dialer.connect_tls(host))
-        .await
-        .map_err(|_| failed(format!("{host}: connecting took too long")))?
-        .map_err(|error| failed(error.to_string()))?;
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| gone(host, &error))?;
-    run.tasks.spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    });
-    Ok(sender)
+    head.extensions.clear();
+    let secrets = substitute::uses(run.held(), &head.headers);
+    run.record_uses(&secrets, &host).await?;
+    substitute::fill(run.held(), &host, &mut head.headers).map_err(|unfit| unfit_for_a_field(run, &unfit, &host))?;
+    Ok(host)
 }
 
 /// Turns the host's reply into the code's: nothing in it that could be a secret, or that cannot be read.
-async fn hand_back(
+pub(crate) async fn hand_back(
     run: &Arc<Run>,
     host: Host,
     reply: Response<Incoming>,
@@ -195,18 +135,6 @@ fn tripped(run: &Run, host: &Host, tripwire: &Tripwire, body: &mut Option<Incomi
 fn unfit_for_a_field(run: &Run, Unfit(index): &Unfit, host: &Host) -> Refusal {
     let name = run.leases.get(*index).map_or("a secret", |lease| lease.name.as_str());
     let sentence = format!("the value of {name} holds a line break or another control character; store it without");
-    Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence)
-}
-
-fn gone(host: &Host, error: &hyper::Error) -> Refusal {
-    tracing::debug!(%error, "upstream exchange failed");
-    let sentence = if error.is_parse() || error.is_parse_too_large() {
-        "the host's reply is not HTTP as we know it, or its head is too large"
-    } else if error.is_user() || error.is_body_write_aborted() {
-        "the request's body ended early"
-    } else {
-        "the host ended the connection before it answered"
-    };
     Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence)
 }
 

@@ -1,10 +1,11 @@
 //! What may not pass from one connection to the next (RFC 9110 §7.6.1), and what is refused outright.
 
 use crate::decode::Codings;
+use crate::limits::MAX_HEADERS;
 use crate::reply::Refusal;
 use http::header::{
     self, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, ETAG, EXPECT, HeaderName, IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE,
+    CONTENT_TYPE, COOKIE, ETAG, EXPECT, HeaderName, IF_RANGE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE,
     TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
@@ -90,10 +91,16 @@ pub(crate) fn check_request(head: &Parts) -> Result<(), Refusal> {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "CONNECT and TRACE are refused here");
     }
     if head.headers.contains_key(UPGRADE) {
-        return refuse(
-            StatusCode::NOT_IMPLEMENTED,
-            "upgrades, WebSocket among them, are not supported yet; use ordinary https requests",
-        );
+        return refuse(StatusCode::NOT_IMPLEMENTED, "upgrades other than to WebSocket are not supported");
+    }
+    // HTTP/1.1 counts fields while it reads; HTTP/2 bounds their bytes only.
+    if head.headers.len() > MAX_HEADERS {
+        return refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request has too many fields");
+    }
+    // What else HTTP/2 could carry here would become a part of another thing in HTTP/1.1.
+    let path = head.uri.path();
+    if !(path.starts_with('/') || path == "*" && head.method == Method::OPTIONS) {
+        return refuse(StatusCode::BAD_REQUEST, "the request's path does not begin with a slash");
     }
     if head.headers.get_all(AUTHORIZATION).iter().count() > 1 {
         return refuse(StatusCode::BAD_REQUEST, "the request has more than one Authorization field");
@@ -122,6 +129,17 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
     }
     // Our own server has answered it, or will.
     headers.remove(EXPECT);
+    join_cookies(headers);
+}
+
+/// HTTP/2 may cut the field into crumbs, which HTTP/1.1 must not see (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, whole);
+    }
 }
 
 /// Makes a request ask for a reply that can be scrubbed as it comes. It asks for no compression, though what comes

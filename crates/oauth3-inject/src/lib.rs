@@ -9,8 +9,12 @@
 //! What a placeholder may stand in: header values, and the user or password of Basic credentials. Anywhere
 //! else it stays a placeholder. Toward a host that its secret is not bound to it ends the request.
 //!
-//! Known limits: HTTP/1.1 only, no WebSocket. A host that a secret is bound to and that hands the secret back
-//! in a disguise of its own making (encrypted, or piecemeal over several replies) defeats scrubbing.
+//! HTTP/1.1 and HTTP/2 on either side, in any mixture, and WebSocket over HTTP/1.1 ([`websocket`]).
+//!
+//! Known limits: no HTTP/3 and no WebSocket over HTTP/2 (RFC 8441), neither of which a client needs: none is offered.
+//! Nothing is filled into the frames of a WebSocket, and a value that a host cuts over several of its messages is
+//! not seen. A host that a secret is bound to and that hands the secret back in a disguise of its own making
+//! (encrypted, or piecemeal over several replies) defeats scrubbing.
 
 mod body;
 mod ca;
@@ -35,6 +39,8 @@ mod serve;
 mod substitute;
 mod target;
 mod tasks;
+mod upstream;
+mod websocket;
 
 pub use egress::{Egress, open_egress};
 pub use error::InjectError;

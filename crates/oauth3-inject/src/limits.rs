@@ -2,9 +2,42 @@
 
 use std::time::Duration;
 
-/// Most connections of one run at a time; more wait to be accepted. Upstream connections in use are at most
-/// as many, for each serves one request.
+/// Most connections of one run at a time; more wait to be accepted.
 pub(crate) const MAX_CONNECTIONS: usize = 256;
+/// Most requests and WebSockets of one run that are under way at a time; more wait. Upstream connections in use are
+/// at most as many.
+pub(crate) const MAX_REQUESTS: usize = 256;
+/// Most streams of one HTTP/2 connection at a time, both ways; RFC 9113 §6.5.2 advises no fewer. Where a host allows
+/// fewer, fewer are used.
+pub(crate) const MAX_STREAMS: u32 = 100;
+/// How much code may send ahead within one stream, and on one connection, in bytes. The way is short, so that little
+/// is enough for speed; and this is what a connection can make the keeper hold while a host does not read.
+pub(crate) const CODE_STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// See [`CODE_STREAM_WINDOW_BYTES`].
+pub(crate) const CODE_CONNECTION_WINDOW_BYTES: u32 = 512 << 10;
+/// How much a host may send ahead within one stream, and on one connection, in bytes: what is under way at 100 Mbit/s
+/// and 160 ms. Held when the code does not read.
+pub(crate) const HOST_STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// See [`HOST_STREAM_WINDOW_BYTES`].
+pub(crate) const HOST_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Most bytes of one stream that wait to be written.
+pub(crate) const MAX_SEND_BUFFER_BYTES: usize = 64 << 10;
+/// Most streams that the code may have begun and reset before they were looked at; more end the connection
+/// (CVE-2023-44487).
+pub(crate) const MAX_RESETS_UNSEEN: usize = 20;
+/// Most streams on one connection that were reset for errors of the other side; more end the connection. Pings and
+/// settings need no bound: one is answered before the next is read.
+pub(crate) const MAX_LOCAL_RESETS: usize = 128;
+/// Largest WebSocket frame, in bytes. Frames stream, so that none is held.
+pub(crate) const MAX_FRAME_BYTES: u64 = 1 << 30;
+/// Most payload of a WebSocket frame that is held, in bytes; a larger one goes on in parts.
+pub(crate) const MAX_PART_BYTES: usize = 64 << 10;
+/// How much is read from a WebSocket at a time, in bytes.
+pub(crate) const READ_BYTES: usize = 16 << 10;
+/// Longest silence on a WebSocket, of both sides. Pings of either count.
+pub(crate) const WEBSOCKET_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest wait for a close frame to be answered or written.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most idle upstream connections kept per host.
 pub(crate) const MAX_IDLE_PER_HOST: usize = 8;
 /// Longest that an upstream connection is kept idle.

@@ -45,9 +45,9 @@ async fn accept(run: Arc<Run>, listener: TcpListener, role: ListenerRole) {
         let (shared, place) = (Arc::clone(&run), Arc::new(place));
         match role {
             ListenerRole::Tls { port } => run.tasks.spawn(serve::tls(shared, stream, port, None, place)),
-            ListenerRole::Proxy => run.tasks.spawn(serve::http(shared, stream, Entry::Proxy, place)),
+            ListenerRole::Proxy => run.tasks.spawn(serve::http1(shared, stream, Entry::Proxy, place)),
             ListenerRole::Plain | ListenerRole::Dns => {
-                run.tasks.spawn(serve::http(shared, stream, Entry::Plain, place));
+                run.tasks.spawn(serve::http1(shared, stream, Entry::Plain, place));
             }
         }
     }

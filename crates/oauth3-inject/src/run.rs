@@ -39,6 +39,8 @@ pub(crate) struct Run {
     pub(crate) connections: Arc<Semaphore>,
     /// The memory that decoders may need, in [`crate::limits::DECODERS_UNIT_BYTES`].
     pub(crate) decoders: Arc<Semaphore>,
+    /// Places for requests under way.
+    pub(crate) requests: Arc<Semaphore>,
     /// Connections, both ways.
     pub(crate) tasks: Tasks,
     /// Reports to the observer, which outlive the connections that they are about.

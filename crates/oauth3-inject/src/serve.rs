@@ -2,13 +2,18 @@
 
 use crate::body::Body;
 use crate::forward::answer;
-use crate::limits::{HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
+use crate::limits::{
+    CODE_CONNECTION_WINDOW_BYTES, CODE_STREAM_WINDOW_BYTES, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, MAX_HEAD_BYTES,
+    MAX_HEADERS, MAX_LOCAL_RESETS, MAX_RESETS_UNSEEN, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
+};
 use crate::reply::{Refusal, connected};
 use crate::run::Run;
 use crate::target::{Entry, allow, clean};
+use crate::tasks::OnRun;
+use crate::websocket;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use oauth3_core::Host;
@@ -24,7 +29,7 @@ use tokio_rustls::LazyConfigAcceptor;
 pub(crate) type Place = Arc<OwnedSemaphorePermit>;
 
 /// Speaks HTTP/1.1 with the code until it hangs up.
-pub(crate) async fn http<S>(run: Arc<Run>, stream: S, entry: Entry, place: Place)
+pub(crate) async fn http1<S>(run: Arc<Run>, stream: S, entry: Entry, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -39,6 +44,32 @@ where
     if let Err(error) = connection.await {
         tracing::debug!(%error, "connection of the code ended");
     }
+}
+
+/// Speaks HTTP/2 with the code until it hangs up.
+async fn http2<S>(run: Arc<Run>, stream: S, entry: Entry, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (entry, on_run) = (Arc::new(entry), OnRun(Arc::clone(&run)));
+    let service = service_fn(move |request| {
+        let (run, entry) = (Arc::clone(&run), Arc::clone(&entry));
+        async move { Ok::<_, Infallible>(answer(&run, &entry, request).await) }
+    });
+    let connection = http2::Builder::new(on_run)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .initial_stream_window_size(CODE_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CODE_CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(MAX_RESETS_UNSEEN)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "connection of the code ended");
+    }
+    drop(place);
 }
 
 /// Ends the code's TLS, which must name a host, and speaks HTTP inside. `asked` is the host of a CONNECT.
@@ -57,7 +88,7 @@ where
                 run.refuse(&Refusal::denied(StatusCode::FORBIDDEN, "", sentence)).await;
             }
             Some(name) if stream.is_err() => {
-                let sentence = "the TLS handshake failed; the code must trust this run's CA and speak HTTP/1.1";
+                let sentence = "the TLS handshake failed; the code must trust this run's CA and speak HTTP";
                 run.keep(format!("{}: {sentence}", clean(name)));
             }
             Some(_) => {}
@@ -66,7 +97,12 @@ where
     };
     match timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok((stream, Some(name)))) => {
-            http(run, stream, Entry::Tls { name, port, asked }, place).await;
+            let entry = Entry::Tls { name, port, asked };
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                http2(run, stream, entry, place).await;
+            } else {
+                http1(run, stream, entry, place).await;
+            }
         }
         Ok(Ok((_, None))) => {}
         Ok(Err(error)) => tracing::debug!(kind = %error.kind(), "TLS with the code failed"),
@@ -89,7 +125,11 @@ async fn respond(
             }
         });
     }
-    Ok(answer(run, entry, request).await)
+    Ok(if websocket::wanted(&request) {
+        websocket::open(run, entry, place, request).await
+    } else {
+        answer(run, entry, request).await
+    })
 }
 
 /// CONNECT gives no tunnel: what comes through it is TLS that ends here.

@@ -1,13 +1,29 @@
 //! Tasks that end with the run.
 
+use crate::run::Run;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// A set of tasks that can be ended all at once, and takes no more after that.
 #[derive(Debug)]
 pub(crate) struct Tasks(Mutex<Option<JoinSet<()>>>);
+
+/// Runs the tasks of a connection among those of its run, so that they end with it.
+#[derive(Clone)]
+pub(crate) struct OnRun(pub(crate) Arc<Run>);
+
+impl<F> hyper::rt::Executor<F> for OnRun
+where
+    F: Future + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.tasks.spawn(async move {
+            task.await;
+        });
+    }
+}
 
 impl Tasks {
     pub(crate) fn new() -> Self {

@@ -6,7 +6,8 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -39,7 +40,7 @@ impl Got {
     }
 }
 
-pub fn tls_config(ca_pem: &str, sni: bool) -> ClientConfig {
+pub fn tls_config(ca_pem: &str, sni: bool, offers: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -49,7 +50,7 @@ pub fn tls_config(ca_pem: &str, sni: bool) -> ClientConfig {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.enable_sni = sni;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = offers.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     config
 }
 
@@ -57,8 +58,41 @@ pub async fn tls<S>(world: &World, stream: S, name: &str) -> TlsStream<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let connector = TlsConnector::from(Arc::new(tls_config(world.egress.ca_pem(), true)));
+    tls_offering(world, stream, name, &["http/1.1"]).await
+}
+
+pub async fn tls_offering<S>(world: &World, stream: S, name: &str, offers: &[&str]) -> TlsStream<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let connector = TlsConnector::from(Arc::new(tls_config(world.egress.ca_pem(), true, offers)));
     connector.connect(ServerName::try_from(name.to_owned()).unwrap(), stream).await.unwrap()
+}
+
+/// HTTP/2 over a stream that will be TLS to this name.
+pub async fn speak_http2<S, B>(world: &World, stream: S, name: &str) -> http2::SendRequest<B>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stream = tls_offering(world, stream, name, &["h2", "http/1.1"]).await;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    sender
+}
+
+/// HTTP/2 to a name through a transparent listener.
+pub async fn connect_http2<B>(world: &World, address: SocketAddr, name: &str) -> http2::SendRequest<B>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stream = TcpStream::connect(address).await.unwrap();
+    speak_http2(world, stream, name).await
 }
 
 pub async fn speak<S, B>(stream: S) -> SendRequest<B>

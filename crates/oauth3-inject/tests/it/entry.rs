@@ -59,7 +59,7 @@ async fn everything_must_name_the_same_host() {
 #[tokio::test]
 async fn tls_without_a_name_is_refused() {
     let world = World::new(ok()).await;
-    let connector = TlsConnector::from(Arc::new(tls_config(world.egress.ca_pem(), false)));
+    let connector = TlsConnector::from(Arc::new(tls_config(world.egress.ca_pem(), false, &[])));
     let stream = TcpStream::connect(world.tls).await.unwrap();
     assert!(connector.connect(ServerName::try_from("api.test").unwrap(), stream).await.is_err());
     let sentences = world.egress.close().await;
@@ -176,7 +176,8 @@ async fn a_length_beside_chunks_is_not_passed_on() {
 async fn what_is_not_supported_says_so() {
     let world = World::new(ok()).await;
     for (method, fields, status, part) in [
-        ("GET", "Connection: close, upgrade\r\nUpgrade: websocket\r\n", 501, "WebSocket"),
+        ("GET", "Connection: close, upgrade\r\nUpgrade: h2c\r\n", 501, "WebSocket"),
+        ("GET", "Connection: close, upgrade\r\nUpgrade: websocket, h2c\r\n", 501, "WebSocket"),
         ("TRACE", "Connection: close\r\n", 405, "TRACE"),
         ("POST", "Connection: close\r\nTransfer-Encoding: gzip, chunked\r\n", 501, "chunked"),
     ] {

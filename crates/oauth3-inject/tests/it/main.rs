@@ -11,9 +11,11 @@
 mod client;
 mod decoding;
 mod entry;
+mod http2;
 mod names;
 mod streaming;
 mod substitution;
 mod trailers;
 mod upstream;
+mod websocket;
 mod world;

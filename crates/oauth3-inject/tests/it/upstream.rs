@@ -7,8 +7,9 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
@@ -29,6 +30,8 @@ pub const HANG_UP: u16 = 999;
 /// What one request was when it arrived.
 #[derive(Debug, Clone)]
 pub struct Received {
+    pub version: http::Version,
+    /// Method and target.
     pub line: String,
     pub headers: HeaderMap,
 }
@@ -42,9 +45,10 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Serves these names.
-    pub async fn start(names: &[&str], handler: Handler) -> Self {
-        let (ca_pem, config) = certificate(names);
+    /// Serves these names, in HTTP/1.1 and in what else it offers.
+    pub async fn start(names: &[&str], offers: &[&str], handler: Handler) -> Self {
+        let (ca_pem, mut config) = certificate(names);
+        config.alpn_protocols = offers.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (received, connections) = (Arc::<Mutex<Vec<Received>>>::default(), Arc::<AtomicUsize>::default());
@@ -60,20 +64,30 @@ impl Upstream {
                     let service = service_fn(move |request: Request<Incoming>| {
                         let (head, body) = request.into_parts();
                         let line = format!("{} {}", head.method, head.uri);
-                        received.lock().unwrap().push(Received { line, headers: head.headers.clone() });
+                        let (version, headers) = (head.version, head.headers.clone());
+                        received.lock().unwrap().push(Received { version, line, headers });
                         let reply = handler(head, body);
                         async move {
                             let reply = reply.await;
                             if reply.status() == HANG_UP { Err(io::Error::other("asked to")) } else { Ok(reply) }
                         }
                     });
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let io = TokioIo::new(stream);
+                    if http2 {
+                        let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+                    } else {
+                        let _ = http1::Builder::new().serve_connection(io, service).await;
+                    }
                 });
             }
         });
         upstream
+    }
+
+    /// One that is served by somebody else.
+    pub fn elsewhere(address: SocketAddr, ca_pem: String) -> Self {
+        Self { address, ca_pem, received: Arc::default(), connections: Arc::default() }
     }
 
     pub fn received(&self) -> Vec<Received> {
@@ -103,7 +117,7 @@ pub fn text(text: impl Into<Bytes>) -> Reply {
     Response::new(Full::new(text.into()).boxed_unsync())
 }
 
-fn certificate(names: &[&str]) -> (String, ServerConfig) {
+pub fn certificate(names: &[&str]) -> (String, ServerConfig) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

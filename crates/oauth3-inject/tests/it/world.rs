@@ -75,7 +75,17 @@ impl World {
     /// With these values for the secrets KEY and OTHER, or fewer; `trusted`: whether the dialer knows the
     /// server's authority.
     pub async fn with(handler: Handler, values: &[&str], trusted: bool) -> Self {
-        let upstream = Upstream::start(&["api.test", "other.test"], handler).await;
+        Self::before(Upstream::start(&["api.test", "other.test"], &["http/1.1"], handler).await, values, trusted)
+    }
+
+    /// Before a server that offers these protocols.
+    pub async fn offering(offers: &[&str], handler: Handler) -> Self {
+        let upstream = Upstream::start(&["api.test", "other.test"], offers, handler).await;
+        Self::before(upstream, &[KEY, OTHER_KEY], true)
+    }
+
+    /// Before this server.
+    pub fn before(upstream: Upstream, values: &[&str], trusted: bool) -> Self {
         let resolve = ["api.test", "other.test"].map(|name| (name.to_owned(), upstream.address)).into();
         let extra_ca = if trusted { vec![upstream.ca_pem.clone().into_bytes()] } else { Vec::new() };
         let dialer = Dialer::new(DialConfig { resolve, extra_ca, ..DialConfig::default() }).unwrap();

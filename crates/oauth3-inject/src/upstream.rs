@@ -1,0 +1,206 @@
+//! One request over one connection to the host: a kept one, or a new one, in the protocol that the host speaks.
+
+use crate::body::Watched;
+use crate::limits::{
+    CONNECT_TIMEOUT, HOST_CONNECTION_WINDOW_BYTES, HOST_STREAM_WINDOW_BYTES, MAX_HEAD_BYTES, MAX_HEADERS,
+    MAX_LOCAL_RESETS, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
+};
+use crate::pool::{Line, Sender, Shared};
+use crate::reply::Refusal;
+use crate::run::Run;
+use crate::tasks::OnRun;
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use oauth3_core::Host;
+use oauth3_dial::Protocols;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+/// Sends over a kept connection or a new one. A kept one may have been closed by the host meanwhile: then the
+/// request is sent again when it never left, or when doing so twice does no harm.
+pub(crate) async fn send(
+    run: &Arc<Run>,
+    host: &Host,
+    head: Parts,
+    body: Watched,
+) -> Result<(Response<Incoming>, Sender), Refusal> {
+    let place = place(run).await?;
+    let again = if head.method.is_idempotent() { body.empty_again().map(|body| (head.clone(), body)) } else { None };
+    let mut request = Request::from_parts(head, body);
+    if let Some(mut line) = run.pool.take(host).await {
+        address(&mut request, host, &line)?;
+        match line.send(request).await {
+            Ok(reply) => return checked(reply, host, Sender { line, _place: place }),
+            Err(mut error) => match (error.take_message(), again) {
+                (Some(unsent), _) => request = unsent,
+                (None, Some((head, body))) => request = Request::from_parts(head, body),
+                (None, None) => return Err(gone(host, error.error())),
+            },
+        }
+        line.retire();
+    }
+    let mut line = timeout(CONNECT_TIMEOUT, connect(run, host)).await.map_err(|_| slow(host))??;
+    address(&mut request, host, &line)?;
+    let reply = line.send(request).await.map_err(|error| gone(host, error.error()))?;
+    checked(reply, host, Sender { line, _place: place })
+}
+
+/// Sends over a new HTTP/1.1 connection that the host may turn into something else.
+pub(crate) async fn send_alone(
+    run: &Arc<Run>,
+    host: &Host,
+    mut request: Request<Watched>,
+) -> Result<(Response<Incoming>, Sender), Refusal> {
+    let place = place(run).await?;
+    let stream = dial(run, host, Protocols::Http1);
+    let stream = timeout(CONNECT_TIMEOUT, stream).await.map_err(|_| slow(host))??;
+    let (one, connection) = http1_client().handshake(TokioIo::new(stream)).await.map_err(|error| gone(host, &error))?;
+    run.tasks.spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    let mut line = Line::One(one);
+    address(&mut request, host, &line)?;
+    let reply = line.send(request).await.map_err(|error| gone(host, error.error()))?;
+    Ok((reply, Sender { line, _place: place }))
+}
+
+/// Makes it a request to the host itself, in the form of the connection's protocol: whatever named the host before
+/// gives way to what was checked.
+fn address(request: &mut Request<Watched>, host: &Host, line: &Line) -> Result<(), Refusal> {
+    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let open = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+    let name = host.to_string();
+    match line {
+        Line::One(_) => {
+            *request.uri_mut() = Uri::from(path);
+            *request.version_mut() = Version::HTTP_11;
+            let value = HeaderValue::from_str(&name).map_err(|_| broken(host))?;
+            let headers = request.headers_mut();
+            headers.insert(HOST, value);
+            if open {
+                // Without this a GET with a body of unknown length would go out without it.
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+        }
+        Line::Stream(_) => {
+            let uri = Uri::builder().scheme(Scheme::HTTPS).authority(name).path_and_query(path).build();
+            *request.uri_mut() = uri.map_err(|_| broken(host))?;
+            *request.version_mut() = Version::HTTP_2;
+            request.headers_mut().remove(HOST);
+            request.headers_mut().remove(TRANSFER_ENCODING);
+        }
+    }
+    Ok(())
+}
+
+async fn place(run: &Run) -> Result<OwnedSemaphorePermit, Refusal> {
+    let place = Arc::clone(&run.requests).acquire_owned().await;
+    place.map_err(|_| Refusal::failed(StatusCode::SERVICE_UNAVAILABLE, "", "the run is over"))
+}
+
+/// A new connection, or a stream of one that another request made meanwhile.
+async fn connect(run: &Arc<Run>, host: &Host) -> Result<Line, Refusal> {
+    let connecting = run.pool.connecting(host);
+    let _turn = match &connecting {
+        Some(connecting) => Some(connecting.lock().await),
+        None => None,
+    };
+    if let Some(stream) = run.pool.stream(host) {
+        return Ok(Line::Stream(stream));
+    }
+    let stream = dial(run, host, Protocols::Any).await?;
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return speak_http2(run, host, stream).await;
+    }
+    run.pool.one_by_one(host);
+    let (one, connection) = http1_client().handshake(TokioIo::new(stream)).await.map_err(|error| gone(host, &error))?;
+    run.tasks.spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    Ok(Line::One(one))
+}
+
+async fn dial(run: &Run, host: &Host, protocols: Protocols) -> Result<TlsStream<TcpStream>, Refusal> {
+    let failed = |error: oauth3_dial::DialError| Refusal::failed(StatusCode::BAD_GATEWAY, "", error.to_string());
+    run.dialer.connect_tls(host, protocols).await.map_err(failed)
+}
+
+fn http1_client() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    builder
+}
+
+async fn speak_http2(run: &Arc<Run>, host: &Host, stream: TlsStream<TcpStream>) -> Result<Line, Refusal> {
+    let allowed = Arc::new(AtomicUsize::new(MAX_STREAMS as usize));
+    let (sender, connection) = http2::Builder::new(OnRun(Arc::clone(run)))
+        .timer(TokioTimer::new())
+        .initial_max_send_streams(MAX_STREAMS as usize)
+        .initial_stream_window_size(HOST_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HOST_CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| gone(host, &error))?;
+    let current = Arc::clone(&allowed);
+    run.tasks.spawn(async move {
+        let mut connection = pin!(connection);
+        let ended = poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx);
+            current.store(connection.current_max_send_streams(), Ordering::SeqCst);
+            ended
+        });
+        if let Err(error) = ended.await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    run.pool.share(host, Shared::new(sender, allowed)).map(Line::Stream).ok_or_else(|| broken(host))
+}
+
+/// HTTP/1.1 counts fields while it reads; here the bound on bytes has let more through.
+fn checked(reply: Response<Incoming>, host: &Host, sender: Sender) -> Result<(Response<Incoming>, Sender), Refusal> {
+    if reply.headers().len() > MAX_HEADERS {
+        return Err(Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), NOT_HTTP));
+    }
+    Ok((reply, sender))
+}
+
+const NOT_HTTP: &str = "the host's reply is not HTTP as we know it, or its head is too large";
+
+fn gone(host: &Host, error: &hyper::Error) -> Refusal {
+    tracing::debug!(%error, "upstream exchange failed");
+    let sentence = if error.is_parse() || error.is_parse_too_large() {
+        NOT_HTTP
+    } else if error.is_user() || error.is_body_write_aborted() {
+        "the request's body ended early"
+    } else {
+        "the host ended the connection before it answered"
+    };
+    Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence)
+}
+
+fn slow(host: &Host) -> Refusal {
+    Refusal::failed(StatusCode::BAD_GATEWAY, "", format!("{host}: connecting took too long"))
+}
+
+fn broken(host: &Host) -> Refusal {
+    Refusal::failed(StatusCode::BAD_REQUEST, host.to_string(), "the request cannot be sent on")
+}
