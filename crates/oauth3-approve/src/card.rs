@@ -4,7 +4,10 @@
 //! (control and format characters, bidi overrides, zero-width characters). Markup is the channel's own job.
 
 use crate::visible;
-use oauth3_core::{Digest, Execution, Intent, SecretName, SecretRecord, Skill, Status, Timestamp, Trust};
+use oauth3_core::{
+    AskedLimits, Ceilings, Digest, Execution, Intent, Limit, Limits, SecretName, SecretRecord, Skill, Status,
+    Timestamp, Trust,
+};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use time::format_description::BorrowedFormatItem;
@@ -43,8 +46,8 @@ pub struct Card {
     pub hosts: Vec<String>,
     /// What runs it.
     pub runtime: &'static str,
-    /// What it may use.
-    pub limits: String,
+    /// What it may use, one item for each limit.
+    pub limits: Vec<CardLimit>,
     /// The arguments, as indented JSON; empty when there are none.
     pub args: String,
     /// The files, the one that runs first; empty when the code is one file without a name.
@@ -74,6 +77,15 @@ pub struct CardFile {
     pub asset: bool,
 }
 
+/// One limit on a card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardLimit {
+    /// What it is, such as `128 MB memory`.
+    pub text: String,
+    /// What a request gets that does not name it, when this one gets something else.
+    pub usual: Option<String>,
+}
+
 /// One secret on a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CardSecret {
@@ -90,9 +102,10 @@ pub struct CardSecret {
 }
 
 impl Card {
-    /// Builds the card of a request. `secrets` are those that are stored, `missing` those that are named and not.
+    /// Builds the card of a request. `secrets` are those that are stored, `missing` those that are named and not;
+    /// the owner's `ceilings` say which limits are out of the ordinary.
     #[must_use]
-    pub fn new(execution: &Execution, secrets: &[SecretRecord], missing: &[SecretName]) -> Self {
+    pub fn new(execution: &Execution, secrets: &[SecretRecord], missing: &[SecretName], ceilings: &Ceilings) -> Self {
         let intent = &execution.intent;
         let code = ShownCode::of(&execution.code);
         let args = if execution.args.is_empty() {
@@ -113,7 +126,7 @@ impl Card {
             secrets: intent.secrets.iter().map(|name| card_secret(name, intent, secrets, missing)).collect(),
             hosts: intent.hosts.iter().map(ToString::to_string).collect(),
             runtime: intent.runtime.as_str(),
-            limits: limits(intent),
+            limits: limits(&intent.limits, ceilings),
             args,
             code_is_exact: code.is_exact,
             code_bytes: code.bytes,
@@ -211,7 +224,8 @@ pub(crate) fn render_text_without_code(card: &Card) -> String {
     if let Some(source) = &card.source {
         line("Fetched", source);
     }
-    line("Runtime", &format!("{} · {}", card.runtime, card.limits));
+    line("Runtime", card.runtime);
+    line("Limits", &card.limits.iter().map(limit_text).collect::<Vec<_>>().join(" · "));
     if card.secrets.is_empty() {
         line("Secrets", "none");
     }
@@ -277,15 +291,36 @@ fn card_secret(name: &SecretName, intent: &Intent, stored: &[SecretRecord], miss
     }
 }
 
-fn limits(intent: &Intent) -> String {
-    let limits = &intent.limits;
-    let seconds = limits.timeout_ms as f64 / 1000.0;
-    format!(
-        "{seconds} s · {} MB memory · {} output · {} processes",
-        limits.memory_mb,
-        bytes(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX)),
-        limits.processes
-    )
+/// One limit in words; what is out of the ordinary says so.
+pub(crate) fn limit_text(limit: &CardLimit) -> String {
+    match &limit.usual {
+        Some(usual) => format!("{} (usually {usual})", limit.text),
+        None => limit.text.clone(),
+    }
+}
+
+fn limits(limits: &Limits, ceilings: &Ceilings) -> Vec<CardLimit> {
+    let usual = ceilings.usual();
+    // Time for computing follows the clock, so that one figure out of the ordinary does not make two.
+    let beside = ceilings.limits(Some(limits.timeout_ms), &AskedLimits::default()).unwrap_or(usual);
+    let item = |text: String, usual: String| CardLimit { usual: (text != usual).then_some(usual), text };
+    let clock = |limits: &Limits| format!("{} s", limits.timeout().as_secs_f64());
+    let others = Limit::ALL.map(|limit| item(shown(limit, limits), shown(limit, &beside)));
+    std::iter::once(item(clock(limits), clock(&usual))).chain(others).collect()
+}
+
+fn shown(limit: Limit, limits: &Limits) -> String {
+    let value = limit.of(limits);
+    match limit {
+        Limit::MemoryMb => format!("{value} MB memory"),
+        Limit::CpuSeconds => format!("{} CPU s", limit.in_its_unit(value)),
+        Limit::Processes => format!("{value} processes"),
+        Limit::FileMb => format!("files up to {value} MB"),
+        Limit::OpenFiles => format!("{value} open files"),
+        Limit::OutputBytes => format!("{} output", bytes(usize::try_from(value).unwrap_or(usize::MAX))),
+        Limit::EgressMb => format!("{value} MB over the network"),
+        Limit::EgressRequests => format!("{value} network requests"),
+    }
 }
 
 fn headline(execution: &Execution, missing: &[SecretName]) -> String {

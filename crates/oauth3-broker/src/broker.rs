@@ -14,8 +14,6 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Sandboxes that run at once; more wait their turn as `approved`.
-const RUNS_AT_ONCE: usize = 8;
 /// How long the keeper may take to answer a message.
 pub(crate) const KEEPER_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -50,11 +48,11 @@ impl Broker {
     pub fn new(config: BrokerConfig, ports: Ports) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             waker: Waker::new(config.wake.clone(), ports.clone()),
+            seats: Arc::new(Semaphore::new(usize::try_from(config.runs).unwrap_or(Semaphore::MAX_PERMITS))),
             config,
             ports,
             rate: RateLimiter::default(),
             runs: Runs::default(),
-            seats: Arc::new(Semaphore::new(RUNS_AT_ONCE)),
             board: Board::default(),
             expiries: Expiries::default(),
             desk: tokio::sync::Mutex::new(()),

@@ -1,10 +1,10 @@
 //! What a broker is made from.
 
-use oauth3_core::{AgentName, Clock, Credential, HttpPort, Keeper, Runner, Store};
+use oauth3_core::{AgentName, Ceilings, Clock, Credential, HttpPort, Keeper, Runner, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The owner's bounds. Every one is a bound on each agent or request, never on the whole.
+/// The owner's bounds. All but `runs` are bounds on each agent or request.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
     /// How long a request waits for a verdict and for missing secrets; after that, silence is a no.
@@ -13,16 +13,10 @@ pub struct BrokerConfig {
     pub requests_per_minute: u32,
     /// Open requests that one agent may have.
     pub pending_per_agent: u32,
-    /// The longest timeout that a request may name.
-    pub timeout_max: Duration,
-    /// The timeout of a request that names none.
-    pub default_timeout: Duration,
-    /// Memory of a run, in MiB.
-    pub memory_mb: u64,
-    /// Bytes kept of a run's stdout and stderr each.
-    pub output_bytes: u64,
-    /// Processes and threads of a run.
-    pub processes: u32,
+    /// The most that a request may ask for, and what one gets that does not ask.
+    pub ceilings: Ceilings,
+    /// Sandboxes that run at once; more wait their turn as `approved`.
+    pub runs: u32,
     /// The agent that calls without a token act as, if any.
     pub anonymous_agent: Option<AgentName>,
     /// How agents are woken.

@@ -2,8 +2,8 @@
 
 use crate::{Broker, skill_source};
 use oauth3_core::{
-    AgentName, AuditEvent, Digest, Draft, Execution, Fault, Intent, Limits, RequestId, Resolved, Runtime, Source,
-    Status, SubmissionError, Timestamp,
+    AgentName, AuditEvent, Digest, Draft, Execution, Fault, Intent, RequestId, Resolved, Runtime, Source, Status,
+    SubmissionError, Timestamp,
 };
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ impl Broker {
         let source = std::mem::replace(&mut draft.source, Source::Inline(Vec::new()));
         let (code, skill_url) = skill_source::code_of(&*self.ports.http, source).await?;
         let resolved = draft.resolve(&code).map_err(refusal)?;
-        let (runtime, limits) = (self.runtime(&resolved)?, self.limits(&resolved)?);
+        let runtime = self.runtime(&resolved)?;
+        let limits = self.config.ceilings.limits(resolved.timeout_ms, &resolved.limits).map_err(refusal)?;
         let intent = Intent {
             agent: agent.clone(),
             skill_id: resolved.skill_id,
@@ -48,21 +49,6 @@ impl Broker {
         let there: Vec<&str> = Runtime::ALL.into_iter().filter(|r| runner.has(*r)).map(Runtime::as_str).collect();
         let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
         Err(Fault::UnknownRuntime(format!("runtime {wanted} is not installed here; there is: {there}")))
-    }
-
-    fn limits(&self, resolved: &Resolved) -> Result<Limits, Fault> {
-        let config = &self.config;
-        let timeout = resolved.timeout_ms.map_or(config.default_timeout, Duration::from_millis);
-        if timeout > config.timeout_max {
-            let max = config.timeout_max.as_secs();
-            return Err(Fault::InvalidRequest(format!("timeout is at most {max} seconds here")));
-        }
-        Ok(Limits {
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-            memory_mb: config.memory_mb,
-            output_bytes: config.output_bytes,
-            processes: config.processes,
-        })
     }
 }
 

@@ -6,7 +6,8 @@ use crate::making::{Making, Seated};
 use crate::runs::{EndReason, Ticket};
 use crate::settle::finished;
 use oauth3_core::{
-    AuditEvent, AuditKind, Execution, Exit, ExitReason, Fault, Job, OpenedRun, RequestId, RunOutput, RunResult, Status,
+    AuditEvent, AuditKind, Execution, Exit, ExitReason, Fault, Job, Limit, OpenedRun, RequestId, RunOutput, RunResult,
+    Status,
 };
 use oauth3_policy::Permit;
 use std::time::Duration;
@@ -193,6 +194,10 @@ fn ran(exit: &Exit, mut output: RunOutput, execution: &Execution) -> (Status, Op
         ExitReason::Exited if exit.code == 0 => None,
         ExitReason::Exited => Some(format!("failed: the code ended with exit code {}", exit.code)),
         ExitReason::TimedOut => Some(format!("timeout: ended after {} ms", limits.timeout_ms)),
+        ExitReason::OutOfCpu => {
+            let seconds = Limit::CpuSeconds.in_its_unit(limits.cpu_ms);
+            Some(format!("failed: it used more than {seconds} CPU seconds"))
+        }
         ExitReason::OutOfMemory => Some(format!("failed: it needed more than {} MiB of memory", limits.memory_mb)),
         ExitReason::NotStarted => {
             let why = exit.error.as_deref().unwrap_or("the sandbox could not be built");
@@ -210,7 +215,8 @@ fn unfinished(mut output: RunOutput, execution: &Execution, now: oauth3_core::Ti
     append_refusals(&mut output, &refusals);
     let duration = execution.executed_at.map(|at| now.since(at)).unwrap_or_default();
     // 128 plus SIGKILL, as when a shell reports it.
-    output.into_result(&Exit { code: 137, reason: ExitReason::Exited, duration, error: None })
+    let exit = Exit { code: 137, reason: ExitReason::Exited, duration, cpu_ms: None, memory_bytes: None, error: None };
+    output.into_result(&exit)
 }
 
 /// Says on stderr what the egress refused, for code that swallowed the answer.

@@ -86,7 +86,11 @@ pub(crate) fn finished(execution: &Execution, to: Status, exit: Option<&Exit>) -
     let event = AuditEvent::new(AuditKind::Finished, "gateway").request(&execution.id);
     let event = event.agent(&execution.intent.agent).with("status", to.as_str());
     match exit {
-        Some(exit) => event.with("exit_code", exit.code).with("duration_ms", exit.duration_ms()),
+        Some(exit) => event
+            .with("exit_code", exit.code)
+            .with("duration_ms", exit.duration_ms())
+            .with("cpu_ms", exit.cpu_ms)
+            .with("memory_bytes", exit.memory_bytes),
         None => event,
     }
 }

@@ -1,6 +1,6 @@
 //! One request to execute something, from submission to its final state.
 
-use crate::{Digest, GrantId, Intent, RequestId, SecretName, Timestamp, Trust};
+use crate::{Digest, GrantId, Intent, RequestId, SecretName, Timestamp, Trust, Usage};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -98,6 +98,9 @@ pub struct RunResult {
     pub duration_ms: u64,
     /// Whether output beyond the limit was dropped.
     pub truncated: bool,
+    /// What the run used; absent from runs before it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// One request, as the store keeps it.

@@ -31,17 +31,30 @@ impl Intent {
     #[must_use]
     pub fn digest(&self) -> Digest {
         let hosts: Vec<String> = self.hosts.iter().map(|h| format!("{}:{}", h.name(), h.port())).collect();
-        DigestBuilder::new("oauth3 intent v1")
+        let limits = &self.limits;
+        // A request of the first version keeps the digest that was stored with it. The second label covers exactly
+        // what the first cannot say, so no two intents share a digest.
+        let first = limits.is_of_first_version();
+        let digest = DigestBuilder::new(if first { "oauth3 intent v1" } else { "oauth3 intent v2" })
             .field(self.agent.as_ref())
             .field(self.skill_id.as_ref())
             .field(self.code_digest.as_bytes())
             .field(self.runtime.as_str().as_bytes())
             .list(self.secrets.iter())
             .list(hosts.iter())
-            .number(self.limits.timeout_ms)
-            .number(self.limits.memory_mb)
-            .number(self.limits.output_bytes)
-            .number(u64::from(self.limits.processes))
+            .number(limits.timeout_ms)
+            .number(limits.memory_mb)
+            .number(limits.output_bytes)
+            .number(u64::from(limits.processes));
+        if first {
+            return digest.finish();
+        }
+        digest
+            .number(limits.cpu_ms)
+            .number(limits.file_mb)
+            .number(limits.open_files)
+            .number(limits.egress_mb)
+            .number(limits.egress_requests)
             .finish()
     }
 }

@@ -15,6 +15,7 @@ mod header;
 mod host;
 mod ids;
 mod intent;
+mod limit;
 mod limits;
 mod names;
 mod owner;
@@ -35,7 +36,11 @@ pub use header::parse_header;
 pub use host::{Host, synthetic_address, synthetic_addresses};
 pub use ids::{GrantId, RequestId};
 pub use intent::Intent;
-pub use limits::{Limits, MAX_ARGS_BYTES, MAX_CODE_BYTES, MAX_HOSTS, MAX_SECRETS, MAX_SKILL_FILES, MAX_WAIT_SECONDS};
+pub use limit::{AskedLimits, Limit};
+pub use limits::{
+    Ceilings, EgressUsage, Limits, MAX_ARGS_BYTES, MAX_CODE_BYTES, MAX_HOSTS, MAX_SECRETS, MAX_SKILL_FILES,
+    MAX_WAIT_SECONDS, Usage,
+};
 pub use names::{AgentName, ArgName, InvalidName, Runtime, SecretName, SkillId};
 pub use owner::{AgentRecord, NewSecret, OwnerOverview, SecretRecord};
 pub use ports::{

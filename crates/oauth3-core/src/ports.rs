@@ -1,9 +1,9 @@
 //! The ports through which the parts reach each other. Implementations are wired in the binary.
 
 use crate::{
-    AgentName, AgentRecord, AgentToken, AuditEvent, AuditRow, ChainReport, Digest, Draft, Execution, Grant, GrantId,
-    Host, Limits, NewSecret, OwnerOverview, RequestId, RunResult, Runtime, SecretName, SecretRecord, Status, Timestamp,
-    TokenHash, TokenId, Verdict, WriteOnly,
+    AgentName, AgentRecord, AgentToken, AuditEvent, AuditRow, ChainReport, Digest, Draft, EgressUsage, Execution,
+    Grant, GrantId, Host, Limits, NewSecret, OwnerOverview, RequestId, RunResult, Runtime, SecretName, SecretRecord,
+    Status, Timestamp, TokenHash, TokenId, Usage, Verdict, WriteOnly,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -259,6 +259,8 @@ pub struct RunOutput {
     pub truncated: bool,
     /// Sentences about what the egress refused, for the agent; no values.
     pub refusals: Vec<String>,
+    /// What went over the run's network.
+    pub egress: EgressUsage,
 }
 
 /// The keeper, as the gateway sees it. When it does not answer, nothing is permitted.
@@ -307,8 +309,10 @@ pub struct Job {
 pub enum ExitReason {
     /// The code ended by itself, or by a signal of its own.
     Exited,
-    /// The wall clock or CPU limit ended it.
+    /// The wall clock ended it.
     TimedOut,
+    /// The CPU limit ended it.
+    OutOfCpu,
     /// The memory limit ended it.
     OutOfMemory,
     /// The sandbox could not be built or the runtime not started.
@@ -324,6 +328,10 @@ pub struct Exit {
     pub reason: ExitReason,
     /// From start to exit.
     pub duration: Duration,
+    /// CPU time of the whole tree, in milliseconds; absent where nothing measures it.
+    pub cpu_ms: Option<u64>,
+    /// The most memory that the tree held at a time, in bytes; absent where nothing measures it.
+    pub memory_bytes: Option<u64>,
     /// What went wrong, when the sandbox itself did; fit for the agent.
     pub error: Option<String>,
 }
@@ -547,6 +555,7 @@ impl RunOutput {
             exit_code: exit.code,
             duration_ms: exit.duration_ms(),
             truncated: self.truncated,
+            usage: Some(Usage { cpu_ms: exit.cpu_ms, memory_bytes: exit.memory_bytes, egress: self.egress }),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! From what an agent sends to one effective set of what is asked for.
 
 use crate::limits::{MAX_ARGS_BYTES, MAX_HOSTS, MAX_SECRETS};
-use crate::{ArgName, Host, InvalidName, Runtime, SecretName, Skill, SkillFile, SkillId, header};
+use crate::{ArgName, AskedLimits, Host, InvalidName, Runtime, SecretName, Skill, SkillFile, SkillId, header};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest description, in bytes; it must fit on an approval card.
 const MAX_DESCRIPTION_BYTES: usize = 1000;
@@ -23,6 +23,8 @@ pub struct Declared {
     pub timeout: Option<f64>,
     /// Name of a runtime.
     pub runtime: Option<String>,
+    /// Limits by name, in the unit of the name. See [`crate::Limit`].
+    pub limits: Option<BTreeMap<String, f64>>,
 }
 
 /// Where the code is.
@@ -90,6 +92,8 @@ pub struct Resolved {
     pub timeout_ms: Option<u64>,
     /// The runtime, when one was named.
     pub runtime: Option<Runtime>,
+    /// The limits that were named.
+    pub limits: AskedLimits,
     /// The arguments.
     pub args: serde_json::Map<String, serde_json::Value>,
 }
@@ -143,6 +147,7 @@ impl Draft {
         let timeout_ms = agreed("timeout", places.map(|p| p.timeout.map(millis)))?;
         let runtime = agreed("runtime", places.map(|p| p.runtime.as_ref().map(|r| runtime(r))))?
             .or_else(|| skill.runtime_by_name());
+        let limits = agreed("limits", places.map(|p| p.limits.as_ref().map(AskedLimits::parse)))?.unwrap_or_default();
         if secrets.len() > MAX_SECRETS {
             return Err(SubmissionError::Invalid(format!("more than {MAX_SECRETS} secrets")));
         }
@@ -150,7 +155,7 @@ impl Draft {
             return Err(SubmissionError::Invalid(format!("more than {MAX_HOSTS} hosts")));
         }
         check_args(&self.args)?;
-        Ok(Resolved { skill_id, description, secrets, hosts, timeout_ms, runtime, args: self.args })
+        Ok(Resolved { skill_id, description, secrets, hosts, timeout_ms, runtime, limits, args: self.args })
     }
 }
 

@@ -6,11 +6,12 @@ use crate::error::InjectError;
 use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_UNIT_BYTES, MAX_CONNECTIONS, MAX_REQUESTS, RECORD_TIMEOUT};
 use crate::listen::listen;
 use crate::marks::Marks;
+use crate::meter::Meter;
 use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::run::Run;
 use crate::tasks::Tasks;
-use oauth3_core::ListenerFd;
+use oauth3_core::{EgressUsage, ListenerFd};
 use oauth3_dial::Dialer;
 use oauth3_policy::Permit;
 use oauth3_vault::{Lease, Scrubber};
@@ -27,6 +28,9 @@ pub struct Egress {
 
 /// Serves the only network that a run has, until [`Egress::close`]. Spends the permit: its hosts are the only
 /// ones that are ever dialled, its secrets the only ones that may be leased.
+///
+/// What the run may send, receive and ask for is in the permit's limits: beyond it requests are refused with 429,
+/// and open connections are cut.
 ///
 /// The listeners are only accepted on: they live in the sandbox's network namespace. Must be called inside a
 /// tokio runtime with I/O and time.
@@ -51,6 +55,7 @@ pub fn open_egress(
     let ca = Arc::new(RunCa::new(&provider)?);
     let tls = Arc::new(ca.server_config(provider)?);
     let run = Arc::new(Run {
+        meter: Meter::new(permit.limits()),
         hosts: permit.hosts().clone(),
         names: Names::new(permit.hosts()),
         leases,
@@ -79,6 +84,12 @@ impl Egress {
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         self.ca.pem()
+    }
+
+    /// What went over the run's connections so far.
+    #[must_use]
+    pub fn usage(&self) -> EgressUsage {
+        self.run.meter.usage()
     }
 
     /// Ends every connection at once, both ways, and returns what was refused: short sentences without

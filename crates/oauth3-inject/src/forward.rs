@@ -59,6 +59,7 @@ async fn exchange(
 /// Finds the host of a request and makes the head fit for it: checked, without what belongs to the code's own
 /// connection, with values in the place of placeholders, their uses recorded.
 pub(crate) async fn prepare(run: &Run, entry: &Entry, head: &mut Parts) -> Result<Host, Refusal> {
+    run.meter.request(head)?;
     let host = target(entry, head, &run.hosts)?;
     hygiene::check_request(head).map_err(|refusal| Refusal { host: host.to_string(), ..refusal })?;
     substitute::inspect(run.held(), &host, head).map_err(|Astray(index)| run.astray(index, &host))?;

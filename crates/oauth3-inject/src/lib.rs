@@ -30,6 +30,7 @@ mod hygiene;
 mod limits;
 mod listen;
 mod marks;
+mod meter;
 mod observer;
 mod pool;
 mod refusals;

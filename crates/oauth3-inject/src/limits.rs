@@ -64,6 +64,8 @@ pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 pub(crate) const MAX_DRAIN_BYTES: usize = 64 << 20;
 /// See [`MAX_DRAIN_BYTES`].
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// What goes over late connections once a run has used its bytes, so that it can be told: handshakes and refusals.
+pub(crate) const RESERVE_BYTES: u64 = 256 << 10;
 /// Most distinct refusals of one kind that a run keeps and reports; later ones are counted only.
 pub(crate) const MAX_REFUSALS: usize = 64;
 /// Longest wait for refusals to be recorded when a run ends.

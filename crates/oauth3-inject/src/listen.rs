@@ -3,6 +3,7 @@
 use crate::dns::{Answer, MAX_QUERY_BYTES};
 use crate::error::InjectError;
 use crate::limits::ACCEPT_PAUSE;
+use crate::meter::Metered;
 use crate::run::Run;
 use crate::serve;
 use crate::target::{Entry, clean};
@@ -43,6 +44,7 @@ async fn accept(run: Arc<Run>, listener: TcpListener, role: ListenerRole) {
         // Only costs speed when it fails.
         let _ = stream.set_nodelay(true);
         let (shared, place) = (Arc::clone(&run), Arc::new(place));
+        let stream = Metered::new(stream, &run);
         match role {
             ListenerRole::Tls { port } => run.tasks.spawn(serve::tls(shared, stream, port, None, place)),
             ListenerRole::Proxy => run.tasks.spawn(serve::http1(shared, stream, Entry::Proxy, place)),

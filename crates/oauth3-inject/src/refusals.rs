@@ -7,6 +7,8 @@ use crate::limits::MAX_REFUSALS;
 pub(crate) enum Kind {
     /// A placeholder was on its way to a host that its secret is not bound to. Audited.
     Astray,
+    /// The run used more of the network than it may. Audited.
+    OverLimit,
     /// The code asked for what it may not have. Audited.
     Denied,
     /// Something that the code needs did not work, or it asked for a name that is not there. Not audited.
@@ -30,6 +32,7 @@ pub(crate) enum Noted {
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     astray: OfKind,
+    over_limit: OfKind,
     denied: OfKind,
     failed: OfKind,
 }
@@ -43,7 +46,7 @@ struct OfKind {
 impl Kind {
     /// Whether the owner should hear of it.
     pub(crate) const fn audited(self) -> bool {
-        matches!(self, Self::Astray | Self::Denied)
+        matches!(self, Self::Astray | Self::OverLimit | Self::Denied)
     }
 }
 
@@ -52,6 +55,7 @@ impl Refusals {
     pub(crate) fn keep(&mut self, kind: Kind, sentence: String) -> Noted {
         let of_kind = match kind {
             Kind::Astray => &mut self.astray,
+            Kind::OverLimit => &mut self.over_limit,
             Kind::Denied => &mut self.denied,
             Kind::Failed => &mut self.failed,
         };
@@ -68,7 +72,7 @@ impl Refusals {
 
     /// The sentences, the most serious first, and a count of those that were not kept.
     pub(crate) fn sentences(&self) -> impl Iterator<Item = String> + '_ {
-        let kinds = [&self.astray, &self.denied, &self.failed];
+        let kinds = [&self.astray, &self.over_limit, &self.denied, &self.failed];
         let more: u64 = kinds.iter().fold(0, |sum, kind| sum.saturating_add(kind.more));
         let more = (more > 0).then(|| format!("and {more} more"));
         kinds.into_iter().flat_map(|kind| kind.sentences.iter().cloned()).chain(more)

@@ -3,6 +3,7 @@
 use crate::dns::Names;
 use crate::limits::RECORD_TIMEOUT;
 use crate::marks::Marks;
+use crate::meter::Meter;
 use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::refusals::{Kind, Noted, Refusals};
@@ -41,6 +42,7 @@ pub(crate) struct Run {
     pub(crate) decoders: Arc<Semaphore>,
     /// Places for requests under way.
     pub(crate) requests: Arc<Semaphore>,
+    pub(crate) meter: Meter,
     /// Connections, both ways.
     pub(crate) tasks: Tasks,
     /// Reports to the observer, which outlive the connections that they are about.
@@ -90,7 +92,12 @@ impl Run {
 
     /// The same, from within a body that is being polled: noted and reported without waiting.
     pub(crate) fn astray_in_body(self: &Arc<Self>, index: usize, host: &Host) {
-        drop(self.note(&self.astray(index, host)));
+        self.note_refusal(&self.astray(index, host));
+    }
+
+    /// Notes and reports a refusal without waiting for that.
+    pub(crate) fn note_refusal(&self, refusal: &Refusal) {
+        drop(self.note(refusal));
     }
 
     /// Keeps a refusal for the end of the run and, when it is the code's doing, tells the observer; returns

@@ -121,6 +121,7 @@ impl Drop for Opening<'_> {
 impl Run {
     async fn close(self: Box<Self>, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
         let Self { egress, stdout, stderr, scrubber, watch } = *self;
+        let used = egress.usage();
         let refusals: Vec<String> = egress
             .close()
             .await
@@ -135,9 +136,12 @@ impl Run {
             .with("stdout_bytes", stdout.len())
             .with("stderr_bytes", stderr.len())
             .with("truncated", truncated)
-            .with("refusals", refusals.len());
+            .with("refusals", refusals.len())
+            .with("egress_sent_bytes", used.egress_sent_bytes)
+            .with("egress_received_bytes", used.egress_received_bytes)
+            .with("egress_requests", used.egress_requests);
         let events: Vec<AuditEvent> = std::iter::once(event).chain(then).collect();
         watch.record(&events).await?;
-        Ok(RunOutput { stdout, stderr, truncated, refusals })
+        Ok(RunOutput { stdout, stderr, truncated, refusals, egress: used })
     }
 }

@@ -32,7 +32,7 @@ use table::{Target, Times};
 const PAIRS: usize = 300;
 const WARM_UP: usize = 30;
 /// Limits that a program which does nothing never meets.
-const LIMITS: Limits = Limits { timeout_ms: 10_000, memory_mb: 256, output_bytes: 4096, processes: 32 };
+const LIMITS: Limits = Limits { timeout_ms: 10_000, output_bytes: 4096, processes: 32, ..Limits::STANDARD };
 /// System calls that bubblewrap's filter denies.
 const DENIED_CALLS: u32 = 8;
 

@@ -9,7 +9,7 @@ use oauth3_sandbox::{INIT_SUBCOMMAND, NativeConfig, NativeRunner, init_main};
 use std::time::Instant;
 
 /// Limits that a program which does nothing never meets.
-const LIMITS: Limits = Limits { timeout_ms: 10_000, memory_mb: 256, output_bytes: 4096, processes: 32 };
+const LIMITS: Limits = Limits { timeout_ms: 10_000, output_bytes: 4096, processes: 32, ..Limits::STANDARD };
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -46,8 +46,14 @@ pub(crate) struct Setup {
 pub(crate) struct Terms {
     /// The text of `/etc/hosts`.
     pub(crate) hosts_file: String,
-    /// Wall clock and CPU time, in milliseconds.
+    /// Wall clock, in milliseconds.
     pub(crate) timeout_ms: u64,
+    /// CPU time of the tree, in milliseconds.
+    pub(crate) cpu_ms: u64,
+    /// Size of one file, in bytes.
+    pub(crate) file_bytes: u64,
+    /// Open files of one process.
+    pub(crate) open_files: u64,
     /// Memory of the tree, in bytes.
     pub(crate) memory_bytes: u64,
     /// Processes and threads.
@@ -81,7 +87,21 @@ pub(crate) enum CgroupPlan {
         memory: String,
         /// To be made, process count controller.
         pids: Option<String>,
+        /// To be made, in the unified hierarchy beside the old ones: it counts CPU time.
+        cpu: Option<String>,
     },
+}
+
+impl CgroupPlan {
+    /// Every directory of it.
+    pub(crate) fn directories(&self) -> Vec<&str> {
+        match self {
+            Self::V2 { directory } => vec![directory],
+            Self::V1 { memory, pids, cpu } => {
+                std::iter::once(memory).chain(pids).chain(cpu).map(String::as_str).collect()
+            }
+        }
+    }
 }
 
 /// What the job process does.
@@ -154,7 +174,7 @@ pub(crate) enum FromStage0 {
     /// The sandbox cannot be built.
     Failed { step: String, errno: i32 },
     /// The run is over and nothing of it is left.
-    Done { end: End, duration_us: u64 },
+    Done { end: End, duration_us: u64, cpu_ms: u64, memory_bytes: Option<u64> },
 }
 
 /// How a run ended, as stage 0 saw it.
@@ -162,8 +182,10 @@ pub(crate) enum FromStage0 {
 pub(crate) enum End {
     /// The job's process ended with this wait status.
     Status(i32),
-    /// Wall clock or CPU time.
+    /// Wall clock.
     TimedOut,
+    /// CPU time.
+    OutOfCpu,
     /// The memory limit.
     OutOfMemory,
     /// Something ended the sandbox from outside.

@@ -120,8 +120,9 @@ impl Keeper for GatewaySide {
     async fn close_run(&self, id: &RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
         let call = Call::CloseRun { id: id.clone(), then };
         match self.call(call, Frame::default(), CALL_TIMEOUT).await? {
-            (Reply::Output { stdout_bytes, truncated, refusals }, frame) => {
-                Ok(unpack_output(&frame.raw, stdout_bytes, truncated, refusals))
+            (Reply::Output { stdout_bytes, truncated, refusals, egress }, frame) => {
+                let (stdout, stderr) = unpack_output(&frame.raw, stdout_bytes);
+                Ok(RunOutput { stdout, stderr, truncated, refusals, egress })
             }
             _ => Err(odd()),
         }

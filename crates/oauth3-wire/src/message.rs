@@ -3,7 +3,8 @@
 use crate::WireError;
 use crate::frame::Frame;
 use oauth3_core::{
-    AuditEvent, ChainReport, Fault, LaneFds, ListenerFd, ListenerRole, NewSecret, OpenedRun, RequestId, RunOutput,
+    AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerFd, ListenerRole, NewSecret, OpenedRun, RequestId,
+    RunOutput,
 };
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
@@ -52,6 +53,7 @@ pub(crate) enum Reply {
         stdout_bytes: usize,
         truncated: bool,
         refusals: Vec<String>,
+        egress: EgressUsage,
     },
     Fault(Fault),
 }
@@ -95,16 +97,16 @@ pub(crate) fn pack_output(number: u64, mut output: RunOutput) -> Result<Frame, W
             output.truncated = true;
         }
     }
-    let body =
-        Reply::Output { stdout_bytes: output.stdout.len(), truncated: output.truncated, refusals: output.refusals };
+    let RunOutput { ref stdout, truncated, refusals, egress, .. } = output;
+    let body = Reply::Output { stdout_bytes: stdout.len(), truncated, refusals, egress };
     let mut raw = Zeroizing::new(output.stdout.into_bytes());
     raw.extend_from_slice(output.stderr.as_bytes());
     Ok(Frame { raw, ..encode(number, body)? })
 }
 
-/// Takes it out again.
-pub(crate) fn unpack_output(raw: &[u8], stdout_bytes: usize, truncated: bool, refusals: Vec<String>) -> RunOutput {
+/// Takes what it wrote out again: stdout and stderr.
+pub(crate) fn unpack_output(raw: &[u8], stdout_bytes: usize) -> (String, String) {
     let (stdout, stderr) = raw.split_at_checked(stdout_bytes).unwrap_or((raw, &[]));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    RunOutput { stdout: text(stdout), stderr: text(stderr), truncated, refusals }
+    (text(stdout), text(stderr))
 }

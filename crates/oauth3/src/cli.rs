@@ -1,7 +1,8 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
-use oauth3_core::{AgentName, GrantId, Host, RequestId, Runtime, SecretName, Trust};
+use oauth3_core::{AgentName, AskedLimits, GrantId, Host, RequestId, Runtime, SecretName, Trust};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -237,6 +238,17 @@ pub(crate) struct RunArgs {
     /// Wall clock, in seconds
     #[arg(long)]
     pub timeout: Option<f64>,
+    /// What it may use, such as memory_mb=128 or cpu_seconds=5; give several times
+    #[arg(long = "limit", value_name = "K=V", value_parser = limit)]
+    pub limits: Vec<(String, f64)>,
+}
+
+fn limit(text: &str) -> Result<(String, f64), String> {
+    let (key, value) = key_value(text)?;
+    let value = value.parse().map_err(|_| format!("{value:?} is not a number"))?;
+    // Its form is checked here, for the answer is nearer; the owner's ceilings are the gateway's to check.
+    AskedLimits::parse(&BTreeMap::from([(key.clone(), value)])).map_err(|error| error.to_string())?;
+    Ok((key, value))
 }
 
 fn key_value(text: &str) -> Result<(String, String), &'static str> {

@@ -1,7 +1,7 @@
 //! `oauth3.toml` and the variables over it. Parses without the world: no file but its own is opened here.
 
 use anyhow::{Context, Result, bail};
-use oauth3_core::{AgentName, Host};
+use oauth3_core::{AgentName, Ceilings, Host, Limit, Limits};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -87,12 +87,24 @@ pub(crate) struct LimitsSection {
     pub pending_per_agent: u32,
     /// Longest timeout that a request may name, in seconds.
     pub timeout_seconds_max: u64,
+    /// Most CPU time that a request may name, in seconds.
+    pub cpu_seconds_max: u64,
     /// Memory of one run, in MiB.
     pub memory_mb: u64,
     /// Bytes kept of stdout and of stderr each.
     pub output_bytes: u64,
     /// Processes and threads of one run.
     pub processes: u32,
+    /// Size of one file of a run, in MiB.
+    pub file_mb: u64,
+    /// Open files of one process of a run.
+    pub open_files: u64,
+    /// What one run may send and receive together, in MiB.
+    pub egress_mb: u64,
+    /// Requests of one run.
+    pub egress_requests: u64,
+    /// Runs at once; more wait their turn.
+    pub runs: u32,
 }
 
 /// `[vault]`
@@ -147,9 +159,15 @@ impl Default for LimitsSection {
             requests_per_minute: 60,
             pending_per_agent: 20,
             timeout_seconds_max: 600,
-            memory_mb: 256,
-            output_bytes: 1 << 20,
-            processes: 64,
+            cpu_seconds_max: 1200,
+            memory_mb: Limits::STANDARD.memory_mb,
+            output_bytes: Limits::STANDARD.output_bytes,
+            processes: Limits::STANDARD.processes,
+            file_mb: Limits::STANDARD.file_mb,
+            open_files: Limits::STANDARD.open_files,
+            egress_mb: Limits::STANDARD.egress_mb,
+            egress_requests: Limits::STANDARD.egress_requests,
+            runs: 8,
         }
     }
 }
@@ -167,12 +185,10 @@ const PENDING_MINUTES: std::ops::RangeInclusive<f64> = 0.001..=7.0 * 24.0 * 60.0
 const PER_AGENT: std::ops::RangeInclusive<u64> = 1..=1_000_000;
 /// Wall clock of one run, in seconds: up to a day.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<u64> = 1..=24 * 60 * 60;
-/// Memory of one run, in MiB: up to a TiB.
-const MEMORY_MB: std::ops::RangeInclusive<u64> = 16..=1 << 20;
-/// Output that is kept of one run, in bytes; it is held in memory and stored: up to 64 MiB.
-const OUTPUT_BYTES: std::ops::RangeInclusive<u64> = 1..=64 << 20;
-/// Processes and threads of one run.
-const PROCESSES: std::ops::RangeInclusive<u64> = 1..=32_768;
+/// CPU time of one run, in seconds: up to a day of 64 processors.
+const CPU_SECONDS: std::ops::RangeInclusive<u64> = 1..=64 * 24 * 60 * 60;
+/// Runs at once; the keeper opens no more.
+const RUNS: std::ops::RangeInclusive<u64> = 1..=256;
 
 impl Config {
     /// Reads `file` (when there is one) and lays the variables over it.
@@ -206,9 +222,15 @@ impl Config {
             ("requests_per_minute", u64::from(limits.requests_per_minute), PER_AGENT),
             ("pending_per_agent", u64::from(limits.pending_per_agent), PER_AGENT),
             ("timeout_seconds_max", limits.timeout_seconds_max, TIMEOUT_SECONDS),
-            ("memory_mb", limits.memory_mb, MEMORY_MB),
-            ("output_bytes", limits.output_bytes, OUTPUT_BYTES),
-            ("processes", u64::from(limits.processes), PROCESSES),
+            ("cpu_seconds_max", limits.cpu_seconds_max, CPU_SECONDS),
+            ("memory_mb", limits.memory_mb, Limit::MemoryMb.range()),
+            ("output_bytes", limits.output_bytes, Limit::OutputBytes.range()),
+            ("processes", u64::from(limits.processes), Limit::Processes.range()),
+            ("file_mb", limits.file_mb, Limit::FileMb.range()),
+            ("open_files", limits.open_files, Limit::OpenFiles.range()),
+            ("egress_mb", limits.egress_mb, Limit::EgressMb.range()),
+            ("egress_requests", limits.egress_requests, Limit::EgressRequests.range()),
+            ("runs", u64::from(limits.runs), RUNS),
         ] {
             if !range.contains(&value) {
                 bail!("limits.{key} is between {} and {}", range.start(), range.end());
@@ -239,6 +261,26 @@ impl Config {
         }
         self.anonymous_agent()?;
         Ok(())
+    }
+
+    /// What a request may ask for, and what one gets that does not ask.
+    pub(crate) fn ceilings(&self) -> Ceilings {
+        let limits = &self.limits;
+        let timeout_ms = limits.timeout_seconds_max.saturating_mul(1000);
+        Ceilings {
+            most: Limits {
+                timeout_ms,
+                memory_mb: limits.memory_mb,
+                output_bytes: limits.output_bytes,
+                processes: limits.processes,
+                cpu_ms: limits.cpu_seconds_max.saturating_mul(1000),
+                file_mb: limits.file_mb,
+                open_files: limits.open_files,
+                egress_mb: limits.egress_mb,
+                egress_requests: limits.egress_requests,
+            },
+            default_timeout_ms: Limits::STANDARD.timeout_ms.min(timeout_ms),
+        }
     }
 
     /// A copy for showing: without what may be a credential. The path of a webhook's address often is one, and
@@ -349,6 +391,12 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("limits", "memory_mb", Kind::Integer),
     ("limits", "output_bytes", Kind::Integer),
     ("limits", "processes", Kind::Integer),
+    ("limits", "cpu_seconds_max", Kind::Integer),
+    ("limits", "file_mb", Kind::Integer),
+    ("limits", "open_files", Kind::Integer),
+    ("limits", "egress_mb", Kind::Integer),
+    ("limits", "egress_requests", Kind::Integer),
+    ("limits", "runs", Kind::Integer),
     ("vault", "key", Kind::Text),
     ("vault", "passphrase_file", Kind::Text),
     ("runtimes", "deno", Kind::Text),
@@ -524,6 +572,12 @@ mod tests {
             ("[limits]\ntimeout_seconds_max = 0", "limits.timeout_seconds_max"),
             ("[limits]\ntimeout_seconds_max = 9223372036854775807", "limits.timeout_seconds_max"),
             ("[limits]\nmemory_mb = 0", "limits.memory_mb"),
+            ("[limits]\ncpu_seconds_max = 0", "limits.cpu_seconds_max"),
+            ("[limits]\nfile_mb = 65", "limits.file_mb"),
+            ("[limits]\nopen_files = 3", "limits.open_files"),
+            ("[limits]\negress_mb = -1", "limits.egress_mb"),
+            ("[limits]\negress_requests = 0", "limits.egress_requests"),
+            ("[limits]\nruns = 257", "limits.runs"),
             ("[limits]\noutput_bytes = 99999999999999", "limits.output_bytes"),
             ("[telegram]\nchat_id = \"me\"", "telegram.chat_id"),
             ("[telegram]\napi_url = \"api.telegram.org\"", "telegram.api_url"),

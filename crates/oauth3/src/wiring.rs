@@ -17,9 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// Time that code gets when nobody names one.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The system's clock, as a port.
 pub(crate) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
@@ -129,11 +126,8 @@ pub(crate) fn broker(settings: &Settings) -> Result<BrokerConfig> {
         pending_for: Duration::from_secs_f64(limits.pending_minutes * 60.0),
         requests_per_minute: limits.requests_per_minute,
         pending_per_agent: limits.pending_per_agent,
-        timeout_max: Duration::from_secs(limits.timeout_seconds_max),
-        default_timeout: DEFAULT_TIMEOUT.min(Duration::from_secs(limits.timeout_seconds_max)),
-        memory_mb: limits.memory_mb,
-        output_bytes: limits.output_bytes,
-        processes: limits.processes,
+        ceilings: settings.config.ceilings(),
+        runs: limits.runs,
         anonymous_agent: settings.config.anonymous_agent()?,
         wake: WakeConfig {
             openclaw: pair(&notify.openclaw_url, &settings.openclaw_token, "openclaw_token_file")?,
@@ -152,5 +146,6 @@ pub(crate) fn telegram(settings: &Settings) -> Option<TelegramConfig> {
         owner_ids: section.owner_ids.clone(),
         api_url: section.api_url.trim_end_matches('/').to_owned(),
         public_url: settings.config.public_url.clone(),
+        ceilings: settings.config.ceilings(),
     })
 }

@@ -10,6 +10,7 @@ mod contract;
 mod crash;
 mod expiry;
 mod grants;
+mod limits;
 mod main_path;
 mod notify;
 mod openclaw;

@@ -8,6 +8,7 @@ use axum::extract::{Path, RawQuery};
 use oauth3_core::{Declared, Draft, MAX_WAIT_SECONDS, RequestId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Longest part of a reader's complaint that is passed on, in characters: it may quote the agent's input.
@@ -57,6 +58,7 @@ struct Metadata {
     network: Option<Value>,
     timeout: Option<Value>,
     runtime: Option<Value>,
+    limits: Option<Value>,
 }
 
 impl Named for Metadata {
@@ -112,6 +114,7 @@ impl Metadata {
             network: texts("metadata.network", self.network)?,
             timeout: number("metadata.timeout", self.timeout)?,
             runtime: text("metadata.runtime", self.runtime)?,
+            limits: numbers("metadata.limits", self.limits)?,
         })
     }
 }
@@ -171,6 +174,14 @@ fn number(name: &str, value: Option<Value>) -> Result<Option<f64>, Problem> {
         Some(number) => Ok(Some(number)),
         None => Err(Problem::invalid(format!("`{name}` is a number of seconds"))),
     }
+}
+
+fn numbers(name: &str, value: Option<Value>) -> Result<Option<BTreeMap<String, f64>>, Problem> {
+    let wrong = || Problem::invalid(format!("`{name}` is an object of numbers"));
+    let Some(value) = value else { return Ok(None) };
+    let Value::Object(fields) = value else { return Err(wrong()) };
+    let numbers = fields.into_iter().map(|(field, value)| Ok((field, value.as_f64().ok_or_else(wrong)?)));
+    numbers.collect::<Result<_, _>>().map(Some)
 }
 
 fn args(value: Option<Value>) -> Result<Map<String, Value>, Problem> {

@@ -21,7 +21,7 @@ pub(crate) fn execution(agent_name: &str, status: Status) -> Execution {
         runtime: Runtime::Embedded,
         secrets: [SecretName::parse("A_KEY").unwrap()].into(),
         hosts: [Host::parse("api.example.com").unwrap()].into(),
-        limits: Limits { timeout_ms: 30_000, memory_mb: 256, output_bytes: 1 << 20, processes: 64 },
+        limits: Limits::STANDARD,
     };
     let created_at = Timestamp::from_millis(CREATED);
     Execution {
@@ -49,7 +49,14 @@ pub(crate) fn execution(agent_name: &str, status: Status) -> Execution {
 }
 
 pub(crate) fn result(exit_code: i32) -> RunResult {
-    RunResult { stdout: "out\n".into(), stderr: "err\n".into(), exit_code, duration_ms: 1234, truncated: false }
+    RunResult {
+        stdout: "out\n".into(),
+        stderr: "err\n".into(),
+        exit_code,
+        duration_ms: 1234,
+        truncated: false,
+        usage: None,
+    }
 }
 
 pub(crate) fn secret() -> SecretRecord {

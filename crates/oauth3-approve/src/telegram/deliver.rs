@@ -187,7 +187,7 @@ impl Shared {
         };
         let stored = self.owner.secrets().await?;
         let missing = missing_secrets(&execution, &stored);
-        let card = Card::new(&execution, &stored, &missing);
+        let card = Card::new(&execution, &stored, &missing, &self.ceilings);
         let layout = self.attach(&card, &execution, &mut note, pace).await?;
 
         let actions = actions(&execution, &missing, note.no_files && !layout.files.is_empty());

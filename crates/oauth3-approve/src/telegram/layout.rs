@@ -124,7 +124,7 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
             html = html.text("Fetched from: ").code(source).end();
         }
     }
-    html = html.field("Runtime", card.runtime).text("Limits: ").text(&card.limits).end();
+    html = limits(html.field("Runtime", card.runtime).text("Limits: "), card).end();
     if left.lists {
         let (files, secrets, hosts) = (card.files.len(), card.secrets.len(), card.hosts.len());
         let files = if files == 0 { String::new() } else { format!("{files} files, ") };
@@ -153,6 +153,16 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
     html = html.text("Request: ").code(&card.id).end();
     if card.status.is_open() {
         html = html.text("Expires: ").text(&card.expires_at).end();
+    }
+    html
+}
+
+/// In one line; what is out of the ordinary is bold.
+fn limits(mut html: Html, card: &Card) -> Html {
+    for (n, limit) in card.limits.iter().enumerate() {
+        html = html.text(if n == 0 { "" } else { " · " });
+        let text = card::limit_text(limit);
+        html = if limit.usual.is_some() { html.bold(&text) } else { html.text(&text) };
     }
     html
 }

@@ -21,7 +21,7 @@ mod wire;
 
 use client::Client;
 use notes::Notes;
-use oauth3_core::{Channel, ChannelHealth, Clock, Credential, HttpPort, OwnerPort, RequestId, Store};
+use oauth3_core::{Ceilings, Channel, ChannelHealth, Clock, Credential, HttpPort, OwnerPort, RequestId, Store};
 use queue::{Job, Queue};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +43,8 @@ pub struct TelegramConfig {
     pub api_url: String,
     /// Where the gateway can be reached, for the greeting; may be empty.
     pub public_url: String,
+    /// What a request gets that names no limits, so that cards show what is out of the ordinary.
+    pub ceilings: Ceilings,
 }
 
 /// The owner's Telegram chat as a [`Channel`].
@@ -57,6 +59,7 @@ pub(crate) struct Shared {
     chat_id: i64,
     owners: BTreeSet<i64>,
     public_url: String,
+    ceilings: Ceilings,
     owner: Arc<dyn OwnerPort>,
     notes: Notes,
     clock: Arc<dyn Clock>,
@@ -98,6 +101,7 @@ impl Telegram {
             chat_id: config.chat_id,
             owners,
             public_url: config.public_url,
+            ceilings: config.ceilings,
             owner,
             notes: Notes(store),
             clock,

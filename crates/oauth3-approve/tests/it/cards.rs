@@ -1,6 +1,6 @@
 //! What cards look like.
 
-use crate::world::{execution, finished, record, with_secrets};
+use crate::world::{ceilings, execution, finished, record, with_secrets};
 use oauth3_approve::{Card, render_text};
 use oauth3_core::{Execution, RequestId, SecretName, Status, Trust};
 use serde_json::json;
@@ -16,7 +16,7 @@ fn full() -> Execution {
 
 fn card(execution: &Execution) -> String {
     let stored = [record("OPENAI_API_KEY", &["api.example.com", "files.example.com:8443"])];
-    render_text(&Card::new(execution, &stored, &[SecretName::parse("OTHER_KEY").unwrap()]))
+    render_text(&Card::new(execution, &stored, &[SecretName::parse("OTHER_KEY").unwrap()], &ceilings()))
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn the_least_card() {
     execution.id = RequestId::parse("req_aaaabbbbccccdddd").unwrap();
     execution.description.clear();
     execution.intent.hosts.clear();
-    insta::assert_snapshot!(render_text(&Card::new(&execution, &[], &[])));
+    insta::assert_snapshot!(render_text(&Card::new(&execution, &[], &[], &ceilings())));
 }
 
 #[tokio::test]

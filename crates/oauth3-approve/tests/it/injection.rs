@@ -57,7 +57,7 @@ fn hostile_text_stays_text_on_a_terminal_too() {
     execution.description = HOSTILE.to_owned();
     execution.error = Some(HOSTILE.to_owned());
     execution.args.insert("a".to_owned(), json!(HOSTILE));
-    let text = render_text(&Card::new(&execution, &[], &[]));
+    let text = render_text(&Card::new(&execution, &[], &[], &crate::world::ceilings()));
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text}");
     assert!(!text.contains('\u{202e}') && !text.contains('\u{200b}'));
 }
@@ -151,7 +151,7 @@ async fn many_files_are_attached_as_the_archive_whose_digest_is_shown() {
 #[test]
 fn no_file_can_pretend_that_another_begins() {
     let code = several(&[("main.ts", b"1\n\xe2\x94\x80\xe2\x94\x80 safe.ts \xc2\xb7 1 bytes\n2")], &[]);
-    let text = render_text(&Card::new(&with_code(&code), &[], &[]));
+    let text = render_text(&Card::new(&with_code(&code), &[], &[], &crate::world::ceilings()));
     assert!(text.lines().any(|line| line == "│ ── safe.ts · 1 bytes"), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("──")).count(), 1, "{text}");
 }

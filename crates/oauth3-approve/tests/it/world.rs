@@ -56,6 +56,7 @@ impl World {
             owner_ids: Vec::new(),
             api_url: world.bot_api.api_url().to_owned(),
             public_url: String::new(),
+            ceilings: ceilings(),
         };
         Telegram::start(config, broker.clone(), broker.clone(), Arc::new(LoopbackHttp::default()), broker)
     }
@@ -67,6 +68,7 @@ impl World {
             owner_ids: self.owners.clone(),
             api_url: self.bot_api.api_url().to_owned(),
             public_url: String::new(),
+            ceilings: ceilings(),
         };
         let broker = Arc::clone(&self.broker);
         let channel = Telegram::start(config, broker.clone(), broker.clone(), self.http.clone(), broker.clone());
@@ -143,7 +145,7 @@ pub(crate) fn execution() -> Execution {
         runtime: Runtime::Deno,
         secrets: BTreeSet::new(),
         hosts: BTreeSet::from([Host::parse("api.example.com").unwrap()]),
-        limits: Limits { timeout_ms: 30_000, memory_mb: 256, output_bytes: 1 << 20, processes: 32 },
+        limits: Limits { processes: 32, ..Limits::STANDARD },
     };
     Execution {
         id: RequestId::random().unwrap(),
@@ -195,6 +197,12 @@ pub(crate) fn record(name: &str, hosts: &[&str]) -> SecretRecord {
     }
 }
 
+/// What this owner allows: requests of these tests ask for the usual.
+pub(crate) fn ceilings() -> Ceilings {
+    let most = Limits { timeout_ms: 600_000, cpu_ms: 1_200_000, processes: 32, ..Limits::STANDARD };
+    Ceilings { most, default_timeout_ms: 30_000 }
+}
+
 pub(crate) fn finished(mut execution: Execution, exit_code: i32) -> Execution {
     execution.status = if exit_code == 0 { Status::Success } else { Status::Failed };
     execution.result = Some(RunResult {
@@ -203,6 +211,7 @@ pub(crate) fn finished(mut execution: Execution, exit_code: i32) -> Execution {
         exit_code,
         duration_ms: 1234,
         truncated: false,
+        usage: None,
     });
     execution
 }

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use oauth3_core::{
-    AuditEvent, AuditKind, ChainReport, Channel, ChannelHealth, Clock, Exit, ExitReason, Fault, HttpPort, HttpRequest,
-    HttpResponse, Job, Keeper, Lane, LaneFds, LaneSpec, NewSecret, OpenedRun, RequestId, RunOutput, Runner, Runtime,
-    SealedSecret, SecretRecord, Status, Store, Timestamp, WriteOnly,
+    AuditEvent, AuditKind, ChainReport, Channel, ChannelHealth, Clock, EgressUsage, Exit, ExitReason, Fault, HttpPort,
+    HttpRequest, HttpResponse, Job, Keeper, Lane, LaneFds, LaneSpec, NewSecret, OpenedRun, RequestId, RunOutput,
+    Runner, Runtime, SealedSecret, SecretRecord, Status, Store, Timestamp, WriteOnly,
 };
 use oauth3_policy::{Decision, decide, gather};
 use std::collections::VecDeque;
@@ -44,7 +44,13 @@ pub(crate) struct FakeKeeper {
 
 impl FakeKeeper {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        let output = RunOutput { stdout: "hello\n".into(), stderr: String::new(), truncated: false, refusals: vec![] };
+        let output = RunOutput {
+            stdout: "hello\n".into(),
+            stderr: String::new(),
+            truncated: false,
+            refusals: vec![],
+            egress: EgressUsage { egress_sent_bytes: 10, egress_received_bytes: 20, egress_requests: 1 },
+        };
         Self {
             store,
             clock,
@@ -227,7 +233,7 @@ impl Lane for FakeLane {
             Act::End(reason, error) => (137, reason, error),
             Act::Hang | Act::Broken(_) => std::future::pending().await,
         };
-        Exit { code, reason, duration: Duration::from_millis(12), error }
+        Exit { code, reason, duration: Duration::from_millis(12), cpu_ms: Some(7), memory_bytes: Some(1 << 20), error }
     }
 }
 

@@ -106,7 +106,7 @@ async fn another_agent_is_not_covered() {
 async fn the_owners_bounds_are_part_of_what_was_granted() {
     let mut world = World::new().await;
     world.run(draft(CODE), Trust::Forever).await;
-    world.config.memory_mb = 4_096;
+    world.config.ceilings.most.memory_mb = 4_096;
     world.restart().await;
     world.ask(draft(CODE)).await;
 }

@@ -3,7 +3,8 @@
 use crate::fakes::Act;
 use crate::world::{CODE, PATIENCE, World, approve, bot, draft, draft_with_secrets};
 use oauth3_core::{
-    AgentName, AgentPort, AuditKind, Draft, ExitReason, Fault, Host, OwnerPort, RunOutput, Runtime, Status, Trust,
+    AgentName, AgentPort, AuditKind, Draft, EgressUsage, ExitReason, Fault, Host, OwnerPort, RunOutput, Runtime,
+    Status, Trust,
 };
 use serde_json::json;
 
@@ -105,6 +106,7 @@ async fn code_that_does_not_end_well_has_failed_with_the_reason() {
     let cases = [
         (Act::Exit(3), "failed: the code ended with exit code 3"),
         (Act::End(ExitReason::TimedOut, None), "timeout: ended after 30000 ms"),
+        (Act::End(ExitReason::OutOfCpu, None), "failed: it used more than 60 CPU seconds"),
         (Act::End(ExitReason::OutOfMemory, None), "failed: it needed more than 256 MiB of memory"),
         (
             Act::End(ExitReason::NotStarted, Some("deno is gone".into())),
@@ -121,7 +123,7 @@ async fn code_that_does_not_end_well_has_failed_with_the_reason() {
     world.acts([Act::Broken(Fault::Unavailable("no namespaces here".into()))]);
     let done = world.run(draft(CODE), Trust::Once).await;
     assert_eq!(done.error.as_deref(), Some("failed: it could not be run: no namespaces here"));
-    assert_eq!(world.keeper.opened.load(std::sync::atomic::Ordering::SeqCst), 4);
+    assert_eq!(world.keeper.opened.load(std::sync::atomic::Ordering::SeqCst), 5);
 }
 
 #[tokio::test]
@@ -132,6 +134,7 @@ async fn what_the_egress_refused_is_told() {
         stderr: "fetch failed".into(),
         truncated: true,
         refusals: vec!["evil.example is not among the hosts of this request".into()],
+        egress: EgressUsage::default(),
     };
     let done = world.run(draft(CODE), Trust::Once).await;
     let told = "fetch failed\n[oauth3] evil.example is not among the hosts of this request\n";

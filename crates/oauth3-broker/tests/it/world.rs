@@ -3,8 +3,8 @@
 use crate::fakes::{Act, FakeChannel, FakeClock, FakeHttp, FakeKeeper, FakeRunner, RunnerHandle};
 use oauth3_broker::{Broker, BrokerConfig, Ports, WakeConfig};
 use oauth3_core::{
-    AgentName, AgentPort, Declared, Draft, Execution, Fault, NewSecret, OwnerPort, RequestId, SecretName, Source,
-    Status, Store, Submitted, Trust, Verdict, WriteOnly,
+    AgentName, AgentPort, Ceilings, Declared, Draft, Execution, Fault, Limits, NewSecret, OwnerPort, RequestId,
+    SecretName, Source, Status, Store, Submitted, Trust, Verdict, WriteOnly,
 };
 use oauth3_store::SqliteStore;
 use std::sync::Arc;
@@ -35,11 +35,11 @@ pub(crate) fn config() -> BrokerConfig {
         pending_for: Duration::from_secs(15 * 60),
         requests_per_minute: 60,
         pending_per_agent: 20,
-        timeout_max: Duration::from_secs(600),
-        default_timeout: Duration::from_secs(30),
-        memory_mb: 256,
-        output_bytes: 1 << 20,
-        processes: 32,
+        ceilings: Ceilings {
+            most: Limits { timeout_ms: 600_000, cpu_ms: 600_000, processes: 32, ..Limits::STANDARD },
+            default_timeout_ms: 30_000,
+        },
+        runs: 8,
         anonymous_agent: None,
         wake: WakeConfig::default(),
     }

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod hosts;
+mod limits;
 mod submission;
 mod tokens;

@@ -30,6 +30,23 @@ fn what_is_named_once_counts_and_differences_are_errors() {
 }
 
 #[test]
+fn limits_that_two_places_name_must_be_the_same() {
+    let named = |limits: &[(&str, f64)]| Declared {
+        limits: Some(limits.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()),
+        ..Declared::default()
+    };
+    let check =
+        |metadata: Declared, code: &str| draft(Declared::default(), metadata).resolve(code.as_bytes()).map(drop);
+    let conflict = Err(SubmissionError::Conflict("limits"));
+    assert_eq!(check(named(&[("memory_mb", 64.0)]), "1"), Ok(()));
+    assert_eq!(check(named(&[("memory_mb", 64.0)]), "// @limits memory_mb=64\n1"), Ok(()));
+    assert_eq!(check(named(&[("memory_mb", 64.0)]), "// @limits memory_mb=65\n1"), conflict);
+    assert_eq!(check(named(&[("memory_mb", 64.0)]), "// @limits memory_mb=64 processes=4\n1"), conflict);
+    assert_eq!(check(named(&[]), "// @limits processes=4\n1"), conflict);
+    assert!(matches!(check(named(&[]), "// @limits speed=4\n1"), Err(SubmissionError::Invalid(_))));
+}
+
+#[test]
 fn the_headers_skill_must_be_the_requests() {
     let other = draft(Declared::default(), Declared::default()).resolve(b"// @skill other\n1");
     assert_eq!(other, Err(SubmissionError::Conflict("skill_id")));

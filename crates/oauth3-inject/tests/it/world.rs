@@ -75,7 +75,13 @@ impl World {
     /// With these values for the secrets KEY and OTHER, or fewer; `trusted`: whether the dialer knows the
     /// server's authority.
     pub async fn with(handler: Handler, values: &[&str], trusted: bool) -> Self {
-        Self::before(Upstream::start(&["api.test", "other.test"], &["http/1.1"], handler).await, values, trusted)
+        Self::within(handler, values, trusted, Limits::STANDARD).await
+    }
+
+    /// The same for a run that may use so much.
+    pub async fn within(handler: Handler, values: &[&str], trusted: bool, limits: Limits) -> Self {
+        let upstream = Upstream::start(&["api.test", "other.test"], &["http/1.1"], handler).await;
+        Self::between(upstream, values, trusted, limits)
     }
 
     /// Before a server that offers these protocols.
@@ -86,6 +92,10 @@ impl World {
 
     /// Before this server.
     pub fn before(upstream: Upstream, values: &[&str], trusted: bool) -> Self {
+        Self::between(upstream, values, trusted, Limits::STANDARD)
+    }
+
+    fn between(upstream: Upstream, values: &[&str], trusted: bool, limits: Limits) -> Self {
         let resolve = ["api.test", "other.test"].map(|name| (name.to_owned(), upstream.address)).into();
         let extra_ca = if trusted { vec![upstream.ca_pem.clone().into_bytes()] } else { Vec::new() };
         let dialer = Dialer::new(DialConfig { resolve, extra_ca, ..DialConfig::default() }).unwrap();
@@ -108,13 +118,18 @@ impl World {
         listeners.push(ListenerFd { role: ListenerRole::Dns, fd: socket.into() });
         let seen = Arc::<Seen>::default();
         let scrubber = Scrubber::new(&leases);
-        let egress = open_egress(permit(&["KEY", "OTHER"]), leases, scrubber, listeners, dialer, seen.clone()).unwrap();
+        let permit = permit_within(&["KEY", "OTHER"], limits);
+        let egress = open_egress(permit, leases, scrubber, listeners, dialer, seen.clone()).unwrap();
         Self { egress, upstream, seen, placeholder, other_placeholder, tls, tls_other, plain, proxy, dns }
     }
 }
 
 /// A permit for both hosts and these secrets.
 pub fn permit(secrets: &[&str]) -> Permit {
+    permit_within(secrets, Limits::STANDARD)
+}
+
+fn permit_within(secrets: &[&str], limits: Limits) -> Permit {
     let intent = Intent {
         agent: AgentName::parse("agent").unwrap(),
         skill_id: SkillId::parse("skill").unwrap(),
@@ -122,7 +137,7 @@ pub fn permit(secrets: &[&str]) -> Permit {
         runtime: Runtime::Embedded,
         secrets: secrets.iter().map(|name| SecretName::parse(name).unwrap()).collect(),
         hosts: [API, OTHER].iter().map(|host| Host::parse(host).unwrap()).collect(),
-        limits: Limits { timeout_ms: 1000, memory_mb: 64, output_bytes: 1024, processes: 4 },
+        limits,
     };
     let stage = Stage::Stored {
         status: Status::Approved,

@@ -136,7 +136,7 @@ pub(crate) fn approved() -> Execution {
         runtime: Runtime::Embedded,
         secrets: [SecretName::parse("API_KEY").unwrap()].into(),
         hosts: [host("api.example.com")].into(),
-        limits: Limits { timeout_ms: 1000, memory_mb: 64, output_bytes: 100, processes: 8 },
+        limits: Limits { output_bytes: 100, ..Limits::STANDARD },
     };
     Execution {
         id: RequestId::random().unwrap(),

@@ -30,7 +30,13 @@ fn intents() -> impl Strategy<Value = Intent> {
             runtime,
             secrets: secrets.into_iter().map(|s| SecretName::parse(s).unwrap()).collect(),
             hosts: hosts.into_iter().map(|h| Host::parse(h).unwrap()).collect(),
-            limits: Limits { timeout_ms: limits.0, memory_mb: limits.1, output_bytes: limits.2, processes: limits.3 },
+            limits: Limits {
+                timeout_ms: limits.0,
+                memory_mb: limits.1,
+                output_bytes: limits.2,
+                processes: limits.3,
+                ..Limits::STANDARD
+            },
         })
 }
 
@@ -153,6 +159,16 @@ fn changes() -> Vec<Change> {
         ("memory", |i| i.limits.memory_mb += 1),
         ("output", |i| i.limits.output_bytes += 1),
         ("processes", |i| i.limits.processes += 1),
+        ("CPU time", |i| i.limits.cpu_ms += 1),
+        ("size of files", |i| i.limits.file_mb += 1),
+        ("open files", |i| i.limits.open_files += 1),
+        ("network bytes", |i| i.limits.egress_mb += 1),
+        ("network requests", |i| i.limits.egress_requests += 1),
+        ("the limits of a request of the first version", |i| {
+            i.limits.cpu_ms = i.limits.timeout_ms;
+            i.limits.egress_mb = 1 << 20;
+            i.limits.egress_requests = 1_000_000_000;
+        }),
         ("limits swapped", |i| {
             i.limits.timeout_ms += 100;
             std::mem::swap(&mut i.limits.timeout_ms, &mut i.limits.memory_mb);

@@ -20,7 +20,7 @@ pub(crate) fn intent() -> Intent {
         runtime: Runtime::Embedded,
         secrets: [secret("API_KEY")].into(),
         hosts: [Host::parse("api.example.com").unwrap()].into(),
-        limits: Limits { timeout_ms: 30_000, memory_mb: 256, output_bytes: 1 << 20, processes: 32 },
+        limits: Limits { processes: 32, ..Limits::STANDARD },
     }
 }
 

@@ -1,4 +1,4 @@
-//! The run's control group: memory and process count of the whole tree.
+//! The run's control group: memory, process count and CPU time of the whole tree.
 
 use super::{Step, StepError};
 use crate::wire::{CgroupPlan, Terms};
@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Pid;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How often, and how long apart, removal is tried: the kernel lets go a moment after the last process ended.
@@ -38,15 +38,15 @@ impl Group {
                 // Swap may not be accounted, and a group kill may be unknown.
                 let _ = fs::write(directory.join("memory.swap.max"), "0");
                 let _ = fs::write(directory.join("memory.oom.group"), "1");
-                fd = Some(
-                    open(directory, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                        .step("open the cgroup")?,
-                );
+                fd = Some(open_directory(directory)?);
             }
-            CgroupPlan::V1 { memory, pids } => {
+            CgroupPlan::V1 { memory, pids, cpu } => {
                 // Here the kernel's buffers of TCP and UDP are counted apart, and only once they have a limit.
                 let _ = fs::write(make(memory)?.join("memory.kmem.tcp.limit_in_bytes"), SOCKET_BYTES);
                 pids.as_ref().map_or(Ok(()), |pids| make(pids).map(drop))?;
+                if let Some(cpu) = cpu {
+                    fd = Some(open_directory(make(cpu)?)?);
+                }
             }
         }
         Ok(Self { plan: self.plan.clone(), fd })
@@ -62,7 +62,7 @@ impl Group {
                 put(Path::new(directory), "memory.max", &memory_bytes)?;
                 put(Path::new(directory), "pids.max", &processes)
             }
-            CgroupPlan::V1 { memory, pids } => {
+            CgroupPlan::V1 { memory, pids, .. } => {
                 let directory = Path::new(memory);
                 put(directory, "memory.limit_in_bytes", &memory_bytes)?;
                 let _ = fs::write(directory.join("memory.memsw.limit_in_bytes"), &memory_bytes);
@@ -78,7 +78,7 @@ impl Group {
 
     /// What moves a process in, where it could not be born inside. May take long.
     pub(super) fn attach(&self, pid: Pid) -> Option<impl FnOnce() -> Result<(), StepError> + Send + 'static> {
-        let CgroupPlan::V1 { memory, pids } = self.plan.clone() else { return None };
+        let CgroupPlan::V1 { memory, pids, .. } = self.plan.clone() else { return None };
         let pid = pid.as_raw_nonzero().to_string();
         Some(move || {
             let mut directories = std::iter::once(&memory).chain(&pids);
@@ -96,11 +96,31 @@ impl Group {
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
     }
 
+    /// CPU time that everything in it ever used, where the unified hierarchy counts it.
+    pub(super) fn cpu(&self) -> Option<Duration> {
+        let directory = match &self.plan {
+            CgroupPlan::V2 { directory } => directory,
+            CgroupPlan::V1 { cpu, .. } => cpu.as_ref()?,
+        };
+        let text = fs::read_to_string(Path::new(directory).join("cpu.stat")).ok()?;
+        let micros = text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok())?;
+        Some(Duration::from_micros(micros))
+    }
+
+    /// The most memory that it held at a time, in bytes, where the kernel says so.
+    pub(super) fn memory_peak(&self) -> Option<u64> {
+        let file = match &self.plan {
+            CgroupPlan::V2 { directory } => Path::new(directory).join("memory.peak"),
+            CgroupPlan::V1 { memory, .. } => Path::new(memory).join("memory.max_usage_in_bytes"),
+        };
+        fs::read_to_string(file).ok()?.trim().parse().ok()
+    }
+
     /// Removes the directories. What cannot be removed is left for the next start to find.
     pub(super) fn remove(&self) {
-        for directory in directories(&self.plan) {
+        for directory in self.plan.directories() {
             for _ in 0..REMOVE_TRIES {
-                match rustix::fs::rmdir(&directory) {
+                match rustix::fs::rmdir(directory) {
                     Err(rustix::io::Errno::BUSY) => std::thread::sleep(REMOVE_PAUSE),
                     _ => break,
                 }
@@ -111,18 +131,16 @@ impl Group {
     /// The word for it, for the doctor.
     pub(super) fn flavour(&self) -> &'static str {
         match &self.plan {
-            CgroupPlan::V2 { .. } => "v2: memory, pids",
-            CgroupPlan::V1 { pids: Some(_), .. } => "v1: memory, pids",
+            CgroupPlan::V2 { .. } => "v2: memory, pids, cpu",
+            CgroupPlan::V1 { pids: Some(_), cpu: Some(_), .. } => "v1: memory, pids; v2: cpu",
+            CgroupPlan::V1 { pids: Some(_), cpu: None, .. } => "v1: memory, pids",
             CgroupPlan::V1 { pids: None, .. } => "v1: memory",
         }
     }
 }
 
-fn directories(plan: &CgroupPlan) -> Vec<PathBuf> {
-    match plan {
-        CgroupPlan::V2 { directory } => vec![directory.into()],
-        CgroupPlan::V1 { memory, pids } => std::iter::once(memory).chain(pids).map(PathBuf::from).collect(),
-    }
+fn open_directory(directory: &Path) -> Result<OwnedFd, StepError> {
+    open(directory, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).step("open the cgroup")
 }
 
 fn make(directory: &str) -> Result<&Path, StepError> {
@@ -146,6 +164,9 @@ mod tests {
         let terms = Terms {
             hosts_file: String::new(),
             timeout_ms: 0,
+            cpu_ms: 0,
+            file_bytes: 0,
+            open_files: 0,
             memory_bytes: 1 << 28,
             processes: 64,
             data_bytes: 0,
@@ -162,6 +183,8 @@ mod tests {
         assert_eq!(group.oom_kills(), 0);
         fs::write(directory.join("memory.events"), "low 0\noom 2\noom_kill 1\noom_group_kill 1\n").unwrap();
         assert_eq!(group.oom_kills(), 1);
+        fs::write(directory.join("cpu.stat"), "usage_usec 1500000\nuser_usec 1000000\n").unwrap();
+        assert_eq!(group.cpu(), Some(Duration::from_millis(1500)));
         assert!(Group::create(&plan).is_err(), "never into a group of somebody else");
     }
 }

@@ -4,9 +4,7 @@ use super::{Step, StepError};
 use crate::wire::Terms;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Open files of one process. Each may be a socket, with buffers in the kernel that no limit takes away whole.
-const MAX_OPEN_FILES: u64 = 512;
-/// Size of `/tmp`, and largest file, in bytes.
+/// Size of `/tmp`, in bytes.
 pub(super) const TMP_BYTES: u64 = 64 << 20;
 /// Stack of one thread, in bytes, unless it asks for another.
 const STACK_BYTES: u64 = 8 << 20;
@@ -17,11 +15,12 @@ const OWN_PROCESSES: u64 = 1;
 
 /// Applies every limit. They hold for each process; the sum over the tree is the cgroup's business.
 pub(super) fn apply(terms: &Terms, cgroup: bool) -> Result<(), StepError> {
-    let cpu_seconds = cpu_seconds(terms.timeout_ms);
+    // Of each process; the guard adds them up.
+    let cpu_seconds = terms.cpu_ms.div_ceil(1000);
     let mut all = vec![
         (Resource::Core, 0, 0),
-        (Resource::Nofile, MAX_OPEN_FILES, MAX_OPEN_FILES),
-        (Resource::Fsize, TMP_BYTES, TMP_BYTES),
+        (Resource::Nofile, terms.open_files, terms.open_files),
+        (Resource::Fsize, terms.file_bytes, terms.file_bytes),
         // The soft limit signals SIGXCPU, the hard one kills who ignores it.
         (Resource::Cpu, cpu_seconds, cpu_seconds + 1),
         (Resource::Nproc, u64::from(terms.processes) + OWN_PROCESSES, u64::from(terms.processes) + OWN_PROCESSES),
@@ -43,9 +42,4 @@ pub(super) fn apply(terms: &Terms, cgroup: bool) -> Result<(), StepError> {
             .step(&format!("limit {resource:?}"))?;
     }
     Ok(())
-}
-
-/// The CPU limit in whole seconds, rounded up.
-pub(super) const fn cpu_seconds(timeout_ms: u64) -> u64 {
-    timeout_ms.div_ceil(1000)
 }

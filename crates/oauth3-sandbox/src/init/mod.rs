@@ -8,7 +8,7 @@
 //! - [`nursery`]: waits for sandboxes to be asked for
 //! - [`stage0`]: the guard outside
 //! - [`child`]: process 1 and the job
-//! - [`net`], [`mounts`], [`cgroup`], [`watch_memory`], [`limits`], [`lockdown`], [`seccomp`]: one wall each
+//! - [`net`], [`mounts`], [`cgroup`], [`watch_memory`], [`watch_cpu`], [`limits`], [`lockdown`], [`seccomp`]: one wall each
 //! - [`sys`]: system calls that no library covers
 
 mod cgroup;
@@ -21,6 +21,7 @@ mod nursery;
 mod seccomp;
 mod stage0;
 mod sys;
+mod watch_cpu;
 mod watch_memory;
 
 pub(crate) use sys::shell_code;

@@ -5,8 +5,8 @@
 
 use super::cgroup::Group;
 use super::child::{self, INSIDE_ID};
-use super::limits::cpu_seconds;
 use super::sys::{self, Cloned, ending_signal};
+use super::watch_cpu::CpuWatch;
 use super::watch_memory::{self, INTERVAL};
 use super::{Step, StepError};
 use crate::wire::{End, Features, FromChild, FromStage0, Packet, Setup, Terms, receive, send, send_bytes};
@@ -173,11 +173,27 @@ fn map_ids(pid: Pid, setup: &Setup) -> Result<(), StepError> {
 struct Watch<'a> {
     control: &'a OwnedFd,
     child: &'a OwnedFd,
-    /// What the run gets, and since when it runs; nothing before the job came.
-    running: Option<(Terms, Instant)>,
+    /// Nothing before the job came.
+    running: Option<Running>,
     failure: Option<StepError>,
     /// Wait status of the job and CPU time of the tree.
     status: Option<(i32, u64)>,
+}
+
+/// What the run gets, since when it runs, and what it used.
+struct Running {
+    terms: Terms,
+    since: Instant,
+    cpu: CpuWatch,
+}
+
+impl Running {
+    /// What is left of the wall clock and of the CPU time.
+    fn left(&mut self, tree: &Tree) -> (Duration, Duration) {
+        let wall = Duration::from_millis(self.terms.timeout_ms).saturating_sub(self.since.elapsed());
+        let used = self.cpu.look(tree.pid, tree.group.as_ref());
+        (wall, Duration::from_millis(self.terms.cpu_ms).saturating_sub(used))
+    }
 }
 
 impl<'a> Watch<'a> {
@@ -187,16 +203,18 @@ impl<'a> Watch<'a> {
 
     /// Returns what to report when the tree is gone.
     fn run(mut self, tree: &mut Tree) -> Result<FromStage0, StepError> {
-        let (mut timed_out, mut too_large) = (false, false);
+        // The limit that ended it, which is the first that was reached.
+        let mut ended = None;
+        let mut memory_bytes = None;
         let mut listen = (true, true);
         loop {
-            let patience = self
-                .running
-                .as_ref()
-                .filter(|_| !timed_out)
-                .map(|(terms, since)| Duration::from_millis(terms.timeout_ms).saturating_sub(since.elapsed()));
-            let watched = if tree.group.is_none() && !too_large { self.memory_bytes() } else { None };
-            let pause = if watched.is_some() { Some(patience.unwrap_or(INTERVAL).min(INTERVAL)) } else { patience };
+            let running = self.running.as_mut().filter(|_| ended.is_none());
+            let left = running.map(|running| {
+                let (wall, cpu) = running.left(tree);
+                (wall, cpu, wall.min(running.cpu.pause(cpu)))
+            });
+            let watched = left.is_some() && tree.group.is_none();
+            let pause = left.map(|(_, _, pause)| if watched { pause.min(INTERVAL) } else { pause });
             let ready = wait_ready(tree, self.control, self.child, listen, pause).step("wait")?;
             if ready.child {
                 match receive(self.child, RecvFlags::DONTWAIT) {
@@ -223,28 +241,38 @@ impl<'a> Watch<'a> {
                     }
                 }
             }
-            if watched.is_some_and(|most| watch_memory::tree_bytes(tree.pid) > most) {
-                too_large = true;
-                tree.kill();
+            if watched {
+                memory_bytes = memory_bytes.max(Some(watch_memory::tree_bytes(tree.pid)));
             }
-            if patience.is_some_and(|left| left.is_zero()) {
-                timed_out = true;
+            ended = ended.or(match () {
+                () if watched && memory_bytes > self.memory_limit() => Some(End::OutOfMemory),
+                () if left.is_some_and(|(_, cpu, _)| cpu.is_zero()) => Some(End::OutOfCpu),
+                () if left.is_some_and(|(wall, ..)| wall.is_zero()) => Some(End::TimedOut),
+                () => None,
+            });
+            if ended.is_some() {
                 tree.kill();
             }
         }
         tree.wait();
-        let duration = self.running.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let duration = self.running.as_ref().map_or(Duration::ZERO, |running| running.since.elapsed());
         // The last words may still wait in the socket.
         while let Ok(Some(packet)) = receive(self.child, RecvFlags::DONTWAIT) {
             self.hear_child(packet, tree)?;
         }
-        let oom = too_large || tree.group.as_ref().is_some_and(|group| group.oom_kills() > 0);
+        let oom = tree.group.as_ref().is_some_and(|group| group.oom_kills() > 0);
+        let reported = self.status.map_or(0, |(_, cpu_ms)| cpu_ms);
+        let counted = tree.group.as_ref().and_then(Group::cpu).unwrap_or(Duration::from_millis(reported));
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        let end = self.judge(timed_out, oom);
+        let used = self.running.as_mut().map_or(Duration::ZERO, |running| running.cpu.at_least(counted));
+        let cpu_spent = self.running.as_ref().is_some_and(|running| used.as_millis() >= running.terms.cpu_ms.into());
+        let end = self.judge(ended, oom, cpu_spent);
         let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        Ok(FromStage0::Done { end, duration_us })
+        let cpu_ms = u64::try_from(used.as_millis()).unwrap_or(u64::MAX);
+        let memory_bytes = memory_bytes.or_else(|| tree.group.as_ref()?.memory_peak());
+        Ok(FromStage0::Done { end, duration_us, cpu_ms, memory_bytes })
     }
 
     /// Sets the limits, starts the clock and hands the job to process 1.
@@ -252,13 +280,14 @@ impl<'a> Watch<'a> {
         let terms = packet.parse::<Terms>().step("read the run's terms")?;
         tree.attached()?;
         tree.group.as_ref().map_or(Ok(()), |group| group.limit(&terms))?;
-        self.running = Some((terms, Instant::now()));
+        let cpu = CpuWatch::start(tree.pid, tree.group.as_ref());
+        self.running = Some(Running { terms, since: Instant::now(), cpu });
         let fds: Vec<_> = packet.fds.iter().map(AsFd::as_fd).collect();
         send_bytes(self.child, &packet.bytes, &fds).step("hand over the job")
     }
 
-    fn memory_bytes(&self) -> Option<u64> {
-        self.running.as_ref().map(|(terms, _)| terms.memory_bytes)
+    fn memory_limit(&self) -> Option<u64> {
+        self.running.as_ref().map(|running| running.terms.memory_bytes)
     }
 
     fn hear_child(&mut self, packet: Packet, tree: &Tree) -> Result<(), StepError> {
@@ -285,16 +314,16 @@ impl<'a> Watch<'a> {
         send(self.control, &FromStage0::Ready { roles, features, cgroup }, &fds).step("report the network")
     }
 
-    fn judge(&self, timed_out: bool, oom: bool) -> End {
-        let timeout_ms = self.running.as_ref().map_or(0, |(terms, _)| terms.timeout_ms);
-        let cpu_limit_ms = cpu_seconds(timeout_ms).saturating_mul(1000);
+    fn judge(&self, ended: Option<End>, oom: bool, cpu_spent: bool) -> End {
+        if let Some(limit) = ended {
+            return limit;
+        }
+        let signal = self.status.and_then(|(status, _)| ending_signal(status));
         match self.status {
-            _ if timed_out => End::TimedOut,
-            Some((status, _)) if ending_signal(status) == Some(libc::SIGXCPU) => End::TimedOut,
+            // The limit of one process was faster than the guard's look at all of them.
+            Some(_) if signal == Some(libc::SIGXCPU) => End::OutOfCpu,
             Some((status, _)) if oom && status != 0 => End::OutOfMemory,
-            Some((status, cpu_ms)) if ending_signal(status) == Some(libc::SIGKILL) && cpu_ms >= cpu_limit_ms => {
-                End::TimedOut
-            }
+            Some(_) if signal == Some(libc::SIGKILL) && cpu_spent => End::OutOfCpu,
             Some((status, _)) => End::Status(status),
             None if oom => End::OutOfMemory,
             None => End::Lost,

@@ -14,20 +14,26 @@ const MAX_PROCESSES: usize = 4096;
 
 /// Bytes of private and shared memory (not of mapped files) that `root` and everything below it hold.
 pub(super) fn tree_bytes(root: Pid) -> u64 {
-    let mut todo = vec![root.as_raw_nonzero().get()];
-    let (mut bytes, mut seen) = (0_u64, 0);
-    while let Some(pid) = todo.pop() {
-        seen += 1;
-        if seen > MAX_PROCESSES {
-            return u64::MAX;
+    let Some(processes) = processes(root) else { return u64::MAX };
+    let held = |pid: i32| fs::read_to_string(format!("/proc/{pid}/status")).map_or(0, |text| held(&text));
+    processes.into_iter().fold(0, |bytes, pid| bytes.saturating_add(held(pid)))
+}
+
+/// `root` and everything below it; `None` when there are more than there can be.
+pub(super) fn processes(root: Pid) -> Option<Vec<i32>> {
+    let mut found = vec![root.as_raw_nonzero().get()];
+    let mut next = 0;
+    while let Some(pid) = found.get(next).copied() {
+        next += 1;
+        if next > MAX_PROCESSES {
+            return None;
         }
-        bytes = bytes.saturating_add(fs::read_to_string(format!("/proc/{pid}/status")).map_or(0, |text| held(&text)));
         for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-            todo.extend(children.split_whitespace().filter_map(|child| child.parse::<i32>().ok()));
+            found.extend(children.split_whitespace().filter_map(|child| child.parse::<i32>().ok()));
         }
     }
-    bytes
+    Some(found)
 }
 
 /// The bytes of a `/proc/<pid>/status` (proc(5)): anonymous and shared memory that is resident, and swap.

@@ -1,4 +1,5 @@
-//! Where control groups can be made: the unified hierarchy, else the old memory and pids ones, else nowhere.
+//! Where control groups can be made: the unified hierarchy, else the old memory and pids ones with the unified one
+//! beside them to count CPU time, else nowhere.
 
 use crate::wire::CgroupPlan;
 use rustix::fs::{Access, access};
@@ -15,7 +16,7 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Base {
     V2 { directory: PathBuf },
-    V1 { memory: PathBuf, pids: Option<PathBuf> },
+    V1 { memory: PathBuf, pids: Option<PathBuf>, cpu: Option<PathBuf> },
 }
 
 impl Base {
@@ -25,7 +26,11 @@ impl Base {
         let inside = |base: &Path| base.join(&name).to_string_lossy().into_owned();
         match self {
             Self::V2 { directory } => CgroupPlan::V2 { directory: inside(directory) },
-            Self::V1 { memory, pids } => CgroupPlan::V1 { memory: inside(memory), pids: pids.as_deref().map(inside) },
+            Self::V1 { memory, pids, cpu } => CgroupPlan::V1 {
+                memory: inside(memory),
+                pids: pids.as_deref().map(inside),
+                cpu: cpu.as_deref().map(inside),
+            },
         }
     }
 
@@ -34,7 +39,7 @@ impl Base {
     pub(super) fn remove_leftovers(&self) {
         let directories: Vec<&PathBuf> = match self {
             Self::V2 { directory } => vec![directory],
-            Self::V1 { memory, pids } => std::iter::once(memory).chain(pids).collect(),
+            Self::V1 { memory, pids, cpu } => std::iter::once(memory).chain(pids).chain(cpu).collect(),
         };
         for entry in directories.into_iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten() {
             let name = entry.file_name();
@@ -49,13 +54,9 @@ impl Base {
 
 /// Removes a run's groups, if they are still there. False when one could not be removed yet.
 pub(super) fn remove(plan: &CgroupPlan) -> bool {
-    let gone = |directory: &String| {
+    plan.directories().into_iter().all(|directory| {
         fs::remove_dir(directory).err().is_none_or(|error| error.kind() == std::io::ErrorKind::NotFound)
-    };
-    match plan {
-        CgroupPlan::V2 { directory } => gone(directory),
-        CgroupPlan::V1 { memory, pids } => std::iter::once(memory).chain(pids).all(gone),
-    }
+    })
 }
 
 /// Finds the best place that works, by trying it.
@@ -72,7 +73,9 @@ pub(super) fn discover() -> Option<Base> {
             };
             let memory = find("memory", "memory.limit_in_bytes")?;
             let pids = v1_candidates(&mounts, &own, "pids").into_iter().find(|base| works(base, "pids.max", "64"));
-            Some(Base::V1 { memory, pids })
+            let mut unified = v2_candidates(&mounts, &own).into_iter().map(|(directory, _)| directory);
+            let cpu = unified.find(|directory| counts_cpu(directory));
+            Some(Base::V1 { memory, pids, cpu })
         })
 }
 
@@ -103,6 +106,12 @@ fn works_v2(directory: &Path, enable: bool) -> bool {
     enabled()
         && access(directory.join("cgroup.procs"), Access::WRITE_OK).is_ok()
         && works(directory, "memory.max", "1G")
+}
+
+/// Whether processes can be born into groups here, which then count their CPU time: no controller is needed for it.
+fn counts_cpu(directory: &Path) -> bool {
+    access(directory.join("cgroup.procs"), Access::WRITE_OK).is_ok()
+        && tried(directory, |group| group.join("cpu.stat").exists())
 }
 
 fn v1_candidates(mounts: &str, own: &str, controller: &str) -> Vec<PathBuf> {
@@ -137,12 +146,17 @@ fn below(point: &Path, root: &str, path: &str) -> PathBuf {
 
 /// Tries a directory and one limit.
 fn works(base: &Path, file: &str, value: &str) -> bool {
+    tried(base, |group| fs::write(group.join(file), value).is_ok())
+}
+
+/// Asks something of a group that is made for it.
+fn tried(base: &Path, works: impl FnOnce(&Path) -> bool) -> bool {
     let name = format!("{PREFIX}{}-try{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let directory = base.join(name);
     if fs::create_dir(&directory).is_err() {
         return false;
     }
-    let works = fs::write(directory.join(file), value).is_ok();
+    let works = works(&directory);
     let _ = fs::remove_dir(&directory);
     works
 }
@@ -194,7 +208,7 @@ mod tests {
         make(own.clone());
         make("oauth3-backup".to_owned());
         make("other".to_owned());
-        Base::V1 { memory: base.path().into(), pids: None }.remove_leftovers();
+        Base::V1 { memory: base.path().into(), pids: None, cpu: None }.remove_leftovers();
         let mut left: Vec<_> =
             fs::read_dir(base.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();

@@ -105,21 +105,25 @@ impl NativeLane {
             .await
             .map_err(|_| SandboxError::Helper("it did not report the end".to_owned()))??;
         match end {
-            FromStage0::Done { end, duration_us } => exit(end, Duration::from_micros(duration_us)),
+            FromStage0::Done { end, duration_us, cpu_ms, memory_bytes } => {
+                let (code, reason) = ending(end)?;
+                let duration = Duration::from_micros(duration_us);
+                Ok(Exit { code, reason, duration, cpu_ms: Some(cpu_ms), memory_bytes, error: None })
+            }
             FromStage0::Failed { step, errno } => Err(super::mend::explain(step, errno)),
             FromStage0::Ready { .. } => Err(SandboxError::Helper("it spoke out of turn".to_owned())),
         }
     }
 }
 
-fn exit(end: End, duration: Duration) -> Result<Exit, SandboxError> {
-    let (code, reason) = match end {
-        End::Status(status) => (shell_code(status), ExitReason::Exited),
-        End::TimedOut => (KILLED, ExitReason::TimedOut),
-        End::OutOfMemory => (KILLED, ExitReason::OutOfMemory),
-        End::Lost => return Err(SandboxError::Helper("the sandbox was ended from outside".to_owned())),
-    };
-    Ok(Exit { code, reason, duration, error: None })
+fn ending(end: End) -> Result<(i32, ExitReason), SandboxError> {
+    match end {
+        End::Status(status) => Ok((shell_code(status), ExitReason::Exited)),
+        End::TimedOut => Ok((KILLED, ExitReason::TimedOut)),
+        End::OutOfCpu => Ok((KILLED, ExitReason::OutOfCpu)),
+        End::OutOfMemory => Ok((KILLED, ExitReason::OutOfMemory)),
+        End::Lost => Err(SandboxError::Helper("the sandbox was ended from outside".to_owned())),
+    }
 }
 
 #[async_trait::async_trait]
@@ -135,6 +139,8 @@ impl Lane for NativeLane {
                 code: NOT_STARTED,
                 reason: ExitReason::NotStarted,
                 duration: Duration::ZERO,
+                cpu_ms: None,
+                memory_bytes: None,
                 error: Some(error.to_string()),
             }
         });

@@ -157,6 +157,9 @@ fn terms(spec: &LaneSpec, installed: Option<&Installed>) -> Terms {
     Terms {
         hosts_file: hosts_file(&spec.hosts),
         timeout_ms: spec.limits.timeout_ms,
+        cpu_ms: spec.limits.cpu_ms,
+        file_bytes: spec.limits.file_mb.saturating_mul(1 << 20),
+        open_files: spec.limits.open_files,
         memory_bytes,
         processes: spec.limits.processes,
         data_bytes: memory_bytes.saturating_add(runtimes::reserved_bytes(spec.runtime)),

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Read;
 
 /// Limits of a trial: 15 seconds, 512 MiB, 64 processes.
-const TRIAL: Limits = Limits { timeout_ms: 15_000, memory_mb: 512, output_bytes: 4096, processes: 64 };
+const TRIAL: Limits = Limits { timeout_ms: 15_000, memory_mb: 512, output_bytes: 4096, ..Limits::STANDARD };
 /// Bytes read of a runtime's version.
 const MAX_VERSION_BYTES: u64 = 200;
 

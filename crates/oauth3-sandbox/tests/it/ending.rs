@@ -342,10 +342,11 @@ async fn a_spare_is_used_once_and_takes_on_the_limits_and_hosts_of_its_run() {
                 try: print(socket.gethostbyname('api.example.com'))\n\
                 except OSError: print('unknown')";
     let first = finish(runner.prepare(quick(Runtime::Python, 20_000)).await.unwrap(), job(code)).await;
-    assert_eq!((first.exit.code, first.stdout.as_str()), (0, "[] 20\nunknown\n"), "{first:?}");
+    assert_eq!((first.exit.code, first.stdout.as_str()), (0, "[] 60\nunknown\n"), "{first:?}");
     let spare = spare_of(&own).await;
 
     let mut spec = quick(Runtime::Python, 7_000);
+    spec.limits.cpu_ms = 7_000;
     spec.hosts = hosts(&["api.example.com"]);
     let lane = runner.prepare(spec).await.unwrap();
     assert!(own.all().contains(&spare.as_raw_nonzero().get()));

@@ -11,6 +11,7 @@
 
 mod ending;
 mod hostile;
+mod limits;
 mod outside;
 mod runs;
 mod support;

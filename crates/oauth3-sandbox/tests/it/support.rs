@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-pub(crate) const LIMITS: Limits = Limits { timeout_ms: 20_000, memory_mb: 256, output_bytes: 1 << 20, processes: 64 };
+pub(crate) const LIMITS: Limits = Limits { timeout_ms: 20_000, ..Limits::STANDARD };
 
 pub(crate) fn helper() -> PathBuf {
     env!("CARGO_BIN_EXE_sandbox-helper").into()

@@ -2,7 +2,7 @@
 
 use crate::support::{Files, agent, at, execution, grant, intent, sealed, secret_name};
 use oauth3_core::{
-    AgentToken, Execution, Fault, GrantId, RequestId, RunResult, Status, Store, TokenHash, TokenId, Trust,
+    AgentToken, Execution, Fault, GrantId, RequestId, RunResult, Status, Store, TokenHash, TokenId, Trust, Usage,
 };
 use serde_json::json;
 
@@ -85,6 +85,7 @@ fn finished(mut execution: Execution) -> Execution {
         exit_code: 137,
         duration_ms: 1_234,
         truncated: true,
+        usage: Some(Usage { cpu_ms: Some(5), ..Usage::default() }),
     });
     execution.error = Some("failed: it ended with 137".into());
     execution
@@ -188,6 +189,33 @@ async fn what_was_changed_behind_our_back_is_not_handed_out() {
 
     files.tamper("UPDATE executions SET intent = json_set(intent, '$.hosts', json_array('evil.example'))").await;
     assert!(matches!(store.execution(&good.id).await, Err(Fault::Unavailable(_))));
+}
+
+/// The first version's rows have four limits, and the digest that it made of them.
+#[tokio::test]
+async fn rows_of_the_first_version_are_read_and_still_are_what_was_submitted() {
+    let files = Files::new();
+    let store = files.open().await;
+    let mut old = execution("bot", b"code");
+    old.intent.limits = serde_json::from_value(json!({
+        "timeout_ms": 30_000, "memory_mb": 256, "output_bytes": 1 << 20, "processes": 32
+    }))
+    .unwrap();
+    old.intent_digest = old.intent.digest();
+    store.insert_execution(&old).await.unwrap();
+    let grant = oauth3_core::Grant { intent: old.intent.clone(), ..grant("bot", b"code", Trust::Forever) };
+    store.insert_grant(&grant).await.unwrap();
+    let strip = "UPDATE executions SET intent = json_remove(intent, '$.limits.cpu_ms', '$.limits.file_mb',
+            '$.limits.open_files', '$.limits.egress_mb', '$.limits.egress_requests');
+        UPDATE approvals SET intent = json_remove(intent, '$.limits.cpu_ms', '$.limits.file_mb',
+            '$.limits.open_files', '$.limits.egress_mb', '$.limits.egress_requests')";
+    files.tamper(strip).await;
+    assert_eq!(store.execution(&old.id).await.unwrap(), Some(old.clone()));
+    assert_eq!(store.grant_for(&old.intent_digest).await.unwrap(), Some(grant));
+
+    // A limit that such a row is given afterwards shows.
+    files.tamper("UPDATE executions SET intent = json_set(intent, '$.limits.egress_mb', 5)").await;
+    assert!(matches!(store.execution(&old.id).await, Err(Fault::Unavailable(_))));
 }
 
 #[tokio::test]

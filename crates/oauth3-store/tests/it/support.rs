@@ -69,7 +69,7 @@ pub(crate) fn intent(agent_name: &str, code: &[u8]) -> Intent {
         runtime: Runtime::Embedded,
         secrets: [secret_name("API_KEY")].into(),
         hosts: [Host::parse("api.example.com").unwrap(), Host::parse("b.example.com:8443").unwrap()].into(),
-        limits: Limits { timeout_ms: 30_000, memory_mb: 256, output_bytes: 1 << 20, processes: 32 },
+        limits: Limits { processes: 32, ..Limits::STANDARD },
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::{connect, id};
 use oauth3_core::{
-    AuditEvent, AuditKind, Fault, Keeper, LaneFds, ListenerFd, ListenerRole, NewSecret, RunOutput, WriteOnly,
+    AuditEvent, AuditKind, EgressUsage, Fault, Keeper, LaneFds, ListenerFd, ListenerRole, NewSecret, RunOutput,
+    WriteOnly,
 };
 use oauth3_wire::{MAX_OUTPUT_BYTES, Role};
 use std::io::{PipeReader, Read, Write, pipe};
@@ -151,8 +152,13 @@ async fn as_many_descriptors_as_ever_needed_and_no_more() {
 async fn large_output_comes_whole_and_larger_is_cut() {
     let (gateway, keeper, _served) = connect(Role::Gateway);
     let output = |stdout: String| {
-        *keeper.output.lock().unwrap() =
-            Some(RunOutput { stdout, stderr: "\u{1}".repeat(3 << 20), truncated: false, refusals: Vec::new() });
+        *keeper.output.lock().unwrap() = Some(RunOutput {
+            stdout,
+            stderr: "\u{1}".repeat(3 << 20),
+            truncated: false,
+            refusals: Vec::new(),
+            egress: EgressUsage::default(),
+        });
         keeper.close.notify_one();
         let gateway = Arc::clone(&gateway);
         async move { gateway.close_run(&id(), Vec::new()).await.unwrap() }

@@ -1,7 +1,9 @@
 //! A keeper that does what a test says.
 
 use async_trait::async_trait;
-use oauth3_core::{AuditEvent, ChainReport, Fault, LaneFds, ListenerRole, NewSecret, OpenedRun, RequestId, RunOutput};
+use oauth3_core::{
+    AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerRole, NewSecret, OpenedRun, RequestId, RunOutput,
+};
 use oauth3_wire::Handler;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -68,6 +70,7 @@ impl Handler for Scripted {
             stderr: "err".into(),
             truncated: false,
             refusals: vec!["no".into()],
+            egress: EgressUsage { egress_requests: 3, ..EgressUsage::default() },
         }))
     }
 }

@@ -84,7 +84,10 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome> {
         Command::Secret(command) => return secrets::secret(&settings()?, command, out).await,
         Command::Agent(command) => agents::agent(&Owner::reach(&settings()?).await?, command, out).await?,
         Command::Requests { watch, all } => requests::requests(&settings()?, watch, all, out).await?,
-        Command::Show { id } => requests::show(&Owner::reach(&settings()?).await?, &id, out).await?,
+        Command::Show { id } => {
+            let settings = settings()?;
+            requests::show(&Owner::reach(&settings).await?, &id, &settings.config.ceilings(), out).await?;
+        }
         Command::Approve { id, trust } => {
             requests::approve(&Owner::reach(&settings()?).await?, &id, trust, out).await?;
         }

@@ -10,7 +10,9 @@ use crate::settings::Settings;
 use anyhow::Result;
 use data_encoding::BASE64;
 use oauth3_approve::Card;
-use oauth3_core::{Digest, Execution, GrantId, OwnerPort, RequestId, Skill, Status, Trust, Verdict};
+use oauth3_core::{
+    Ceilings, Digest, EgressUsage, Execution, GrantId, OwnerPort, RequestId, Skill, Status, Trust, Usage, Verdict,
+};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -128,13 +130,14 @@ pub(crate) fn summary(e: &Execution) -> serde_json::Value {
             "exitCode": r.exit_code,
             "duration": r.duration_ms,
             "truncated": r.truncated,
+            "usage": r.usage,
         })),
         "error": e.error,
     })
 }
 
 /// Shows one request whole, with its code.
-pub(crate) async fn show(owner: &Owner, id: &RequestId, out: Output) -> Result<()> {
+pub(crate) async fn show(owner: &Owner, id: &RequestId, ceilings: &Ceilings, out: Output) -> Result<()> {
     let execution = owner.port().show(id).await?;
     if out.is_json() {
         let mut value = summary(&execution);
@@ -147,12 +150,15 @@ pub(crate) async fn show(owner: &Owner, id: &RequestId, out: Output) -> Result<(
     let secrets = owner.port().secrets().await?;
     let present: Vec<_> = secrets.iter().map(|s| s.name.clone()).collect();
     let missing: Vec<_> = execution.missing_secrets(&present).cloned().collect();
-    let card = Card::new(&execution, &secrets, &missing);
+    let card = Card::new(&execution, &secrets, &missing, ceilings);
     out.line(oauth3_approve::render_text(&card));
     if let Some(result) = &execution.result {
         out.line(format!("\n{}\n{}", bold("Output:"), harmless(&result.stdout)));
         if !result.stderr.is_empty() {
             out.line(format!("{}\n{}", bold("Errors:"), harmless(&result.stderr)));
+        }
+        if let Some(usage) = &result.usage {
+            out.line(dim(&used(usage)));
         }
     }
     Ok(())
@@ -175,6 +181,16 @@ fn code_fields(code: &[u8]) -> Vec<(String, serde_json::Value)> {
         })
         .collect();
     vec![("entry".into(), bundle.entry().into()), ("files".into(), files.into())]
+}
+
+/// What a run used, in a line.
+fn used(usage: &Usage) -> String {
+    let cpu = usage.cpu_ms.map(|ms| format!("{ms} ms CPU")).into_iter();
+    let memory = usage.memory_bytes.map(|bytes| format!("{} MiB memory", bytes.div_ceil(1 << 20)));
+    let EgressUsage { egress_sent_bytes: sent, egress_received_bytes: received, egress_requests: requests } =
+        usage.egress;
+    let network = format!("{requests} network requests, {sent} bytes sent, {received} received");
+    format!("Used: {}", cpu.chain(memory).chain([network]).collect::<Vec<_>>().join(" · "))
 }
 
 /// Says yes.

@@ -136,6 +136,7 @@ fn draft(args: RunArgs) -> Result<Draft> {
         network: names(args.network.iter().map(ToString::to_string).collect()),
         timeout: args.timeout,
         runtime: args.runtime.map(|r| r.to_string()),
+        limits: (!args.limits.is_empty()).then(|| args.limits.into_iter().collect()),
         ..Declared::default()
     };
     Ok(Draft { skill_id, source, args: map, body, metadata: Declared::default() })
