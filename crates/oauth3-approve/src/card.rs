@@ -285,7 +285,7 @@ fn card_secret(name: &SecretName, intent: &Intent, stored: &[SecretRecord], miss
     CardSecret {
         name: name.to_string(),
         missing: record.is_none(),
-        reveal: record.is_some_and(|r| r.reveal),
+        reveal: record.is_some_and(|r| r.uses.reveal.is_on()),
         hosts: hosts.iter().map(ToString::to_string).collect(),
         useless: hosts.is_disjoint(&intent.hosts),
     }

@@ -20,10 +20,12 @@ mod limits;
 mod names;
 mod owner;
 mod ports;
+mod rule;
 mod skill;
 mod submission;
 mod time;
 mod token;
+mod uses;
 
 pub use address::{AddressClass, classify, is_public};
 pub use archive::{read_archive, write_archive};
@@ -48,7 +50,12 @@ pub use ports::{
     HttpResponse, Job, Keeper, Lane, LaneFds, LaneSpec, ListenerFd, ListenerRole, OpenedRun, OwnerPort, RunOutput,
     Runner, SealedSecret, Store, Submitted,
 };
+pub use rule::{InvalidRule, Rule};
 pub use skill::{Bundle, Skill, SkillFile};
 pub use submission::{Declared, Draft, Parts, Resolved, Several, Source, SubmissionError};
 pub use time::Timestamp;
 pub use token::{AgentToken, TokenHash, TokenId};
+pub use uses::{
+    DEFAULT_JWT_LIFETIME_SECONDS, DEFAULT_TIMESTAMP_HEADER, HmacEncoding, HmacOver, JwtAlgorithm, Kind, MAX_RULES,
+    Reveal, Slot, Uses, UsesChange,
+};

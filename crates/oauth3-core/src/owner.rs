@@ -1,6 +1,6 @@
 //! What the owner sees and sets.
 
-use crate::{AgentName, Host, SecretName, Timestamp};
+use crate::{AgentName, Host, SecretName, Timestamp, Uses, UsesChange};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -26,8 +26,9 @@ pub struct SecretRecord {
     pub name: SecretName,
     /// The hosts that its value may go to. Empty: nowhere.
     pub hosts: BTreeSet<Host>,
-    /// Whether code gets the real value. The approval says so.
-    pub reveal: bool,
+    /// How it may be used.
+    #[serde(flatten)]
+    pub uses: Uses,
     /// Counts values; 1 is the first.
     pub version: u32,
     /// When it was first stored.
@@ -43,8 +44,8 @@ pub struct NewSecret {
     pub name: SecretName,
     /// The hosts that its value may go to; with [`NewSecret::replace`] and none given, those it has stay.
     pub hosts: BTreeSet<Host>,
-    /// Whether code gets the real value.
-    pub reveal: bool,
+    /// How it may be used, where that differs from the default or from what it is.
+    pub uses: UsesChange,
     /// Whether one of that name must exist (rotate) or must not (add).
     pub replace: bool,
     /// The identity that gave it, for the audit.

@@ -117,8 +117,8 @@ impl Opener {
     async fn lease(&self, name: &SecretName) -> Result<Lease, Fault> {
         let sealed = self.store.sealed_secret(name).await?;
         let sealed = sealed.ok_or_else(|| Fault::DeniedByPolicy(format!("{name} was removed meanwhile")))?;
-        if sealed.record.reveal {
-            return Err(Fault::DeniedByPolicy(format!("{name} would be revealed, which this version never does")));
+        if !sealed.record.uses.is_default() {
+            return Err(Fault::DeniedByPolicy(format!("{name} has uses that this version does not know")));
         }
         let failed = |error: oauth3_vault::VaultError| {
             tracing::error!(%error, "a secret cannot be lent");

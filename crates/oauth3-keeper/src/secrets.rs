@@ -1,7 +1,7 @@
 //! Takes values in.
 
 use crate::audit::Audit;
-use oauth3_core::{AuditEvent, AuditKind, Clock, Fault, MAX_HOSTS, NewSecret, SealedSecret, SecretRecord, Store};
+use oauth3_core::{AuditEvent, AuditKind, Clock, Fault, MAX_HOSTS, NewSecret, SealedSecret, SecretRecord, Store, Uses};
 use oauth3_vault::{SecretBytes, Vault};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -26,7 +26,7 @@ impl Secrets {
     pub(crate) async fn put(&self, new: NewSecret, value: SecretBytes) -> Result<(), Fault> {
         check(&new, &value)?;
         let _turn = self.turn.lock().await;
-        let known = self.store.secrets().await?.into_iter().find(|record| record.name == new.name);
+        let known = self.store.sealed_secret(&new.name).await?;
         let now = self.clock.now();
         let record = match (known, new.replace) {
             (Some(_), false) => {
@@ -37,19 +37,26 @@ impl Secrets {
             (None, false) => SecretRecord {
                 name: new.name,
                 hosts: new.hosts,
-                reveal: false,
+                uses: Uses::default().changed(&new.uses),
                 version: 1,
                 created_at: now,
                 updated_at: now,
             },
-            (Some(old), true) => SecretRecord {
-                hosts: if new.hosts.is_empty() { old.hosts } else { new.hosts },
-                reveal: false,
-                version: old.version.checked_add(1).ok_or_else(|| Fault::TooLarge("too many versions".into()))?,
-                updated_at: now,
-                ..old
-            },
+            (Some(old), true) => {
+                let old = self.genuine(old)?;
+                SecretRecord {
+                    hosts: if new.hosts.is_empty() { old.hosts } else { new.hosts },
+                    uses: old.uses.changed(&new.uses),
+                    version: old.version.checked_add(1).ok_or_else(|| Fault::TooLarge("too many versions".into()))?,
+                    updated_at: now,
+                    ..old
+                }
+            }
         };
+        record.uses.check(&record.hosts).map_err(Fault::InvalidRequest)?;
+        if !record.uses.is_default() {
+            return Err(Fault::InvalidRequest("this version knows the default uses only; leave the others out".into()));
+        }
         let sealed = self.vault.seal(&record, &value).map_err(|error| {
             tracing::error!(%error, "a value cannot be sealed");
             Fault::Unavailable("the value cannot be sealed".into())
@@ -61,8 +68,22 @@ impl Secrets {
             .with("secret", record.name.as_str())
             .with("version", record.version)
             .with("hosts", hosts);
+        let event = match serde_json::to_value(&record.uses) {
+            Ok(uses) if !record.uses.is_default() => event.with("uses", uses),
+            _ => event,
+        };
         self.audit.append(&[event]).await?;
         self.store.put_secret(&SealedSecret { record, sealed }).await
+    }
+
+    /// The record, if nobody edited it: what a new value inherits must be what the owner said for the old one.
+    fn genuine(&self, old: SealedSecret) -> Result<SecretRecord, Fault> {
+        self.vault.unseal(&old).map_err(|error| {
+            tracing::error!(%error, "a secret cannot be rotated");
+            let text = "was changed in the database, or sealed with another key; remove it and add it anew";
+            Fault::InvalidRequest(format!("{} {text}", old.record.name))
+        })?;
+        Ok(old.record)
     }
 }
 
@@ -72,9 +93,6 @@ fn check(new: &NewSecret, value: &SecretBytes) -> Result<(), Fault> {
     }
     if value.len() > MAX_VALUE_BYTES {
         return Err(Fault::TooLarge(format!("a value has at most {MAX_VALUE_BYTES} bytes")));
-    }
-    if new.reveal {
-        return Err(Fault::InvalidRequest("this version cannot reveal values to code; store it without".into()));
     }
     if new.hosts.len() > MAX_HOSTS {
         return Err(Fault::InvalidRequest(format!("a secret is bound to at most {MAX_HOSTS} hosts")));

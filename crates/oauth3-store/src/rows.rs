@@ -36,7 +36,7 @@ pub(crate) fn secret(row: &SqliteRow) -> Result<SecretRecord, Fault> {
     Ok(SecretRecord {
         name: parsed(row, "name")?,
         hosts: json(row, "hosts")?,
-        reveal: column(row, "reveal")?,
+        uses: json(row, "uses")?,
         version: column(row, "version")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,

@@ -155,14 +155,14 @@ impl Store for SqliteStore {
     async fn put_secret(&self, secret: &SealedSecret) -> Result<(), Fault> {
         let record = &secret.record;
         sqlx::query(
-            "INSERT INTO secrets (name, hosts, reveal, version, encrypted_value, created_at, updated_at)
+            "INSERT INTO secrets (name, hosts, uses, version, encrypted_value, created_at, updated_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (name) DO UPDATE SET hosts = ?2, reveal = ?3, version = ?4, encrypted_value = ?5,
+             ON CONFLICT (name) DO UPDATE SET hosts = ?2, uses = ?3, version = ?4, encrypted_value = ?5,
                created_at = ?6, updated_at = ?7",
         )
         .bind(record.name.as_str())
         .bind(json(&record.hosts)?)
-        .bind(record.reveal)
+        .bind(json(&record.uses)?)
         .bind(record.version)
         .bind(&secret.sealed)
         .bind(record.created_at.millis())
@@ -179,8 +179,7 @@ impl Store for SqliteStore {
     }
 
     async fn secrets(&self) -> Result<Vec<SecretRecord>, Fault> {
-        let found =
-            sqlx::query("SELECT name, hosts, reveal, version, created_at, updated_at FROM secrets ORDER BY name");
+        let found = sqlx::query("SELECT name, hosts, uses, version, created_at, updated_at FROM secrets ORDER BY name");
         found.fetch_all(&self.pool).await.map_err(unavailable)?.iter().map(rows::secret).collect()
     }
 

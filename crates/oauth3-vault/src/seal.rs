@@ -12,9 +12,11 @@ use zeroize::Zeroizing;
 
 /// The first byte of every sealed value: its format.
 ///
-/// Format 1: format byte, nonce (24 bytes), wrapped data key (32 + 16), nonce (24), the value and its tag (16).
-/// Both layers are XChaCha20-Poly1305 with the same associated data.
-const FORMAT: u8 = 1;
+/// Format byte, nonce (24 bytes), wrapped data key (32 + 16), nonce (24), the value and its tag (16).
+/// Both layers are XChaCha20-Poly1305 with the same associated data, which has the uses in it.
+const FORMAT: u8 = 2;
+/// The same, from before there were uses: it opens with the default ones only.
+const FORMAT_WITHOUT_USES: u8 = 1;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 const WRAPPED_KEY_BYTES: usize = KEY_BYTES + TAG_BYTES;
@@ -39,7 +41,7 @@ impl Vault {
         Ok(Self { sealing: subkey(&master, "oauth3 sealing v1")?, audit: subkey(&master, "oauth3 audit v1")? })
     }
 
-    /// Seals a value for this record. Name, version, hosts and the reveal flag are sealed in: who edits one of them
+    /// Seals a value for this record. Name, version, hosts and uses are sealed in: who edits one of them
     /// in the database has a value that does not open. (An old row put back whole does open; the audit chain shows
     /// which version is the last.)
     ///
@@ -60,11 +62,13 @@ impl Vault {
     /// When the ciphertext or any part of the record that it is bound to was changed, or the key is another.
     pub fn unseal(&self, secret: &SealedSecret) -> Result<SecretBytes, VaultError> {
         let name = || secret.record.name.as_str().to_owned();
-        let bound = bound_to(&secret.record);
         let (format, rest) = secret.sealed.split_first().ok_or_else(|| VaultError::Unsealable(name()))?;
-        if *format != FORMAT {
-            return Err(VaultError::UnknownFormat(name()));
-        }
+        let bound = match *format {
+            FORMAT => bound_to(&secret.record),
+            FORMAT_WITHOUT_USES if secret.record.uses.is_default() => bound_without_uses(&secret.record),
+            FORMAT_WITHOUT_USES => return Err(VaultError::Unsealable(name())),
+            _ => return Err(VaultError::UnknownFormat(name())),
+        };
         let (wrapped, value) =
             rest.split_at_checked(NONCE_BYTES + WRAPPED_KEY_BYTES).ok_or_else(|| VaultError::Unsealable(name()))?;
         self.sealing
@@ -93,15 +97,22 @@ impl fmt::Debug for Vault {
 
 /// The associated data: a digest over everything that the value is bound to.
 fn bound_to(record: &SecretRecord) -> Digest {
+    bound("oauth3 sealed secret v2", FORMAT, record).list(record.uses.parts().iter()).finish()
+}
+
+/// The same for [`FORMAT_WITHOUT_USES`]; the number said that the value is not revealed.
+fn bound_without_uses(record: &SecretRecord) -> Digest {
+    bound("oauth3 sealed secret v1", FORMAT_WITHOUT_USES, record).number(0).finish()
+}
+
+fn bound(domain: &str, format: u8, record: &SecretRecord) -> DigestBuilder {
     let hosts: Vec<String> = record.hosts.iter().map(|h| format!("{}:{}", h.name(), h.port())).collect();
-    DigestBuilder::new("oauth3 sealed secret v1")
-        .field(&[FORMAT])
+    DigestBuilder::new(domain)
+        .field(&[format])
         .field(TABLE.as_bytes())
         .field(record.name.as_ref())
         .number(u64::from(record.version))
         .list(hosts.iter())
-        .number(u64::from(record.reveal))
-        .finish()
 }
 
 fn encrypt(key: &[u8], plain: &[u8], bound: &Digest, out: &mut Vec<u8>) -> Result<(), VaultError> {

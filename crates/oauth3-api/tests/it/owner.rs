@@ -57,7 +57,7 @@ impl Gateway {
 
 fn new_secret() -> NewSecret {
     let name = SecretName::parse("A_KEY").unwrap();
-    NewSecret { name, hosts: [].into(), reveal: false, replace: false, by: "cli".into() }
+    NewSecret { name, hosts: [].into(), uses: Default::default(), replace: false, by: "cli".into() }
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ pub(crate) fn secret() -> SecretRecord {
     SecretRecord {
         name: SecretName::parse("A_KEY").unwrap(),
         hosts: [Host::parse("api.example.com").unwrap()].into(),
-        reveal: false,
+        uses: Default::default(),
         version: 1,
         created_at: Timestamp::from_millis(CREATED),
         updated_at: Timestamp::from_millis(CREATED),

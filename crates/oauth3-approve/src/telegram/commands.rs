@@ -133,7 +133,7 @@ impl Shared {
         let entries = secrets.iter().map(|s| {
             let hosts: Vec<_> = s.hosts.iter().map(ToString::to_string).collect();
             let hosts = if hosts.is_empty() { "nowhere".to_owned() } else { hosts.join(", ") };
-            let reveal = if s.reveal { " · REAL VALUE is shown to code" } else { "" };
+            let reveal = if s.uses.reveal.is_on() { " · REAL VALUE is shown to code" } else { "" };
             format!("{} → {hosts} · version {}{reveal}", s.name, s.version)
         });
         self.list("Stored secrets", "No secret is stored.", entries);

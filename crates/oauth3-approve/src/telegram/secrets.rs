@@ -6,7 +6,7 @@ use super::html::Html;
 use super::notes::{Asks, Prompt};
 use super::queue::{And, Job, Say};
 use super::wire::Message;
-use oauth3_core::{Fault, Host, NewSecret, SecretName, SecretRecord, Timestamp, WriteOnly};
+use oauth3_core::{Fault, Host, NewSecret, SecretName, SecretRecord, Timestamp, UsesChange, WriteOnly};
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -169,7 +169,7 @@ impl Shared {
         let secret = NewSecret {
             name: prompt.name.clone(),
             hosts: prompt.hosts,
-            reveal: false,
+            uses: UsesChange::default(),
             replace: prompt.replace,
             by: format!("telegram:{}", prompt.user),
         };

@@ -239,7 +239,7 @@ async fn a_card_that_the_server_refuses_is_shown_in_short_and_can_be_denied() {
 async fn a_revealed_secret_says_so() {
     let world = World::new().await;
     let mut secret = record("API_KEY", &["api.example.com"]);
-    secret.reveal = true;
+    secret.uses.reveal = oauth3_core::Reveal::Once;
     world.broker.secrets.lock().unwrap().push(secret);
     let id = world.submit(with_secrets(&["API_KEY"]));
     assert!(world.card(&id, "Approval wanted").await.text.contains("REAL VALUE"));

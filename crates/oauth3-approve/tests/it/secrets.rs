@@ -48,7 +48,7 @@ async fn a_secret_from_a_card_is_bound_to_the_hosts_of_its_request() {
     assert_eq!(values.len(), 1);
     assert_eq!(values[0].0.hosts, hosts(&["api.example.com"]));
     assert_eq!(values[0].0.by, format!("telegram:{OWNER}"));
-    assert!(!values[0].0.reveal && !values[0].0.replace);
+    assert!(values[0].0.uses == Default::default() && !values[0].0.replace);
     assert_eq!(values[0].1, VALUE.as_bytes());
     drop(values);
     nowhere(&world);

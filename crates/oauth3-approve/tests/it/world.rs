@@ -190,7 +190,7 @@ pub(crate) fn record(name: &str, hosts: &[&str]) -> SecretRecord {
     SecretRecord {
         name: SecretName::parse(name).unwrap(),
         hosts: hosts.iter().map(|h| Host::parse(h).unwrap()).collect(),
-        reveal: false,
+        uses: oauth3_core::Uses::default(),
         version: 1,
         created_at: Timestamp::from_millis(START),
         updated_at: Timestamp::from_millis(START),

@@ -96,8 +96,9 @@ impl Keeper for FakeKeeper {
         self.up()?;
         assert!(!value.is_empty());
         let now = self.clock.now();
-        let NewSecret { name, hosts, reveal, .. } = secret;
-        let record = SecretRecord { name, hosts, reveal, version: 1, created_at: now, updated_at: now };
+        let NewSecret { name, hosts, uses, .. } = secret;
+        let uses = oauth3_core::Uses::default().changed(&uses);
+        let record = SecretRecord { name, hosts, uses, version: 1, created_at: now, updated_at: now };
         self.store.put_secret(&SealedSecret { record, sealed: SEALED.to_vec() }).await
     }
 

@@ -84,7 +84,7 @@ async fn and_when_somebody_else_put_it_there() {
     let record = oauth3_core::SecretRecord {
         name: SecretName::parse("API_KEY").unwrap(),
         hosts: [].into(),
-        reveal: false,
+        uses: Default::default(),
         version: 1,
         created_at: oauth3_core::Timestamp::from_millis(1),
         updated_at: oauth3_core::Timestamp::from_millis(1),

@@ -197,7 +197,7 @@ impl World {
         let secret = NewSecret {
             name: SecretName::parse(name).unwrap(),
             hosts: [oauth3_core::Host::parse("api.example.com").unwrap()].into(),
-            reveal: false,
+            uses: Default::default(),
             replace: false,
             by: "cli".into(),
         };

@@ -120,7 +120,7 @@ pub(crate) fn new_secret(name: &str, hosts: &[&str]) -> NewSecret {
     NewSecret {
         name: SecretName::parse(name).unwrap(),
         hosts: hosts.iter().map(|h| host(h)).collect(),
-        reveal: false,
+        uses: Default::default(),
         replace: false,
         by: "telegram:42".into(),
     }

@@ -10,7 +10,7 @@ async fn a_value_is_sealed_recorded_and_nowhere_in_the_clear() {
     home.add_secret("API_KEY", "api.example.com").await;
     let records = home.store.secrets().await.unwrap();
     assert_eq!(records.len(), 1);
-    assert_eq!((records[0].version, records[0].reveal, records[0].created_at), (1, false, NOW));
+    assert_eq!((records[0].version, records[0].uses.is_default(), records[0].created_at), (1, true, NOW));
     assert_eq!(records[0].hosts, [host("api.example.com")].into());
     let rows = home.rows().await;
     let row = &rows.last().unwrap().event;
@@ -49,13 +49,13 @@ async fn add_and_rotate_differ() {
 }
 
 #[tokio::test]
-async fn values_out_of_bounds_and_revealing_ones_are_refused() {
+async fn values_out_of_bounds_and_uses_without_sense_are_refused() {
     let home = Home::new().await;
     let put = |value: Vec<u8>| home.keeper.put_secret(new_secret("API_KEY", &[]), WriteOnly::new(value));
     assert!(matches!(put(Vec::new()).await, Err(Fault::InvalidRequest(_))));
     assert!(matches!(put(vec![7; MAX_VALUE_BYTES + 1]).await, Err(Fault::TooLarge(_))));
     for change in [
-        (|s: &mut oauth3_core::NewSecret| s.reveal = true) as fn(&mut oauth3_core::NewSecret),
+        (|s: &mut oauth3_core::NewSecret| s.uses.slots = Some([].into())) as fn(&mut oauth3_core::NewSecret),
         |s| s.by.clear(),
         |s| s.by = "two\nlines".into(),
         |s| s.hosts = (0..65).map(|n| host(&format!("h{n}.example.com"))).collect(),
@@ -68,6 +68,20 @@ async fn values_out_of_bounds_and_revealing_ones_are_refused() {
     put(vec![0xff; MAX_VALUE_BYTES]).await.unwrap();
     let stored = home.store.sealed_secret(&SecretName::parse("API_KEY").unwrap()).await.unwrap().unwrap();
     assert!(stored.sealed.len() > MAX_VALUE_BYTES);
+}
+
+/// Who can write the database binds a secret to a host of their own, and waits for the next value.
+#[tokio::test]
+async fn a_new_value_inherits_nothing_from_an_edited_row() {
+    let home = Home::new().await;
+    home.add_secret("API_KEY", "api.example.com").await;
+    let mut stored = home.store.sealed_secret(&SecretName::parse("API_KEY").unwrap()).await.unwrap().unwrap();
+    stored.record.hosts.extend([host("evil.example.com")]);
+    home.store.put_secret(&stored).await.unwrap();
+    let mut rotate = new_secret("API_KEY", &[]);
+    rotate.replace = true;
+    let refused = home.keeper.put_secret(rotate, value("the next")).await;
+    assert!(matches!(refused, Err(Fault::InvalidRequest(text)) if text.contains("remove it and add it anew")));
 }
 
 #[tokio::test]

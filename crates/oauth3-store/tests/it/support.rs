@@ -1,8 +1,8 @@
 //! A store in a folder of its own, and things to put into it.
 
 use oauth3_core::{
-    AgentName, AuditMac, Digest, DigestBuilder, Execution, Grant, GrantId, Host, Intent, Limits, RequestId, Runtime,
-    SealedSecret, SecretName, SecretRecord, SkillId, Status, Timestamp, Trust,
+    AgentName, AuditMac, Digest, DigestBuilder, Execution, Grant, GrantId, Host, Intent, Limits, RequestId, Reveal,
+    Runtime, SealedSecret, SecretName, SecretRecord, SkillId, Status, Timestamp, Trust, Uses,
 };
 use oauth3_store::SqliteStore;
 use std::path::PathBuf;
@@ -118,11 +118,17 @@ pub(crate) fn sealed(name: &str, version: u32, sealed: &[u8]) -> SealedSecret {
         record: SecretRecord {
             name: secret_name(name),
             hosts: [Host::parse("api.example.com:8443").unwrap()].into(),
-            reveal: version > 1,
+            uses: uses(version),
             version,
             created_at: at(10),
             updated_at: at(10 + i64::from(version)),
         },
         sealed: sealed.to_vec(),
     }
+}
+
+/// Others for each version.
+fn uses(version: u32) -> Uses {
+    let reveal = if version > 1 { Reveal::Once } else { Reveal::Never };
+    Uses { rules: ["api.example.com:8443 GET /a/**".parse().unwrap()].into(), reveal, ..Uses::default() }
 }

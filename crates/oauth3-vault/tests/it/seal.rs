@@ -1,14 +1,14 @@
 //! Sealed values and what they are bound to.
 
 use super::vault;
-use oauth3_core::{AuditMac, Host, SealedSecret, SecretName, SecretRecord, Timestamp};
-use oauth3_vault::{SecretBytes, VaultError};
+use oauth3_core::{AuditMac, Host, Kind, Reveal, SealedSecret, SecretName, SecretRecord, Slot, Timestamp, Uses};
+use oauth3_vault::{KeySource, SecretBytes, Vault, VaultError};
 
 fn record() -> SecretRecord {
     SecretRecord {
         name: SecretName::parse("API_KEY").unwrap(),
         hosts: [Host::parse("api.example.com").unwrap(), Host::parse("b.example.com:8443").unwrap()].into(),
-        reveal: false,
+        uses: Uses::default(),
         version: 3,
         created_at: Timestamp::from_millis(1),
         updated_at: Timestamp::from_millis(2),
@@ -31,13 +31,16 @@ fn a_row_that_was_edited_does_not_open() {
     let (vault, _dir) = vault();
     let sealed = vault.seal(&record(), &SecretBytes::new(b"the value".to_vec())).unwrap();
     type Edit = fn(&mut SecretRecord);
-    let edits: [(&str, Edit); 6] = [
+    let edits: [(&str, Edit); 9] = [
         ("another name", |r| r.name = SecretName::parse("API_KEZ").unwrap()),
         ("another version", |r| r.version = 2),
         ("one host more", |r| r.hosts.extend(Host::parse("evil.example"))),
         ("another port", |r| r.hosts = [Host::parse("api.example.com:444").unwrap()].into()),
         ("no hosts", |r| r.hosts.clear()),
-        ("reveal", |r| r.reveal = true),
+        ("revealed", |r| r.uses.reveal = Reveal::Once),
+        ("one slot more", |r| r.uses.slots.extend([Slot::Body])),
+        ("a rule", |r| r.uses.rules.extend("api.example.com * /**".parse())),
+        ("another kind", |r| r.uses.kind = Kind::AwsSigv4),
     ];
     for (what, edit) in edits {
         let mut record = record();
@@ -72,4 +75,32 @@ fn the_audit_key_is_of_the_vault() {
     assert_eq!(one.mac(b"row"), one.mac(b"row"));
     assert_ne!(one.mac(b"row"), one.mac(b"rox"));
     assert_ne!(one.mac(b"row"), two.mac(b"row"));
+}
+
+/// Made by version 0.1.0 before there were uses: its key file, and a value sealed with it.
+const OLD_KEY: &str = "oauth3-master-key-1 43a3c29952f991ce8cc2e08f7cab494b9116cf8bfcb06a3480322557b7392f14\n";
+const OLD_SEALED: &str = "0194d10707b867f255ccbe14259798489160748b3550e41cb7cf923ee2b720f126fae0469485170e6cec7022e5ba23\
+    fcaaf49af0d6b51fae98ee36aab4ba0f70ecdd7d7307cf60565e8a3fb489a15ee837f6f52b9d8acfeefe95362eef935c817da7aea8c5593b7ac\
+    9205d98f121a75969c891dbe0fec41efcbf18cf97f7001a";
+
+#[test]
+fn what_an_older_version_sealed_opens_with_the_uses_that_there_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("master.key");
+    std::fs::write(&file, OLD_KEY).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let vault = Vault::open(&KeySource::File { dir: dir.path().to_owned() }).unwrap();
+    let sealed = data_encoding::HEXLOWER.decode(OLD_SEALED.as_bytes()).unwrap();
+    let open = |record| vault.unseal(&SealedSecret { record, sealed: sealed.clone() });
+    assert!(open(record()).unwrap().equals(b"sealed by 0.1.0"));
+    for uses in [
+        Uses { reveal: Reveal::Standing, ..Uses::default() },
+        Uses { slots: [Slot::Header, Slot::Body].into(), ..Uses::default() },
+    ] {
+        assert!(matches!(open(SecretRecord { uses, ..record() }), Err(VaultError::Unsealable(_))));
+    }
+    // Told to be of the other format, it is not what that one would be.
+    let mut renamed = sealed.clone();
+    renamed[0] = 2;
+    assert!(vault.unseal(&SealedSecret { record: record(), sealed: renamed }).is_err());
 }

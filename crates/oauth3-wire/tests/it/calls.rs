@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 fn secret() -> NewSecret {
     let name = "KEY".parse().unwrap();
-    NewSecret { name, hosts: Default::default(), reveal: false, replace: false, by: "cli".into() }
+    NewSecret { name, hosts: Default::default(), uses: Default::default(), replace: false, by: "cli".into() }
 }
 
 /// A lane whose pipes hold a word each, and the readers of its "listeners".

@@ -8,7 +8,7 @@ use crate::owner::Owner;
 use crate::settings::Settings;
 use crate::terminal;
 use anyhow::{Context, Result, bail};
-use oauth3_core::{Host, NewSecret, SecretName, WriteOnly};
+use oauth3_core::{Host, NewSecret, SecretName, UsesChange, WriteOnly};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use zeroize::Zeroizing;
@@ -69,7 +69,8 @@ async fn put(
     }
     let owner = Owner::reach(settings).await?;
     let hosts: BTreeSet<Host> = hosts.into_iter().collect();
-    let secret = NewSecret { name: name.clone(), hosts: hosts.clone(), reveal: false, replace, by: BY.into() };
+    let secret =
+        NewSecret { name: name.clone(), hosts: hosts.clone(), uses: UsesChange::default(), replace, by: BY.into() };
     owner.port().put_secret(secret, value).await?;
     let verb = if replace { "has a new value" } else { "is stored" };
     let bound = if hosts.is_empty() && !replace {
