@@ -5,7 +5,7 @@
 
 use crate::visible;
 use oauth3_core::{
-    AskedLimits, Ceilings, Digest, Execution, Intent, Limit, Limits, SecretName, SecretRecord, Skill, Status,
+    AskedLimits, AuditRow, Ceilings, Digest, Execution, Intent, Limit, Limits, SecretName, SecretRecord, Skill, Status,
     Timestamp, Trust,
 };
 use std::collections::BTreeSet;
@@ -30,6 +30,8 @@ pub struct Card {
     pub headline: String,
     /// More about the outcome, such as why it failed; empty when there is nothing to say.
     pub remark: String,
+    /// How much the egress refused to the code.
+    pub refused: usize,
     /// The agent that asks.
     pub agent: String,
     /// What the agent calls it.
@@ -86,6 +88,28 @@ pub struct CardLimit {
     pub usual: Option<String>,
 }
 
+/// What the egress refused in one run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// How many different things.
+    pub(crate) count: usize,
+    /// The first that was about a secret's placeholder, in a sentence.
+    pub(crate) worst: Option<String>,
+}
+
+impl Refused {
+    /// From the audit's rows.
+    pub(crate) fn of(rows: &[AuditRow]) -> Self {
+        let text = |row: &AuditRow, key: &str| row.event.detail.get(key)?.as_str().map(str::to_owned);
+        let about_a_secret = |row: &&AuditRow| row.event.detail.get("placeholder").is_some_and(|flag| flag == true);
+        let worst = rows.iter().find(about_a_secret).map(|row| {
+            let (host, reason) = (text(row, "host").unwrap_or_default(), text(row, "reason").unwrap_or_default());
+            format!("{host}: {reason}")
+        });
+        Self { count: rows.len(), worst }
+    }
+}
+
 /// One secret on a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CardSecret {
@@ -99,6 +123,8 @@ pub struct CardSecret {
     pub hosts: Vec<String>,
     /// Whether none of its hosts is one that this request may talk to.
     pub useless: bool,
+    /// How it may be used where that is not the default, in sentences.
+    pub uses: Vec<String>,
 }
 
 impl Card {
@@ -118,6 +144,7 @@ impl Card {
             status: execution.status,
             headline: headline(execution, missing),
             remark: visible::one_line(execution.error.as_deref().unwrap_or_default()),
+            refused: 0,
             agent: intent.agent.to_string(),
             skill: intent.skill_id.to_string(),
             claim: visible::one_line(&execution.description),
@@ -257,9 +284,11 @@ pub(crate) fn secret_line(secret: &CardSecret, status: Status) -> String {
     } else {
         format!("{} → {hosts}", secret.name)
     };
-    if secret.reveal {
-        line.push_str(" · REAL VALUE: the code gets the secret itself");
-    } else if secret.useless && !secret.missing {
+    for use_of_it in &secret.uses {
+        line.push_str(" · ");
+        line.push_str(use_of_it);
+    }
+    if secret.useless && !secret.missing && !secret.reveal {
         line.push_str(" · bound to none of the hosts of this request");
     }
     line
@@ -288,6 +317,8 @@ fn card_secret(name: &SecretName, intent: &Intent, stored: &[SecretRecord], miss
         reveal: record.is_some_and(|r| r.uses.reveal.is_on()),
         hosts: hosts.iter().map(ToString::to_string).collect(),
         useless: hosts.is_disjoint(&intent.hosts),
+        // The owner's own words, and names that were checked; nothing of the agent's.
+        uses: record.map(|r| r.uses.described()).unwrap_or_default(),
     }
 }
 

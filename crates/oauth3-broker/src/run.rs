@@ -97,7 +97,7 @@ impl Broker {
             }
         };
 
-        let job = job(&permit, execution, opened);
+        let job = job(execution, opened);
         let exit = tokio::select! {
             biased;
             // The lane's future is dropped before this goes on, and the sandbox is gone with it.
@@ -171,13 +171,9 @@ fn status_of(exit: &Exit) -> Status {
 }
 
 /// What the code gets: its bytes, placeholders by name, and its arguments.
-fn job(permit: &Permit, execution: &Execution, opened: OpenedRun) -> Job {
-    let mut env: Vec<(String, String)> = opened
-        .placeholders
-        .into_iter()
-        .filter(|(name, _)| permit.secrets().contains(name))
-        .map(|(name, placeholder)| (name.into(), placeholder))
-        .collect();
+fn job(execution: &Execution, opened: OpenedRun) -> Job {
+    let mut env: Vec<(String, String)> =
+        opened.placeholders.into_iter().map(|(name, placeholder)| (name.into(), placeholder)).collect();
     env.push(("SKILL_ARGS".to_owned(), serde_json::Value::Object(execution.args.clone()).to_string()));
     env.extend(execution.args.iter().map(|(name, value)| {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -196,6 +196,11 @@ pub trait Store: Send + Sync {
     ) -> Result<bool, Fault>;
     /// Rows after `seq`, oldest first, at most `limit`.
     async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, Fault>;
+    /// What the egress refused in the run of a request, oldest first, at most `limit` rows. For the owner's eyes
+    /// only, so a store may leave it out.
+    async fn refusals(&self, _id: &RequestId, _limit: u32) -> Result<Vec<AuditRow>, Fault> {
+        Ok(Vec::new())
+    }
     /// The last row's position; 0 when there is none.
     async fn audit_head(&self) -> Result<i64, Fault>;
     /// Checks every row, and the head that is kept outside the table.

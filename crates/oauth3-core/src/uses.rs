@@ -363,6 +363,34 @@ impl Uses {
         self.kind.check(&self.slots)
     }
 
+    /// What is not as it is by default, in sentences for the owner, the most important first.
+    #[must_use]
+    pub fn described(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        match self.reveal {
+            Reveal::Never => {}
+            Reveal::Once => lines.push("REAL VALUE: the code gets the secret itself".to_owned()),
+            Reveal::Standing => lines.push("REAL VALUE: the code gets the secret itself, also when trusted".to_owned()),
+        }
+        match &self.kind {
+            Kind::Value => {}
+            Kind::AwsSigv4 => lines.push("signs AWS requests; the key stays here".to_owned()),
+            Kind::HmacSha256 { over, .. } => {
+                lines.push(format!("HMAC-SHA256 over {}; the key stays here", over.as_str()))
+            }
+            Kind::Jwt { algorithm, claims, lifetime_seconds } => {
+                let claims = claims.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>();
+                let name = algorithm.as_str();
+                lines.push(format!("a {name} JWT for {lifetime_seconds} s{claims}; the key stays here"));
+            }
+        }
+        if self.slots != self.kind.default_slots() {
+            lines.push(format!("in {}", self.slots.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", ")));
+        }
+        lines.extend(self.rules.iter().map(|rule| format!("only {rule}")));
+        lines
+    }
+
     /// Everything, in one order, as it is sealed together with the value. Each item begins with what it is.
     #[must_use]
     pub fn parts(&self) -> Vec<String> {

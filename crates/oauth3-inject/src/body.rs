@@ -1,22 +1,18 @@
-//! Bodies as they stream: watched on the way out, scrubbed on the way back, never held whole.
+//! The bodies of replies as they stream back: scrubbed, never held whole.
 
 use crate::decode::{Decoder, Step};
 use crate::hygiene::clean_trailers;
 use crate::limits::BODY_IDLE_TIMEOUT;
-use crate::marks::Scan;
 use crate::pool::Kept;
 use crate::run::Run;
-use crate::substitute::{Astray, inspect_fields};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use oauth3_core::Host;
 use oauth3_vault::{MIN_ENCODED_SECRET_BYTES, ScrubStream};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
@@ -25,98 +21,6 @@ use tokio::time::{Instant, Sleep, sleep};
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of an answer to the code.
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
-
-/// What a watched body came upon.
-#[derive(Debug, Default)]
-pub(crate) struct Tripwire(Mutex<Option<(usize, Incoming)>>);
-
-impl Tripwire {
-    /// The secret whose placeholder was seen, and the rest of the body. Once only.
-    pub(crate) fn take(&self) -> Option<(usize, Incoming)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn set(&self, index: usize, rest: Incoming) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((index, rest));
-    }
-}
-
-/// The body of a request on its way out. A placeholder in it or its trailers whose secret is not bound to the host
-/// ends it; the other placeholders pass as they are.
-pub(crate) struct Watched {
-    inner: Option<Incoming>,
-    run: Arc<Run>,
-    host: Host,
-    /// `None` when every secret of the run is bound to the host: then there is nothing to watch for.
-    scan: Option<Scan>,
-    tripwire: Arc<Tripwire>,
-}
-
-impl Watched {
-    pub(crate) fn new(inner: Incoming, run: &Arc<Run>, host: &Host) -> (Self, Arc<Tripwire>) {
-        let tripwire = Arc::<Tripwire>::default();
-        let held = run.held();
-        let scan = (0..held.leases.len()).any(|index| !held.bound(index, host)).then(|| run.marks.scan());
-        let tied = Arc::clone(&tripwire);
-        (Self { inner: Some(inner), run: Arc::clone(run), host: host.clone(), scan, tripwire: tied }, tripwire)
-    }
-}
-
-impl Watched {
-    /// The same for a body that has no bytes, to send a request once more; `None` for every other.
-    pub(crate) fn empty_again(&self) -> Option<Self> {
-        http_body::Body::is_end_stream(self).then(|| Self {
-            inner: None,
-            run: Arc::clone(&self.run),
-            host: self.host.clone(),
-            scan: self.scan,
-            tripwire: Arc::clone(&self.tripwire),
-        })
-    }
-}
-
-impl http_body::Body for Watched {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
-        let mut frame = match ready!(Pin::new(inner).poll_frame(cx)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-            Some(Ok(frame)) => frame,
-        };
-        let held = this.run.held();
-        let astray = match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) => {
-                let stray = |scan| held.marks.seen(scan, data, |index| !held.bound(index, &this.host));
-                this.scan.as_mut().and_then(stray)
-            }
-            (_, Some(fields)) => inspect_fields(held, &this.host, fields).err().map(|Astray(index)| index),
-            _ => None,
-        };
-        if let Some(fields) = frame.trailers_mut() {
-            clean_trailers(fields);
-        }
-        match (astray, this.inner.take_if(|_| astray.is_some())) {
-            (Some(index), Some(rest)) => {
-                this.run.astray_in_body(index, &this.host);
-                this.tripwire.set(index, rest);
-                Poll::Ready(Some(Err("a placeholder in the body".into())))
-            }
-            _ => Poll::Ready(Some(Ok(frame))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
-    }
-}
 
 /// How a reply is read on its way back.
 #[derive(Default)]
@@ -303,7 +207,7 @@ fn names_a_value(run: &Run, name: &HeaderName) -> bool {
         value.len() >= MIN_ENCODED_SECRET_BYTES
             && name.windows(value.len()).any(|part| part.eq_ignore_ascii_case(value))
     };
-    run.leases.iter().any(|lease| lease.value.with(within))
+    run.leases.iter().flat_map(oauth3_vault::Lease::hidden).any(|value| value.with(within))
 }
 
 fn scrub(scrub: &mut Option<ScrubStream>, data: &[u8], clean: &mut Vec<u8>) {

@@ -11,7 +11,7 @@ use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::run::Run;
 use crate::tasks::Tasks;
-use oauth3_core::{EgressUsage, ListenerFd};
+use oauth3_core::{Clock, EgressUsage, ListenerFd};
 use oauth3_dial::Dialer;
 use oauth3_policy::Permit;
 use oauth3_vault::{Lease, Scrubber};
@@ -45,6 +45,7 @@ pub fn open_egress(
     listeners: Vec<ListenerFd>,
     dialer: Dialer,
     observer: Arc<dyn Observer>,
+    clock: Arc<dyn Clock>,
 ) -> Result<Egress, InjectError> {
     Handle::try_current().map_err(|_| InjectError::NoRuntime)?;
     if let Some(lease) = leases.iter().find(|lease| !permit.secrets().contains(&lease.name)) {
@@ -63,6 +64,7 @@ pub fn open_egress(
         scrubber,
         dialer,
         observer,
+        clock,
         tls,
         pool: Pool::default(),
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),

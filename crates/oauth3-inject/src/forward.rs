@@ -1,17 +1,20 @@
 //! One request, from the code to the host and back. Read [`exchange`] from top to bottom.
 
-use crate::body::{Body, Reading, Scrubbed, Tripwire, Watched, scrub_headers};
+use crate::body::{Body, Reading, Scrubbed, scrub_headers};
 use crate::decode::Decoder;
+use crate::fill::{self, Tripwire};
 use crate::hygiene;
 use crate::limits::{DECODERS_TIMEOUT, DECODERS_UNIT_BYTES, DRAIN_TIMEOUT, MAX_DRAIN_BYTES, REPLY_TIMEOUT};
 use crate::pool::{Kept, Sender};
 use crate::reply::Refusal;
+use crate::rules::Bars;
 use crate::run::Run;
-use crate::substitute::{self, Astray, Unfit};
 use crate::target::{Entry, target};
 use crate::upstream::send;
+use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -42,12 +45,11 @@ async fn exchange(
     mut head: Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let host = prepare(run, entry, &mut head).await?;
-    let Some(inner) = body.take() else { return Err(broken(&host)) };
-    let (watched, tripwire) = Watched::new(inner, run, &host);
+    let (host, bars) = prepare(run, entry, &mut head)?;
+    let (watched, tripwire) = fill::fill(run, &host, &bars, &mut head, body).await?;
     let (reply, sender) = match timeout(REPLY_TIMEOUT, send(run, &host, head, watched)).await {
         Ok(Ok(sent)) => sent,
-        Ok(Err(refusal)) => return Err(tripped(run, &host, &tripwire, body).unwrap_or(refusal)),
+        Ok(Err(refusal)) => return Err(tripped(&tripwire, body).unwrap_or(refusal)),
         Err(_) => {
             let sentence = "the host did not answer in time";
             return Err(Refusal::failed(StatusCode::GATEWAY_TIMEOUT, host.to_string(), sentence));
@@ -56,23 +58,23 @@ async fn exchange(
     hand_back(run, host, reply, sender).await
 }
 
-/// Finds the host of a request and makes the head fit for it: checked, without what belongs to the code's own
-/// connection, with values in the place of placeholders, their uses recorded.
-pub(crate) async fn prepare(run: &Run, entry: &Entry, head: &mut Parts) -> Result<Host, Refusal> {
+/// Finds the host of a request and makes the head fit to be filled: checked, without what belongs to the code's own
+/// connection, with an address and a Host field that are the host's own. Also says which placeholders end it.
+pub(crate) fn prepare(run: &Run, entry: &Entry, head: &mut Parts) -> Result<(Host, Arc<Bars>), Refusal> {
     run.meter.request(head)?;
     let host = target(entry, head, &run.hosts)?;
     hygiene::check_request(head).map_err(|refusal| Refusal { host: host.to_string(), ..refusal })?;
-    substitute::inspect(run.held(), &host, head).map_err(|Astray(index)| run.astray(index, &host))?;
+    let bars = Arc::new(Bars::of(run.held(), &host, head));
+    fill::inspect(run.held(), &bars, head).map_err(|barred| run.barred(barred.0, barred.1, &host))?;
 
     hygiene::clean_request(&mut head.headers);
     if !run.leases.is_empty() {
         hygiene::ask_for_plain(&mut head.headers, run.may_know_secrets(&host));
     }
     head.extensions.clear();
-    let secrets = substitute::uses(run.held(), &head.headers);
-    run.record_uses(&secrets, &host).await?;
-    substitute::fill(run.held(), &host, &mut head.headers).map_err(|unfit| unfit_for_a_field(run, &unfit, &host))?;
-    Ok(host)
+    head.uri = Uri::from(head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    head.headers.insert(HOST, HeaderValue::from_str(&host.to_string()).map_err(|_| broken(&host))?);
+    Ok((host, bars))
 }
 
 /// Turns the host's reply into the code's: nothing in it that could be a secret, or that cannot be read.
@@ -126,17 +128,10 @@ async fn reading(run: &Run, host: &Host, headers: &mut HeaderMap) -> Result<Read
     Ok(Reading { scrub, decode: Some((Decoder::new(&codings), place)) })
 }
 
-/// The refusal for a body that held a placeholder, whose rest is put back to be drained.
-fn tripped(run: &Run, host: &Host, tripwire: &Tripwire, body: &mut Option<Incoming>) -> Option<Refusal> {
-    let (index, rest) = tripwire.take()?;
-    *body = Some(rest);
-    Some(run.astray(index, host))
-}
-
-fn unfit_for_a_field(run: &Run, Unfit(index): &Unfit, host: &Host) -> Refusal {
-    let name = run.leases.get(*index).map_or("a secret", |lease| lease.name.as_str());
-    let sentence = format!("the value of {name} holds a line break or another control character; store it without");
-    Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence)
+/// The refusal for a body that ended for a reason of ours, whose rest is put back to be drained.
+fn tripped(tripwire: &Tripwire, body: &mut Option<Incoming>) -> Option<Refusal> {
+    *body = tripwire.rest();
+    tripwire.refusal()
 }
 
 fn broken(host: &Host) -> Refusal {

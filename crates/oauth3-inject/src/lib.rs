@@ -6,8 +6,10 @@
 //! back. What no rule allows is refused with a sentence that the code can read; nothing is ever passed on
 //! unread. Bodies stream both ways and are never held whole.
 //!
-//! What a placeholder may stand in: header values, and the user or password of Basic credentials. Anywhere
-//! else it stays a placeholder. Toward a host that its secret is not bound to it ends the request.
+//! What a placeholder may stand in is its binding's to say: header values (and the user or password of Basic
+//! credentials), query values, path segments, bodies. Anywhere else it stays a placeholder. Toward a host that its
+//! secret is not bound to, or in a request that none of its rules allows, it ends the request. Keys that sign
+//! (AWS, HMAC, JWT) stay here, and what they sign goes out.
 //!
 //! HTTP/1.1 and HTTP/2 on either side, in any mixture, and WebSocket over HTTP/1.1 ([`websocket`]).
 //!
@@ -22,6 +24,7 @@ mod decode;
 mod dns;
 mod egress;
 mod error;
+mod fill;
 mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -35,9 +38,10 @@ mod observer;
 mod pool;
 mod refusals;
 mod reply;
+mod rules;
 mod run;
 mod serve;
-mod substitute;
+mod sign;
 mod target;
 mod tasks;
 mod upstream;
@@ -46,3 +50,4 @@ mod websocket;
 pub use egress::{Egress, open_egress};
 pub use error::InjectError;
 pub use observer::Observer;
+pub use sign::{LendError, check_value, lend};

@@ -59,6 +59,13 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longest silence within the body of a reply.
 pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Largest body that is held whole so that its length is known when values were put into it, in bytes (256 KiB);
+/// larger ones go out in chunks.
+pub(crate) const MAX_BUFFERED_BODY_BYTES: usize = 256 << 10;
+/// Largest body that is held whole so that it can be signed, in bytes (8 MiB).
+pub(crate) const MAX_SIGNED_BODY_BYTES: usize = 8 << 20;
+/// Longest wait for a body that is held whole.
+pub(crate) const BUFFER_TIMEOUT: Duration = Duration::from_secs(120);
 /// How much of a refused request's body is read, and for how long, so that code that writes before it reads
 /// gets to see the answer.
 pub(crate) const MAX_DRAIN_BYTES: usize = 64 << 20;

@@ -50,6 +50,26 @@ impl Marks {
         Ok(Self { automaton, start, lower })
     }
 
+    /// Where a reader of decoded characters begins.
+    pub(crate) const fn start(&self) -> StateID {
+        self.start
+    }
+
+    /// Takes one decoded character; the placeholder that ends with it, if it is wanted.
+    pub(crate) fn advance(&self, state: &mut StateID, byte: u8, wanted: &impl Fn(usize) -> bool) -> Option<usize> {
+        self.step(state, byte, wanted)
+    }
+
+    /// How many bytes a placeholder has, and the longest.
+    pub(crate) fn length(&self, index: usize) -> usize {
+        self.lower.get(index).map_or(0, String::len)
+    }
+
+    /// See [`Marks::length`].
+    pub(crate) fn longest(&self) -> usize {
+        self.lower.iter().map(String::len).max().unwrap_or(0)
+    }
+
     /// Begins a scan.
     pub(crate) fn scan(&self) -> Scan {
         Scan { raw: self.start, decoded: self.start, escape: Escape::None }

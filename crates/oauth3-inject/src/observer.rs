@@ -12,7 +12,8 @@ pub trait Observer: Send + Sync {
     /// When it could not be recorded: then the request is refused and nothing leaves.
     async fn secret_used(&self, secret: &SecretName, host: &Host) -> Result<(), ()>;
 
-    /// Something was refused. `host` is what the code named, cleaned; `reason` is a sentence without values.
-    /// Each distinct refusal of a run is told once, and at most 64 of them.
-    async fn refused(&self, host: &str, reason: &str);
+    /// Something was refused. `host` is what the code named, cleaned; `reason` is a sentence without values;
+    /// `placeholder` says that it is about a secret's placeholder where that may not be.
+    /// Each distinct refusal of a run is told once, and at most 64 of a kind.
+    async fn refused(&self, host: &str, reason: &str, placeholder: bool);
 }

@@ -1,6 +1,6 @@
 //! Upstream connections that are kept for the next request of the same run to the same host.
 
-use crate::body::Watched;
+use crate::fill::Watched;
 use crate::limits::{IDLE_READY_TIMEOUT, MAX_IDLE_AGE, MAX_IDLE_PER_HOST, MAX_STREAMS};
 use crate::run::Run;
 use http::{Request, Response};

@@ -1,6 +1,7 @@
 //! What all connections of one run share.
 
 use crate::dns::Names;
+use crate::fill::{Held, Unfit};
 use crate::limits::RECORD_TIMEOUT;
 use crate::marks::Marks;
 use crate::meter::Meter;
@@ -8,10 +9,10 @@ use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::refusals::{Kind, Noted, Refusals};
 use crate::reply::Refusal;
-use crate::substitute::Held;
+use crate::rules::Bar;
 use crate::tasks::Tasks;
 use http::StatusCode;
-use oauth3_core::Host;
+use oauth3_core::{Clock, Host};
 use oauth3_dial::Dialer;
 use oauth3_vault::{Lease, Scrubber};
 use rustls::ServerConfig;
@@ -19,9 +20,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OnceCell, Semaphore, oneshot};
 use tokio::time::timeout;
-
-const NOT_BOUND: &str =
-    "the request holds the placeholder of a secret that is not bound to this host; nothing was put in its place";
 
 /// Which secrets were recorded toward which hosts; an empty cell is being recorded, or failed to be.
 pub(crate) type Uses = BTreeMap<(usize, Host), Arc<OnceCell<()>>>;
@@ -35,6 +33,7 @@ pub(crate) struct Run {
     pub(crate) scrubber: Scrubber,
     pub(crate) dialer: Dialer,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) pool: Pool,
     pub(crate) connections: Arc<Semaphore>,
@@ -83,21 +82,29 @@ impl Run {
         self.leases.iter().flat_map(|lease| &lease.hosts).any(|bound| bound.name() == host.name())
     }
 
-    /// A placeholder was seen toward a host that its secret is not bound to.
-    pub(crate) fn astray(&self, index: usize, host: &Host) -> Refusal {
-        let name = self.leases.get(index).map_or("a secret", |lease| lease.name.as_str());
-        let refusal = Refusal::denied(StatusCode::FORBIDDEN, host.to_string(), format!("{NOT_BOUND} ({name})"));
-        Refusal { kind: Kind::Astray, ..refusal }
+    /// A placeholder was seen in a request where it may not be.
+    pub(crate) fn barred(&self, index: usize, bar: Bar, host: &Host) -> Refusal {
+        let sentence = format!("{} ({})", bar.sentence(), self.name(index));
+        Refusal { kind: Kind::Astray, ..Refusal::denied(StatusCode::FORBIDDEN, host.to_string(), sentence) }
     }
 
-    /// The same, from within a body that is being polled: noted and reported without waiting.
-    pub(crate) fn astray_in_body(self: &Arc<Self>, index: usize, host: &Host) {
-        self.note_refusal(&self.astray(index, host));
+    /// A value cannot stand where its placeholder does.
+    pub(crate) fn unfit(&self, Unfit(index): &Unfit, host: &Host) -> Refusal {
+        let name = self.name(*index);
+        let sentence = format!(
+            "the value of {name} cannot stand where its placeholder does: a line break or another \
+                                control character in a field, a dot in a path, or no UTF-8 in JSON"
+        );
+        Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence)
     }
 
     /// Notes and reports a refusal without waiting for that.
     pub(crate) fn note_refusal(&self, refusal: &Refusal) {
         drop(self.note(refusal));
+    }
+
+    fn name(&self, index: usize) -> &str {
+        self.leases.get(index).map_or("a secret", |lease| lease.name.as_str())
     }
 
     /// Keeps a refusal for the end of the run and, when it is the code's doing, tells the observer; returns
@@ -134,10 +141,11 @@ impl Run {
             Noted::FirstOver => (String::new(), MORE_REFUSED.to_owned()),
             Noted::Known | Noted::Over => return None,
         };
+        let placeholder = refusal.kind == Kind::Astray;
         let (tell, told) = oneshot::channel();
         let observer = Arc::clone(&self.observer);
         self.records.spawn(async move {
-            observer.refused(&host, &reason).await;
+            observer.refused(&host, &reason, placeholder).await;
             let _ = tell.send(());
         });
         Some(told)

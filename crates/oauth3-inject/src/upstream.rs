@@ -1,6 +1,6 @@
 //! One request over one connection to the host: a kept one, or a new one, in the protocol that the host speaks.
 
-use crate::body::Watched;
+use crate::fill::Watched;
 use crate::limits::{
     CONNECT_TIMEOUT, HOST_CONNECTION_WINDOW_BYTES, HOST_STREAM_WINDOW_BYTES, MAX_HEAD_BYTES, MAX_HEADERS,
     MAX_LOCAL_RESETS, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
@@ -37,7 +37,7 @@ pub(crate) async fn send(
     body: Watched,
 ) -> Result<(Response<Incoming>, Sender), Refusal> {
     let place = place(run).await?;
-    let again = if head.method.is_idempotent() { body.empty_again().map(|body| (head.clone(), body)) } else { None };
+    let again = if head.method.is_idempotent() { body.again().map(|body| (head.clone(), body)) } else { None };
     let mut request = Request::from_parts(head, body);
     if let Some(mut line) = run.pool.take(host).await {
         address(&mut request, host, &line)?;

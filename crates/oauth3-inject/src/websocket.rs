@@ -11,7 +11,8 @@ mod pipe;
 mod relay;
 mod utf8;
 
-use crate::body::{Body, Watched};
+use crate::body::Body;
+use crate::fill;
 use crate::forward::{hand_back, prepare};
 use crate::hygiene::listed;
 use crate::limits::{HANDSHAKE_TIMEOUT, REPLY_TIMEOUT};
@@ -82,7 +83,8 @@ async fn handshake(
         head.headers.remove(name);
     }
     let offered = protocols(&head.headers);
-    let host = prepare(run, entry, &mut head).await?;
+    let (host, bars) = prepare(run, entry, &mut head)?;
+    let (watched, _) = fill::fill(run, &host, &bars, &mut head, &mut Some(body)).await?;
     let sent = protocols(&head.headers);
     let key = new_key(&host)?;
     head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -90,7 +92,6 @@ async fn handshake(
     head.headers.insert(SEC_WEBSOCKET_VERSION, VERSION);
     head.headers.insert(SEC_WEBSOCKET_KEY, key.clone());
 
-    let (watched, _) = Watched::new(body, run, &host);
     let asked = upstream::send_alone(run, &host, Request::from_parts(head, watched));
     let (mut reply, sender) = timeout(REPLY_TIMEOUT, asked).await.unwrap_or_else(|_| {
         let sentence = "the host did not answer in time";

@@ -116,12 +116,9 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(20);
 
     fn scrubber() -> Scrubber {
-        Scrubber::new(&[Lease {
-            name: "KEY".parse().unwrap(),
-            hosts: Default::default(),
-            placeholder: "placeholder-placehold".into(),
-            value: SecretBytes::new(b"swordfish-swordfish-1".to_vec()),
-        }])
+        let value = SecretBytes::new(b"swordfish-swordfish-1".to_vec());
+        let placeholder = "placeholder-placehold".into();
+        Scrubber::new(&[Lease::of_value("KEY".parse().unwrap(), Default::default(), placeholder, value)])
     }
 
     async fn captured(parts: &[&[u8]], limit: u64) -> (String, bool) {

@@ -14,6 +14,7 @@ mod owner_socket;
 mod process;
 mod runs;
 mod secrets;
+mod variables;
 mod watch;
 
 pub use error::KeeperError;

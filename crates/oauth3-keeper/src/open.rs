@@ -3,15 +3,17 @@
 use crate::audit::Audit;
 use crate::capture::Capture;
 use crate::runs::{Run, Runs};
+use crate::variables::variables;
 use crate::watch::Watch;
 use oauth3_core::{
     AuditEvent, AuditKind, Clock, Digest, Execution, Fault, LaneFds, OpenedRun, RequestId, SecretName, Status, Store,
 };
 use oauth3_dial::Dialer;
-use oauth3_inject::open_egress;
+use oauth3_inject::{lend, open_egress};
 use oauth3_policy::{Basis, Decision, Permit, decide, gather};
-use oauth3_vault::{Lease, Scrubber, Vault, make_placeholder};
+use oauth3_vault::{Lease, Scrubber, Vault};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What runs are opened with.
 pub(crate) struct Opener {
@@ -91,9 +93,9 @@ impl Opener {
     async fn serve(&self, permit: Permit, lane: LaneFds, watch: Arc<Watch>) -> Result<(Run, OpenedRun), Fault> {
         let mut leases = Vec::with_capacity(permit.secrets().len());
         for name in permit.secrets() {
-            leases.push(self.lease(name).await?);
+            leases.extend(self.lend(name, permit.limits().timeout()).await?);
         }
-        let placeholders = leases.iter().map(|lease| (lease.name.clone(), lease.placeholder.clone())).collect();
+        let placeholders = variables(&leases);
         let scrubber = Scrubber::new(&leases);
         let limit = permit.limits().output_bytes;
         let LaneFds { listeners, stdout, stderr } = lane;
@@ -105,27 +107,36 @@ impl Opener {
         };
         let (stdout, stderr) = (capture(stdout)?, capture(stderr)?);
         let observer = Arc::clone(&watch);
-        let egress = open_egress(permit, leases.into(), scrubber.clone(), listeners, self.dialer.clone(), observer)
-            .map_err(|error| {
-                tracing::error!(%error, "an egress cannot be opened");
-                Fault::Unavailable("the sandbox's network cannot be served".into())
-            })?;
+        let egress = open_egress(
+            permit,
+            leases.into(),
+            scrubber.clone(),
+            listeners,
+            self.dialer.clone(),
+            observer,
+            Arc::clone(&self.clock),
+        )
+        .map_err(|error| {
+            tracing::error!(%error, "an egress cannot be opened");
+            Fault::Unavailable("the sandbox's network cannot be served".into())
+        })?;
         let opened = OpenedRun { placeholders, ca_pem: egress.ca_pem().to_owned() };
         Ok((Run { egress, stdout, stderr, scrubber, watch }, opened))
     }
 
-    async fn lease(&self, name: &SecretName) -> Result<Lease, Fault> {
+    async fn lend(&self, name: &SecretName, run: Duration) -> Result<Vec<Lease>, Fault> {
         let sealed = self.store.sealed_secret(name).await?;
         let sealed = sealed.ok_or_else(|| Fault::DeniedByPolicy(format!("{name} was removed meanwhile")))?;
-        if !sealed.record.uses.is_default() {
-            return Err(Fault::DeniedByPolicy(format!("{name} has uses that this version does not know")));
+        if sealed.record.uses.reveal.is_on() {
+            return Err(Fault::DeniedByPolicy(format!("{name} would be revealed, which this version never does")));
         }
-        let failed = |error: oauth3_vault::VaultError| {
+        let value = self.vault.unseal(&sealed).map_err(|error| {
             tracing::error!(%error, "a secret cannot be lent");
             Fault::Unavailable(format!("{name} cannot be unsealed; set it again"))
-        };
-        let value = self.vault.unseal(&sealed).map_err(failed)?;
-        let placeholder = make_placeholder(&value).map_err(failed)?;
-        Ok(Lease { name: name.clone(), hosts: sealed.record.hosts, placeholder, value })
+        })?;
+        lend(&sealed.record, value, self.clock.now(), run).map_err(|error| {
+            tracing::error!(%error, "a secret cannot be lent");
+            Fault::Unavailable(format!("{name}: {error}"))
+        })
     }
 }

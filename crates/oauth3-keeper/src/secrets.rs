@@ -2,6 +2,7 @@
 
 use crate::audit::Audit;
 use oauth3_core::{AuditEvent, AuditKind, Clock, Fault, MAX_HOSTS, NewSecret, SealedSecret, SecretRecord, Store, Uses};
+use oauth3_inject::check_value;
 use oauth3_vault::{SecretBytes, Vault};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -54,9 +55,10 @@ impl Secrets {
             }
         };
         record.uses.check(&record.hosts).map_err(Fault::InvalidRequest)?;
-        if !record.uses.is_default() {
-            return Err(Fault::InvalidRequest("this version knows the default uses only; leave the others out".into()));
+        if record.uses.reveal.is_on() {
+            return Err(Fault::InvalidRequest("this version cannot reveal values to code; store it without".into()));
         }
+        check_value(&record.uses.kind, &value).map_err(|error| Fault::InvalidRequest(error.to_string()))?;
         let sealed = self.vault.seal(&record, &value).map_err(|error| {
             tracing::error!(%error, "a value cannot be sealed");
             Fault::Unavailable("the value cannot be sealed".into())

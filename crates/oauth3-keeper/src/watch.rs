@@ -51,12 +51,14 @@ impl Observer for Watch {
         })
     }
 
-    async fn refused(&self, host: &str, reason: &str) {
+    async fn refused(&self, host: &str, reason: &str, placeholder: bool) {
         if self.refusals.fetch_add(1, Ordering::Relaxed) >= MAX_RECORDED_REFUSALS {
             return;
         }
         let short = |text: &str| text.chars().take(MAX_TEXT_CHARS).collect::<String>();
         let event = self.event(AuditKind::EgressRefused).with("host", short(host)).with("reason", short(reason));
+        // Only where it is so: most rows have nothing to do with a secret.
+        let event = if placeholder { event.with("placeholder", true) } else { event };
         if let Err(fault) = self.audit.append(&[event]).await {
             tracing::error!(request = %self.id, %fault, "a refusal cannot be recorded");
         }

@@ -417,6 +417,13 @@ impl Store for SqliteStore {
         found.fetch_all(&self.pool).await.map_err(unavailable)?.iter().map(rows::audit).collect()
     }
 
+    async fn refusals(&self, id: &RequestId, limit: u32) -> Result<Vec<AuditRow>, Fault> {
+        let found =
+            sqlx::query("SELECT * FROM audit WHERE kind = 'egress_refused' AND request_id = ?1 ORDER BY seq LIMIT ?2");
+        let found = found.bind(id.as_str()).bind(limit).fetch_all(&self.pool).await.map_err(unavailable)?;
+        found.iter().map(rows::audit).collect()
+    }
+
     async fn audit_head(&self) -> Result<i64, Fault> {
         sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM audit").fetch_one(&self.pool).await.map_err(unavailable)
     }

@@ -34,11 +34,9 @@ pub fn scrub(data: &[u8]) {
             _ => text.push(byte),
         }
     }
-    let lease = |value: &Vec<u8>| Lease {
-        name: "KEY".parse().unwrap_or_else(|_| unreachable!()),
-        hosts: BTreeSet::new(),
-        placeholder: "PLACEHOLDER".into(),
-        value: SecretBytes::new(value.clone()),
+    let lease = |value: &Vec<u8>| {
+        let name = "KEY".parse().unwrap_or_else(|_| unreachable!());
+        Lease::of_value(name, BTreeSet::new(), "PLACEHOLDER".into(), SecretBytes::new(value.clone()))
     };
     let leases: Vec<Lease> = values.iter().map(lease).collect();
     let scrubber = Scrubber::new(&leases);

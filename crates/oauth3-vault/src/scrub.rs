@@ -45,10 +45,10 @@ impl Scrubber {
         let fill = fill_for(leases);
         let mut patterns: Vec<Zeroizing<Vec<u8>>> = Vec::new();
         let mut replacements = Vec::new();
-        for lease in leases {
-            let stand_in = stand_in(&lease.placeholder, lease.value.len(), fill);
-            for form in forms(lease.value.len()) {
-                let pattern = lease.value.with(form);
+        for (lease, value) in leases.iter().flat_map(|lease| lease.hidden().map(move |value| (lease, value))) {
+            let stand_in = stand_in(&lease.placeholder, value.len(), fill);
+            for form in forms(value.len()) {
+                let pattern = value.with(form);
                 let replacement = form(&stand_in);
                 let fits = replacement.len() == pattern.len();
                 replacements.push(if fits { replacement.to_vec() } else { vec![fill; pattern.len()] });
@@ -108,7 +108,8 @@ impl std::fmt::Debug for Scrubber {
 
 /// A byte that no value holds, so that a filled place never completes one.
 fn fill_for(leases: &[Lease]) -> u8 {
-    let free = |byte: &&u8| !leases.iter().any(|lease| lease.value.with(|value| value.contains(byte)));
+    let free =
+        |byte: &&u8| !leases.iter().flat_map(Lease::hidden).any(|value| value.with(|value| value.contains(byte)));
     FILL.iter().find(free).copied().unwrap_or(b'*')
 }
 
@@ -265,12 +266,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn lease(value: &[u8], placeholder: &str) -> Lease {
-        Lease {
-            name: SecretName::parse("KEY").unwrap(),
-            hosts: BTreeSet::new(),
-            placeholder: placeholder.to_owned(),
-            value: SecretBytes::new(value.to_vec()),
-        }
+        let name = SecretName::parse("KEY").unwrap();
+        Lease::of_value(name, BTreeSet::new(), placeholder.to_owned(), SecretBytes::new(value.to_vec()))
     }
 
     fn scrub(leases: &[(&str, &str)], text: &str) -> String {

@@ -1,6 +1,6 @@
 //! Plaintext in memory: wiped when dropped, locked where the system lets us, printed never.
 
-use oauth3_core::{Host, SecretName};
+use oauth3_core::{Host, SecretName, Timestamp, Uses};
 use std::collections::BTreeSet;
 use std::fmt;
 use subtle::ConstantTimeEq;
@@ -61,10 +61,67 @@ pub struct Lease {
     pub name: SecretName,
     /// The hosts that its value may go to, as the owner bound it.
     pub hosts: BTreeSet<Host>,
+    /// How it may be used, as the owner said.
+    pub uses: Uses,
     /// What the code gets in place of the value.
     pub placeholder: String,
-    /// The value.
+    /// The value, or the key that signs.
     pub value: SecretBytes,
+    /// What takes the placeholder's place.
+    pub role: Role,
+    /// What else must show nowhere.
+    pub scrubbed: Vec<SecretBytes>,
+}
+
+/// What takes a placeholder's place in a request.
+#[derive(Debug)]
+pub enum Role {
+    /// The value.
+    Value,
+    /// A token, each from its own time on; sorted by that.
+    Tokens(Vec<Token>),
+    /// An HMAC that is made for the request.
+    Hmac,
+    /// Nothing by itself: it says that the request is to be signed for AWS.
+    AwsKeyId,
+    /// Nothing: the key that signs for AWS.
+    AwsSecretKey,
+    /// Nothing: the session that an AWS signature is made in.
+    AwsSessionToken,
+}
+
+/// A bearer token that was made for a run.
+#[derive(Debug)]
+pub struct Token {
+    /// When it comes into use.
+    pub from: Timestamp,
+    /// The token.
+    pub value: SecretBytes,
+}
+
+impl Lease {
+    /// One whose value goes into headers toward everything at its hosts.
+    #[must_use]
+    pub fn of_value(name: SecretName, hosts: BTreeSet<Host>, placeholder: String, value: SecretBytes) -> Self {
+        Self { name, hosts, uses: Uses::default(), placeholder, value, role: Role::Value, scrubbed: Vec::new() }
+    }
+
+    /// The token that is in use at this time; none when the lease has no tokens.
+    #[must_use]
+    pub fn token(&self, now: Timestamp) -> Option<&SecretBytes> {
+        let Role::Tokens(tokens) = &self.role else { return None };
+        let current = tokens.iter().rev().find(|token| token.from <= now).or(tokens.first());
+        current.map(|token| &token.value)
+    }
+
+    /// Everything of it that must show nowhere.
+    pub fn hidden(&self) -> impl Iterator<Item = &SecretBytes> {
+        let tokens = match &self.role {
+            Role::Tokens(tokens) => tokens.as_slice(),
+            _ => &[],
+        };
+        std::iter::once(&self.value).chain(&self.scrubbed).chain(tokens.iter().map(|token| &token.value))
+    }
 }
 
 impl fmt::Debug for Lease {
@@ -82,10 +139,16 @@ mod tests {
         let lease = Lease {
             name: SecretName::parse("KEY").unwrap(),
             hosts: BTreeSet::new(),
+            uses: Uses::default(),
             placeholder: "place".into(),
             value: SecretBytes::new(b"hunter2".to_vec()),
+            role: Role::Tokens(vec![Token {
+                from: Timestamp::from_millis(0),
+                value: SecretBytes::new(b"hunter2".to_vec()),
+            }]),
+            scrubbed: vec![SecretBytes::new(b"hunter2".to_vec())],
         };
-        let text = format!("{lease:?} {:?}", lease.value);
+        let text = format!("{lease:?} {:?} {:?} {:?}", lease.value, lease.role, lease.scrubbed);
         assert!(!text.contains("hunter2") && text.contains("KEY"), "{text}");
     }
 
@@ -95,5 +158,22 @@ mod tests {
         assert_eq!(secret.with(<[u8]>::to_vec), b"abc");
         assert!(secret.equals(b"abc") && !secret.equals(b"abd") && !secret.equals(b"ab"));
         assert!(SecretBytes::new(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn a_token_is_the_last_that_has_come_into_use() {
+        let token = |from| Token { from: Timestamp::from_millis(from), value: SecretBytes::new(vec![from as u8]) };
+        let lease = Lease {
+            name: SecretName::parse("KEY").unwrap(),
+            hosts: BTreeSet::new(),
+            uses: Uses::default(),
+            placeholder: "place".into(),
+            value: SecretBytes::new(b"key".to_vec()),
+            role: Role::Tokens(vec![token(10), token(20)]),
+            scrubbed: Vec::new(),
+        };
+        let at = |now| lease.token(Timestamp::from_millis(now)).unwrap().with(<[u8]>::to_vec);
+        assert_eq!([at(0), at(10), at(19), at(20), at(99)], [[10], [10], [10], [20], [20]]);
+        assert_eq!(lease.hidden().count(), 3);
     }
 }

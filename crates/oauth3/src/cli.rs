@@ -1,7 +1,9 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
-use oauth3_core::{AgentName, AskedLimits, GrantId, Host, RequestId, Runtime, SecretName, Trust};
+use oauth3_core::{
+    AgentName, AskedLimits, GrantId, HmacEncoding, HmacOver, Host, RequestId, Rule, Runtime, SecretName, Slot, Trust,
+};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -135,28 +137,75 @@ pub(crate) enum SecretCommand {
         /// A host that it may go to, such as api.openai.com; give several times
         #[arg(long = "host", value_name = "HOST")]
         hosts: Vec<Host>,
+        /// How it may be used
+        #[command(flatten)]
+        uses: UsesArgs,
         /// Where the value is
         #[command(flatten)]
         value: ValueSource,
     },
-    /// List names and hosts
+    /// List names, hosts and how they may be used
     List,
     /// Remove one for good
     Remove {
         /// Its name
         name: SecretName,
     },
-    /// Give one a new value, or other hosts
+    /// Give one a new value, and other hosts or uses where they are named; the others stay
     Rotate {
         /// Its name
         name: SecretName,
         /// Hosts instead of those it has
         #[arg(long = "host", value_name = "HOST")]
         hosts: Vec<Host>,
+        /// How it may be used
+        #[command(flatten)]
+        uses: UsesArgs,
         /// Where the value is
         #[command(flatten)]
         value: ValueSource,
     },
+}
+
+/// How a secret may be used.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UsesArgs {
+    /// Where the value may stand: header, query, path, body [default: header]
+    #[arg(long = "in", value_name = "SLOT", value_delimiter = ',')]
+    pub slots: Vec<Slot>,
+    /// A request that it may be used for, such as "api.github.com GET,POST /repos/acme/*"; give several times
+    #[arg(long = "allow", value_name = "RULE")]
+    pub rules: Vec<Rule>,
+    /// Any request toward its hosts, after all
+    #[arg(long, conflicts_with = "rules")]
+    pub allow_all: bool,
+    /// What takes the placeholder's place: value, aws-sigv4, hmac-sha256, jwt-rs256, jwt-es256, jwt-hs256
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<String>,
+    /// hmac-sha256: what is signed: body, timestamp.body, query [default: body]
+    #[arg(long, value_name = "WHAT")]
+    pub over: Option<HmacOver>,
+    /// hmac-sha256: how the signature is written: hex, base64 [default: hex]
+    #[arg(long, value_name = "ENCODING")]
+    pub encoding: Option<HmacEncoding>,
+    /// hmac-sha256 over timestamp.body: the field with the time [default: x-timestamp]
+    #[arg(long, value_name = "FIELD")]
+    pub timestamp_header: Option<String>,
+    /// jwt: a claim, such as iss=12345; give several times
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = key_value)]
+    pub claims: Vec<(String, String)>,
+    /// jwt: how long each is good, in seconds [default: 540]
+    #[arg(long, value_name = "SECONDS")]
+    pub lifetime: Option<u32>,
+    /// Code gets the REAL VALUE, and each request is approved by itself (sealed and shown; refused by this version)
+    #[arg(long)]
+    pub reveal: bool,
+    /// With --reveal: it may also be trusted for longer than once
+    #[arg(long, requires = "reveal")]
+    pub reveal_trust: bool,
+    /// Code gets a placeholder, after all
+    #[arg(long, conflicts_with = "reveal")]
+    pub no_reveal: bool,
 }
 
 /// Where a secret's value is read from.

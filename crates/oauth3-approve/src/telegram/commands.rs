@@ -133,8 +133,8 @@ impl Shared {
         let entries = secrets.iter().map(|s| {
             let hosts: Vec<_> = s.hosts.iter().map(ToString::to_string).collect();
             let hosts = if hosts.is_empty() { "nowhere".to_owned() } else { hosts.join(", ") };
-            let reveal = if s.uses.reveal.is_on() { " · REAL VALUE is shown to code" } else { "" };
-            format!("{} → {hosts} · version {}{reveal}", s.name, s.version)
+            let uses = s.uses.described().iter().map(|line| format!("\n  {line}")).collect::<String>();
+            format!("{} → {hosts} · version {}{uses}", s.name, s.version)
         });
         self.list("Stored secrets", "No secret is stored.", entries);
         Ok(())

@@ -181,13 +181,14 @@ impl Shared {
         let Some(execution) = self.notes.0.execution(id).await? else {
             return self.notes.set_card(id, None).await;
         };
+        let refused = self.refused(&execution).await?;
         // What was never put to the owner, or is over and was shown to its end, needs no card.
         let Some(mut note) = note.or_else(|| execution.status.is_open().then(CardNote::default)) else {
             return Ok(());
         };
         let stored = self.owner.secrets().await?;
         let missing = missing_secrets(&execution, &stored);
-        let card = Card::new(&execution, &stored, &missing, &self.ceilings);
+        let card = Card::new(&execution, &stored, &missing, &self.ceilings).with(&refused);
         let layout = self.attach(&card, &execution, &mut note, pace).await?;
 
         let actions = actions(&execution, &missing, note.no_files && !layout.files.is_empty());

@@ -113,6 +113,9 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
         let more = if remark.len() < card.remark.len() { " … (more: oauth3 show)" } else { "" };
         html = html.code(&remark).text(more).end();
     }
+    if card.refused > 0 {
+        html = html.text(&format!("⚠️ {} refused by the egress (oauth3 audit)", card.refused)).end();
+    }
     html = html.end().field("Agent", &card.agent).field("Skill", &card.skill);
     if left.claim {
         html = html.text("The agent's claim and source: ").text(&place(&request)).end();

@@ -5,6 +5,7 @@
 //! a restart (which message shows which request, what each button means, which question is open, how far
 //! updates were handled) is in the store's notes. Dropping the [`Telegram`] ends both.
 
+mod alarm;
 mod callback;
 mod client;
 mod commands;
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     chat_open: AtomicBool,
     held: Mutex<Vec<secrets::Held>>,
     strangers: Mutex<callback::StrangerLimit>,
+    alarms: Mutex<alarm::Alarms>,
 }
 
 impl Telegram {
@@ -112,6 +114,7 @@ impl Telegram {
             chat_open: AtomicBool::new(true),
             held: Mutex::new(Vec::new()),
             strangers: Mutex::new(callback::StrangerLimit::default()),
+            alarms: Mutex::new(alarm::Alarms::default()),
         });
         let poll = tokio::spawn(poll::run(Arc::clone(&shared)));
         let deliver = tokio::spawn(deliver::run(Arc::clone(&shared)));

@@ -555,6 +555,11 @@ impl Store for Broker {
     async fn audit_after(&self, _: i64, _: u32) -> Result<Vec<AuditRow>, Fault> {
         unused()
     }
+    async fn refusals(&self, id: &RequestId, limit: u32) -> Result<Vec<AuditRow>, Fault> {
+        let refused =
+            |row: &&AuditRow| row.event.kind == AuditKind::EgressRefused && row.event.request_id.as_ref() == Some(id);
+        Ok(self.audit.lock().unwrap().iter().filter(refused).take(limit as usize).cloned().collect())
+    }
     async fn audit_head(&self) -> Result<i64, Fault> {
         unused()
     }

@@ -3,6 +3,7 @@
 use super::frame::Fault;
 use super::pipe::Inspect;
 use crate::marks::Scan;
+use crate::rules::Bar;
 use crate::run::Run;
 use oauth3_core::Host;
 use oauth3_vault::ScrubStream;
@@ -29,7 +30,7 @@ impl Watching {
         let held = run.held();
         match held.marks.seen(scan, piece, |index| !held.bound(index, host)) {
             Some(index) => {
-                run.astray_in_body(index, host);
+                run.note_refusal(&run.barred(index, Bar::Unbound, host));
                 Err(Fault::Policy)
             }
             None => Ok(()),

@@ -189,7 +189,7 @@ async fn big_bodies_stream_both_ways_and_are_never_held_whole() {
             })
         });
         // Without secrets, so that it is the carrying that takes the time and not the scrubbing.
-        let world = World::before(Upstream::start(&["api.test"], offers, back).await, &[], true);
+        let world = World::before(Upstream::start(&["api.test"], offers, back).await, Vec::new(), true);
         let mut sender = connect_http2(&world, world.tls, "api.test").await;
         let made = Arc::new(Mutex::new(0_usize));
         let counter = made.clone();

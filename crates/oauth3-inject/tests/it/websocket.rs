@@ -2,7 +2,7 @@
 
 use crate::client::{proxy_connect, tls};
 use crate::upstream::{Upstream, certificate};
-use crate::world::{KEY, OTHER_KEY, World};
+use crate::world::{KEY, OTHER_KEY, World, leases};
 use data_encoding::BASE64;
 use futures::StreamExt;
 use futures::channel::mpsc;
@@ -46,7 +46,7 @@ async fn world(script: Script) -> World {
             });
         }
     });
-    World::before(upstream, &[KEY, OTHER_KEY], true)
+    World::before(upstream, leases(&[KEY, OTHER_KEY]), true)
 }
 
 fn script<F: Future<Output = ()> + Send + 'static>(

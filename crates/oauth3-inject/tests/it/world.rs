@@ -1,24 +1,36 @@
 //! One open egress between a client and a server.
 
-use crate::upstream::{Handler, Upstream};
+use crate::upstream::{Handler, Upstream, text, whole};
 use async_trait::async_trait;
 use oauth3_core::{
-    AgentName, Digest, Host, Intent, Limits, ListenerFd, ListenerRole, Runtime, SecretName, SkillId, Status, Timestamp,
-    Trust,
+    AgentName, Clock, Digest, Host, Intent, Limits, ListenerFd, ListenerRole, Runtime, SecretName, SecretRecord,
+    SkillId, Status, Timestamp, Trust, Uses,
 };
 use oauth3_dial::{DialConfig, Dialer};
-use oauth3_inject::{Egress, InjectError, Observer, open_egress};
+use oauth3_inject::{Egress, InjectError, Observer, lend, open_egress};
 use oauth3_policy::{Decision, Facts, Permit, Stage, decide};
 use oauth3_vault::{Lease, Scrubber, SecretBytes, make_placeholder};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Two secrets, each of a known shape, the first bound to the first host, the second to the second.
 pub const KEY: &str = "sk-proj-Zm9vYmFyYmF6cXV4Y29ycmVjdGhvcnNl";
 pub const OTHER_KEY: &str = "ghp_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8";
 pub const API: &str = "api.test";
 pub const OTHER: &str = "other.test:8443";
+
+/// When every test plays: 2027-01-15T08:00:00Z.
+pub const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
 
 /// What the observer was told.
 #[derive(Default)]
@@ -38,7 +50,7 @@ impl Observer for Seen {
         Ok(())
     }
 
-    async fn refused(&self, host: &str, reason: &str) {
+    async fn refused(&self, host: &str, reason: &str, _placeholder: bool) {
         self.refused.lock().unwrap().push((host.to_owned(), reason.to_owned()));
     }
 }
@@ -75,31 +87,36 @@ impl World {
     /// With these values for the secrets KEY and OTHER, or fewer; `trusted`: whether the dialer knows the
     /// server's authority.
     pub async fn with(handler: Handler, values: &[&str], trusted: bool) -> Self {
-        Self::within(handler, values, trusted, Limits::STANDARD).await
+        Self::lent(handler, leases(values), trusted).await
     }
 
     /// The same for a run that may use so much.
     pub async fn within(handler: Handler, values: &[&str], trusted: bool, limits: Limits) -> Self {
         let upstream = Upstream::start(&["api.test", "other.test"], &["http/1.1"], handler).await;
-        Self::between(upstream, values, trusted, limits)
+        Self::between(upstream, leases(values), trusted, limits)
+    }
+
+    /// With these leases of KEY and OTHER.
+    pub async fn lent(handler: Handler, leases: Vec<Lease>, trusted: bool) -> Self {
+        Self::before(Upstream::start(&["api.test", "other.test"], &["http/1.1"], handler).await, leases, trusted)
     }
 
     /// Before a server that offers these protocols.
     pub async fn offering(offers: &[&str], handler: Handler) -> Self {
         let upstream = Upstream::start(&["api.test", "other.test"], offers, handler).await;
-        Self::before(upstream, &[KEY, OTHER_KEY], true)
+        Self::before(upstream, leases(&[KEY, OTHER_KEY]), true)
     }
 
     /// Before this server.
-    pub fn before(upstream: Upstream, values: &[&str], trusted: bool) -> Self {
-        Self::between(upstream, values, trusted, Limits::STANDARD)
+    pub fn before(upstream: Upstream, leases: Vec<Lease>, trusted: bool) -> Self {
+        Self::between(upstream, leases, trusted, Limits::STANDARD)
     }
 
-    fn between(upstream: Upstream, values: &[&str], trusted: bool, limits: Limits) -> Self {
+    fn between(upstream: Upstream, leases: Vec<Lease>, trusted: bool, limits: Limits) -> Self {
         let resolve = ["api.test", "other.test"].map(|name| (name.to_owned(), upstream.address)).into();
         let extra_ca = if trusted { vec![upstream.ca_pem.clone().into_bytes()] } else { Vec::new() };
         let dialer = Dialer::new(DialConfig { resolve, extra_ca, ..DialConfig::default() }).unwrap();
-        let leases: Arc<[Lease]> = leases(values).into();
+        let leases: Arc<[Lease]> = leases.into();
         let placeholder = |i: usize| leases.get(i).map(|lease| lease.placeholder.clone()).unwrap_or_default();
         let (placeholder, other_placeholder) = (placeholder(0), placeholder(1));
         let mut listeners = Vec::new();
@@ -118,8 +135,8 @@ impl World {
         listeners.push(ListenerFd { role: ListenerRole::Dns, fd: socket.into() });
         let seen = Arc::<Seen>::default();
         let scrubber = Scrubber::new(&leases);
-        let permit = permit_within(&["KEY", "OTHER"], limits);
-        let egress = open_egress(permit, leases, scrubber, listeners, dialer, seen.clone()).unwrap();
+        let (permit, clock) = (permit_within(&["KEY", "OTHER"], limits), Arc::new(Stopped));
+        let egress = open_egress(permit, leases, scrubber, listeners, dialer, seen.clone(), clock).unwrap();
         Self { egress, upstream, seen, placeholder, other_placeholder, tls, tls_other, plain, proxy, dns }
     }
 }
@@ -168,7 +185,7 @@ pub fn leases(values: &[&str]) -> Vec<Lease> {
         let value = SecretBytes::new(value.as_bytes().to_vec());
         let placeholder = make_placeholder(&value).unwrap();
         let hosts = [Host::parse(host).unwrap()].into();
-        Lease { name: SecretName::parse(name).unwrap(), hosts, placeholder, value }
+        Lease::of_value(SecretName::parse(name).unwrap(), hosts, placeholder, value)
     };
     bound.into_iter().zip(values).map(lease).collect()
 }
@@ -177,7 +194,7 @@ fn open(permit: Permit, leases: Vec<Lease>) -> Result<Egress, InjectError> {
     let leases: Arc<[Lease]> = leases.into();
     let scrubber = Scrubber::new(&leases);
     let dialer = Dialer::new(DialConfig::default()).unwrap();
-    open_egress(permit, leases, scrubber, Vec::new(), dialer, Arc::<Seen>::default())
+    open_egress(permit, leases, scrubber, Vec::new(), dialer, Arc::<Seen>::default(), Arc::new(Stopped))
 }
 
 #[tokio::test]
@@ -196,4 +213,28 @@ async fn two_leases_with_one_placeholder_open_nothing() {
 #[test]
 fn outside_a_runtime_it_says_so() {
     assert!(matches!(open(permit(&[]), Vec::new()), Err(InjectError::NoRuntime)));
+}
+
+/// Leases of KEY, bound to [`API`] and used so.
+pub fn used(value: &str, uses: Uses) -> Vec<Lease> {
+    let record = SecretRecord {
+        name: SecretName::parse("KEY").unwrap(),
+        hosts: [Host::parse(API).unwrap()].into(),
+        uses,
+        version: 1,
+        created_at: NOW,
+        updated_at: NOW,
+    };
+    lend(&record, SecretBytes::new(value.as_bytes().to_vec()), NOW, Duration::from_secs(30)).unwrap()
+}
+
+/// A handler that says ok, and the bodies that it got.
+pub fn keeping() -> (Handler, Arc<Mutex<Vec<String>>>) {
+    let kept = Arc::<Mutex<Vec<String>>>::default();
+    let keep = kept.clone();
+    let handler = whole(move |_, body| {
+        keep.lock().unwrap().push(String::from_utf8_lossy(body).into_owned());
+        text("ok")
+    });
+    (handler, kept)
 }

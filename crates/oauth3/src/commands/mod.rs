@@ -9,6 +9,7 @@ mod init;
 mod requests;
 mod run;
 mod secrets;
+mod uses;
 
 use crate::cli::{Cli, Command};
 use crate::output::{Output, harmless};

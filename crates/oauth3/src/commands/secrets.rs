@@ -1,14 +1,14 @@
 //! `secret …`
 
 use super::in_seconds::in_seconds;
-use super::{BY, Outcome, usage};
-use crate::cli::{SecretCommand, ValueSource};
+use super::{BY, Outcome, usage, uses};
+use crate::cli::{SecretCommand, UsesArgs, ValueSource};
 use crate::output::{Output, joined, when};
 use crate::owner::Owner;
 use crate::settings::Settings;
 use crate::terminal;
 use anyhow::{Context, Result, bail};
-use oauth3_core::{Host, NewSecret, SecretName, UsesChange, WriteOnly};
+use oauth3_core::{Host, NewSecret, SecretName, Uses, WriteOnly};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use zeroize::Zeroizing;
@@ -21,8 +21,12 @@ const SHORT_VALUE_BYTES: usize = 8;
 /// Adds, lists, removes and rotates.
 pub(crate) async fn secret(settings: &Settings, command: SecretCommand, out: Output) -> Result<Outcome> {
     match command {
-        SecretCommand::Add { name, hosts, value } => put(settings, name, hosts, &value, false, out).await,
-        SecretCommand::Rotate { name, hosts, value } => put(settings, name, hosts, &value, true, out).await,
+        SecretCommand::Add { name, hosts, uses, value } => {
+            put(settings, Wanted { name, hosts, uses, replace: false }, &value, out).await
+        }
+        SecretCommand::Rotate { name, hosts, uses, value } => {
+            put(settings, Wanted { name, hosts, uses, replace: true }, &value, out).await
+        }
         SecretCommand::Remove { name } => {
             Owner::reach(settings).await?.port().remove_secret(&name, BY).await?;
             out.result(&serde_json::json!({ "name": name, "removed": true }), format!("{name} is removed."));
@@ -37,10 +41,13 @@ pub(crate) async fn secret(settings: &Settings, command: SecretCommand, out: Out
             }
             let rows: Vec<_> = secrets
                 .iter()
-                .map(|s| [s.name.to_string(), joined(&s.hosts), s.version.to_string(), when(s.updated_at)])
+                .map(|s| {
+                    let uses = s.uses.described().join("; ");
+                    [s.name.to_string(), joined(&s.hosts), s.version.to_string(), when(s.updated_at), uses]
+                })
                 .collect();
             out.table(
-                ["NAME", "HOSTS", "VERSION", "CHANGED"],
+                ["NAME", "HOSTS", "VERSION", "CHANGED", "USES"],
                 &rows,
                 "No secrets yet; add one with `oauth3 secret add NAME --host HOST`.",
             );
@@ -49,14 +56,25 @@ pub(crate) async fn secret(settings: &Settings, command: SecretCommand, out: Out
     }
 }
 
-async fn put(
-    settings: &Settings,
+/// What the owner typed.
+struct Wanted {
     name: SecretName,
     hosts: Vec<Host>,
-    source: &ValueSource,
+    uses: UsesArgs,
     replace: bool,
-    out: Output,
-) -> Result<Outcome> {
+}
+
+async fn put(settings: &Settings, wanted: Wanted, source: &ValueSource, out: Output) -> Result<Outcome> {
+    let Wanted { name, hosts, uses, replace } = wanted;
+    let uses = match uses::change(uses) {
+        Ok(uses) => uses,
+        Err(text) => return Ok(usage(&text, out)),
+    };
+    let hosts: BTreeSet<Host> = hosts.into_iter().collect();
+    // Before anything is typed. What a rotated secret keeps, only the keeper can say for sure.
+    if !replace && let Err(text) = Uses::default().changed(&uses).check(&hosts) {
+        return Ok(usage(&text, out));
+    }
     let value = match read_value(&name, source)? {
         Some(value) => value,
         None => {
@@ -68,9 +86,7 @@ async fn put(
         eprintln!("oauth3: the value has only {} bytes: easily guessed, and scrubbing it garbles output", value.len());
     }
     let owner = Owner::reach(settings).await?;
-    let hosts: BTreeSet<Host> = hosts.into_iter().collect();
-    let secret =
-        NewSecret { name: name.clone(), hosts: hosts.clone(), uses: UsesChange::default(), replace, by: BY.into() };
+    let secret = NewSecret { name: name.clone(), hosts: hosts.clone(), uses, replace, by: BY.into() };
     owner.port().put_secret(secret, value).await?;
     let verb = if replace { "has a new value" } else { "is stored" };
     let bound = if hosts.is_empty() && !replace {
