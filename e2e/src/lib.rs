@@ -4,12 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 pub mod agent;
+pub mod certificate;
 pub mod openclaw;
+pub mod peer;
 pub mod standin;
 pub mod telegram_emulator;
 pub mod world;
 
 pub use agent::{Agent, Reply};
+pub use certificate::Certificate;
 pub use openclaw::OpenClaw;
+pub use peer::Peer;
 pub use standin::{Seen, Standin};
 pub use world::{Done, PATIENCE, Serve, World, eventually};

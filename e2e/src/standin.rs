@@ -1,12 +1,11 @@
 //! A real HTTPS server on loopback that stands in for an API: remembers what it was sent, answers as told.
 
+use crate::certificate::Certificate;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
-use rustls::pki_types::PrivateKeyDer;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -39,8 +38,7 @@ type Answer = dyn Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync;
 pub struct Standin {
     /// Where it listens.
     pub address: SocketAddr,
-    names: Vec<String>,
-    ca_pem: String,
+    certificate: Certificate,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
@@ -55,25 +53,13 @@ impl Standin {
         names: &[&str],
         answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
     ) -> Self {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let mut ca = CertificateParams::new(vec![]).expect("parameters");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let issuer = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("key")).expect("ca");
-        let key = KeyPair::generate().expect("key");
-        let leaf = CertificateParams::new(names.clone()).expect("name").signed_by(&key, &issuer).expect("leaf");
-        let config =
-            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .expect("versions")
-                .with_no_client_auth()
-                .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-                .expect("certificate");
+        let certificate = Certificate::new(names);
+        let config = certificate.server_config();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), seen.clone(), Arc::new(answer)));
-        Self { address, names, ca_pem: issuer.pem(), seen }
+        Self { address, certificate, seen }
     }
 
     /// Answers JSON that echoes the `authorization` field.
@@ -96,16 +82,12 @@ impl Standin {
 
     /// Writes the authority's certificate into `dir` and gives its path.
     pub fn write_ca(&self, dir: &Path) -> PathBuf {
-        let path = dir.join(format!("{}-ca.pem", self.names.join("-")));
-        std::fs::write(&path, &self.ca_pem).expect("write the authority");
-        path
+        self.certificate.write_ca(dir)
     }
 
     /// An `[egress]` section that leads its names here and trusts the authority.
     pub fn egress(&self, dir: &Path) -> String {
-        let ca = self.write_ca(dir);
-        let resolve: Vec<String> = self.names.iter().map(|name| format!("\"{name}\" = \"{}\"", self.address)).collect();
-        format!("[egress]\nresolve = {{ {} }}\nextra_ca = [\"{}\"]\n", resolve.join(", "), ca.display())
+        self.certificate.egress(dir, self.address)
     }
 }
 

