@@ -54,6 +54,8 @@ pub struct Card {
     pub args: String,
     /// The files, the one that runs first; empty when the code is one file without a name.
     pub files: Vec<CardFile>,
+    /// What it imports from elsewhere, one line each.
+    pub packages: Vec<String>,
     /// The code, one escaped character for each that cannot be seen; of several files one after the other.
     pub code: String,
     /// Whether every character of [`Card::code`] is one of the code's own.
@@ -158,10 +160,28 @@ impl Card {
             code_is_exact: code.is_exact,
             code_bytes: code.bytes,
             files: code.files,
+            packages: packages(&execution.code),
             code: code.text,
             expires_at: show_time(execution.expires_at),
         }
     }
+}
+
+/// What is imported from elsewhere: how much in all, then each.
+fn packages(code: &[u8]) -> Vec<String> {
+    let skill = Skill::read(code);
+    let Some(packages) = skill.as_ref().ok().and_then(Skill::packages) else { return Vec::new() };
+    let size = |n: u64| bytes(usize::try_from(n).unwrap_or(usize::MAX));
+    let total = format!(
+        "{} from elsewhere, {} unpacked, fetched for this card and run as they are now; CONTENTS NOT SHOWN",
+        packages.list.len(),
+        size(packages.bytes)
+    );
+    let each = packages.list.iter().map(|package| {
+        let (name, digest) = (visible::one_line(&package.name), package.sha256.short());
+        format!("{name} · {} · sha256 {digest}…", size(package.bytes))
+    });
+    std::iter::once(total).chain(each).collect()
 }
 
 /// Code, ready to be shown.
@@ -247,6 +267,9 @@ pub(crate) fn render_text_without_code(card: &Card) -> String {
     line("Code", &format!("sha256 {}… · {}", card.digest, bytes(card.code_bytes)));
     for (n, file) in card.files.iter().enumerate() {
         line(if n == 0 { "Files" } else { "" }, &file_line(file));
+    }
+    for (n, package) in card.packages.iter().enumerate() {
+        line(if n == 0 { "Imports" } else { "" }, package);
     }
     if let Some(source) = &card.source {
         line("Fetched", source);

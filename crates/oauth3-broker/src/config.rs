@@ -1,6 +1,7 @@
 //! What a broker is made from.
 
 use oauth3_core::{AgentName, Ceilings, Clock, Credential, HttpPort, Keeper, Runner, Store};
+use oauth3_skill::ImportRules;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct BrokerConfig {
     pub runs: u32,
     /// The agent that calls without a token act as, if any.
     pub anonymous_agent: Option<AgentName>,
+    /// What skills may import from elsewhere.
+    pub imports: ImportRules,
     /// How agents are woken.
     pub wake: WakeConfig,
 }

@@ -28,3 +28,4 @@ pub mod wake;
 
 pub use broker::Broker;
 pub use config::{BrokerConfig, Ports, WakeConfig};
+pub use oauth3_skill::ImportRules;

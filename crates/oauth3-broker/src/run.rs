@@ -6,8 +6,8 @@ use crate::making::{Making, Seated};
 use crate::runs::{EndReason, Ticket};
 use crate::settle::finished;
 use oauth3_core::{
-    AuditEvent, AuditKind, Execution, Exit, ExitReason, Fault, Job, Limit, OpenedRun, RequestId, RunOutput, RunResult,
-    Status,
+    AuditEvent, AuditKind, Digest, Execution, Exit, ExitReason, Fault, Job, Limit, OpenedRun, RequestId, RunOutput,
+    RunResult, Skill, Status,
 };
 use oauth3_policy::Permit;
 use std::time::Duration;
@@ -70,6 +70,10 @@ impl Broker {
         if *permit.intent_digest() != execution.intent_digest {
             return Outcome::NotRun(Fault::DeniedByPolicy("the permit is for something else".to_owned()));
         }
+        let layer = match self.layer(execution).await {
+            Ok(layer) => layer,
+            Err(fault) => return Outcome::NotRun(fault),
+        };
         let made = tokio::select! {
             biased;
             reason = ticket.ended() => Err(reason),
@@ -97,7 +101,7 @@ impl Broker {
             }
         };
 
-        let job = job(execution, opened);
+        let job = job(execution, layer, opened);
         let exit = tokio::select! {
             biased;
             // The lane's future is dropped before this goes on, and the sandbox is gone with it.
@@ -114,6 +118,18 @@ impl Broker {
             (Err(reason), output) => Outcome::Ended(reason, output.ok()),
             (Ok(_), Err(_)) => Outcome::Lost,
         }
+    }
+
+    /// The files that the code imports from elsewhere, as they were when it was approved: their digest is in the code.
+    async fn layer(&self, execution: &Execution) -> Result<Vec<u8>, Fault> {
+        let skill = Skill::read(&execution.code).map_err(|error| Fault::DeniedByPolicy(error.to_string()))?;
+        let Some(packages) = skill.packages() else { return Ok(Vec::new()) };
+        let layer = self.ports.store.layer(&packages.layer).await?.unwrap_or_default();
+        if Digest::of(&layer) == packages.layer {
+            return Ok(layer);
+        }
+        tracing::error!(request = %execution.id, "stored imports are not what they were when they came in");
+        Err(Fault::DeniedByPolicy("the stored imports were changed after they were approved".to_owned()))
     }
 
     /// The keeper has moved the request to `executing`; tell those who wait.
@@ -171,7 +187,7 @@ fn status_of(exit: &Exit) -> Status {
 }
 
 /// What the code gets: its bytes, placeholders by name, and its arguments.
-fn job(execution: &Execution, opened: OpenedRun) -> Job {
+fn job(execution: &Execution, layer: Vec<u8>, opened: OpenedRun) -> Job {
     let mut env: Vec<(String, String)> =
         opened.placeholders.into_iter().map(|(name, placeholder)| (name.into(), placeholder)).collect();
     env.push(("SKILL_ARGS".to_owned(), serde_json::Value::Object(execution.args.clone()).to_string()));
@@ -179,7 +195,7 @@ fn job(execution: &Execution, opened: OpenedRun) -> Job {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         (format!("ARG_{name}"), text)
     }));
-    Job { code: execution.code.clone(), env, ca_pem: opened.ca_pem }
+    Job { code: execution.code.clone(), layer, env, ca_pem: opened.ca_pem }
 }
 
 /// The final state of code that came to its end.

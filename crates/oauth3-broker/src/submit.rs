@@ -4,7 +4,7 @@ use crate::Broker;
 use crate::intake::{Order, described};
 use crate::rate::Pace;
 use oauth3_core::{
-    AgentName, AuditEvent, AuditKind, Draft, DryRun, Execution, Fault, SecretName, Status, Submitted, Timestamp,
+    AgentName, AuditEvent, AuditKind, Digest, Draft, DryRun, Execution, Fault, SecretName, Status, Submitted, Timestamp,
 };
 use oauth3_policy::{AskReason, Decision, DenyReason, Gathered, Load, decide, gather};
 use std::time::Duration;
@@ -32,7 +32,8 @@ impl Broker {
         taken
     }
 
-    async fn decide_on(&self, order: Order, calls: u32) -> Result<Submitted, Fault> {
+    async fn decide_on(&self, mut order: Order, calls: u32) -> Result<Submitted, Fault> {
+        let layer = order.layer.take();
         let _desk = self.desk.lock().await;
         let now = self.now();
         let gathered = gather(&*self.ports.store, &order.intent, None).await?;
@@ -44,7 +45,7 @@ impl Broker {
                 let execution = self.under_grant(order, &gathered, Status::Approved, now)?;
                 // The keeper records the grant together with the run, before anything is in the sandbox.
                 let making = self.make_sandbox(&permit, &execution);
-                self.ports.store.insert_execution(&execution).await?;
+                self.keep(&execution, layer.as_deref()).await?;
                 self.changed(&execution);
                 self.begin_run_in(making, permit, execution.clone());
                 execution
@@ -56,7 +57,7 @@ impl Broker {
                 };
                 let missing = text_of(&missing_secrets);
                 self.record(about(AuditKind::Asked, &execution).with("missing_secrets", missing)).await?;
-                self.ports.store.insert_execution(&execution).await?;
+                self.keep(&execution, layer.as_deref()).await?;
                 self.changed(&execution);
                 execution
             }
@@ -67,6 +68,14 @@ impl Broker {
             }
         };
         Ok(Submitted { execution, missing_secrets, asked: self.asked() })
+    }
+
+    /// Stores a request, and before it what it imports from elsewhere.
+    async fn keep(&self, execution: &Execution, layer: Option<&[u8]>) -> Result<(), Fault> {
+        if let Some(layer) = layer {
+            self.ports.store.put_layer(&Digest::of(layer), layer).await?;
+        }
+        self.ports.store.insert_execution(execution).await
     }
 
     /// Says what would happen; leaves nothing but the audit.

@@ -51,7 +51,7 @@ pub use ports::{
     Runner, SealedSecret, Store, Submitted,
 };
 pub use rule::{InvalidRule, Rule};
-pub use skill::{Bundle, Skill, SkillFile};
+pub use skill::{Bundle, Package, Packages, Skill, SkillFile};
 pub use submission::{Declared, Draft, Parts, Resolved, Several, Source, SubmissionError};
 pub use time::Timestamp;
 pub use token::{AgentToken, TokenHash, TokenId};

@@ -144,6 +144,14 @@ pub trait Store: Send + Sync {
 
     /// Adds a request.
     async fn insert_execution(&self, execution: &Execution) -> Result<(), Fault>;
+    /// Keeps the files that a skill imports from elsewhere, by their digest. A store may keep none.
+    async fn put_layer(&self, _digest: &Digest, _layer: &[u8]) -> Result<(), Fault> {
+        Err(Fault::Unavailable("imports from elsewhere cannot be kept".into()))
+    }
+    /// What was kept under this digest. Whoever uses it checks that it still has that digest.
+    async fn layer(&self, _digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(None)
+    }
     /// One request.
     async fn execution(&self, id: &RequestId) -> Result<Option<Execution>, Fault>;
     /// Requests in one of these states (all states when empty), newest first, at most `limit`.
@@ -302,6 +310,8 @@ pub struct LaneSpec {
 pub struct Job {
     /// The stored bytes; [`crate::Skill::read`] says which files they are.
     pub code: Vec<u8>,
+    /// The archive of what the code imports from elsewhere, laid out beside it; empty: nothing.
+    pub layer: Vec<u8>,
     /// Variables for the code: placeholders and arguments. The runner adds its own.
     pub env: Vec<(String, String)>,
     /// The run's CA certificate, PEM.

@@ -3,7 +3,7 @@
 
 use crate::archive::{read_archive, write_archive};
 use crate::limits::{MAX_CODE_BYTES, MAX_SKILL_FILES};
-use crate::{Runtime, SubmissionError};
+use crate::{Digest, Runtime, SubmissionError};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,12 +43,49 @@ pub struct Bundle {
     files: BTreeMap<String, Vec<u8>>,
 }
 
+/// What a skill imports from elsewhere: fetched, checked and kept before anybody was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Packages {
+    /// Digest of the archive of all their files, which is kept beside the code and laid out below `/skill` too.
+    pub layer: Digest,
+    /// Size of that archive, in bytes.
+    pub bytes: u64,
+    /// Whether a map in it says where imports lead.
+    pub import_map: bool,
+    /// Each of them.
+    pub list: Vec<Package>,
+}
+
+/// One package or module from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// What it is: `npm:name@1.2.3`, or the address of a module.
+    pub name: String,
+    /// Digest of what was fetched.
+    pub sha256: Digest,
+    /// Size of that, in bytes.
+    pub bytes: u64,
+}
+
+impl Packages {
+    /// Of an archive of files and what it was made from.
+    #[must_use]
+    pub fn new(layer: &[u8], import_map: bool, mut list: Vec<Package>) -> Self {
+        list.sort_unstable();
+        Self { layer: Digest::of(layer), bytes: layer.len() as u64, import_map, list }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
     entry: String,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     assets: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    packages: Option<Packages>,
 }
 
 impl<'a> Skill<'a> {
@@ -77,6 +114,15 @@ impl<'a> Skill<'a> {
         match self {
             Self::One(code) => code,
             Self::Several(bundle) => bundle.bytes(bundle.entry()).unwrap_or_default(),
+        }
+    }
+
+    /// What it imports from elsewhere, if anything.
+    #[must_use]
+    pub fn packages(&self) -> Option<&Packages> {
+        match self {
+            Self::One(_) => None,
+            Self::Several(bundle) => bundle.manifest.packages.as_ref(),
         }
     }
 
@@ -133,7 +179,7 @@ impl Bundle {
         if files.get(&entry).is_none_or(Vec::is_empty) {
             return Err(invalid("there is no code to run: the file that runs is empty"));
         }
-        Ok(Self { manifest: Manifest { entry, assets }, files })
+        Ok(Self { manifest: Manifest { entry, assets, packages: None }, files })
     }
 
     fn read(archive: &[u8]) -> Result<Self, SubmissionError> {
@@ -143,9 +189,17 @@ impl Bundle {
         let manifest: Manifest = serde_json::from_slice(manifest.1).map_err(|_| broken())?;
         let files = files.iter().map(|(path, bytes)| SkillFile { path: path.clone(), bytes: bytes.to_vec() }).collect();
         let assets: Vec<String> = manifest.assets.into_iter().collect();
-        let bundle = Self::new(files, Some(&manifest.entry), &assets)?;
+        let mut bundle = Self::new(files, Some(&manifest.entry), &assets)?;
+        bundle.manifest.packages = manifest.packages;
         // One meaning, one run of bytes: order, duplicates and spelling included.
         if bundle.to_bytes() == archive { Ok(bundle) } else { Err(broken()) }
+    }
+
+    /// The same skill with what it imports from elsewhere.
+    #[must_use]
+    pub fn with_packages(mut self, packages: Packages) -> Self {
+        self.manifest.packages = Some(packages);
+        self
     }
 
     /// The archive: what is stored and hashed.

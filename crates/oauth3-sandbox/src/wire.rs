@@ -20,8 +20,8 @@ const MAX_PACKET_BYTES: usize = 64 << 10;
 /// Most descriptors in one packet: two per port (IPv4 and IPv6) of 64 hosts, two processes, and the fixed ones.
 /// The kernel's own bound is 253.
 const MAX_FDS: usize = 200;
-/// Largest job file, in bytes: code, environment and certificate.
-const MAX_JOB_BYTES: usize = 16 << 20;
+/// Largest job file, in bytes (32 MiB): code, what it imports, environment and certificate.
+const MAX_JOB_BYTES: usize = 32 << 20;
 /// Bytes of the length field before the job's head.
 const HEAD_LENGTH_BYTES: usize = 4;
 

@@ -192,6 +192,16 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    async fn put_layer(&self, digest: &Digest, layer: &[u8]) -> Result<(), Fault> {
+        let put = sqlx::query("INSERT INTO layers (digest, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING");
+        put.bind(digest.to_string()).bind(layer).execute(&self.pool).await.map_err(unavailable).map(drop)
+    }
+
+    async fn layer(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
+        let found = sqlx::query_scalar("SELECT bytes FROM layers WHERE digest = ?1").bind(digest.to_string());
+        found.fetch_optional(&self.pool).await.map_err(unavailable)
+    }
+
     async fn insert_execution(&self, execution: &Execution) -> Result<(), Fault> {
         let intent = &execution.intent;
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;

@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub vault: VaultSection,
     /// Where runtimes are, when not on the PATH.
     pub runtimes: RuntimesSection,
+    /// What skills may import from elsewhere.
+    pub imports: ImportsSection,
 }
 
 /// `[telegram]`
@@ -129,6 +131,18 @@ pub(crate) struct RuntimesSection {
     pub python: String,
 }
 
+/// `[imports]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ImportsSection {
+    /// Of `npm`, `jsr` and `https`; empty: nothing.
+    pub allow: Vec<String>,
+    /// Address of the npm registry.
+    pub npm_registry: String,
+    /// Address of JSR.
+    pub jsr_registry: String,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -142,6 +156,7 @@ impl Default for Config {
             limits: LimitsSection::default(),
             vault: VaultSection::default(),
             runtimes: RuntimesSection::default(),
+            imports: ImportsSection::default(),
         }
     }
 }
@@ -402,6 +417,9 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("runtimes", "deno", Kind::Text),
     ("runtimes", "node", Kind::Text),
     ("runtimes", "python", Kind::Text),
+    ("imports", "allow", Kind::TextList),
+    ("imports", "npm_registry", Kind::Text),
+    ("imports", "jsr_registry", Kind::Text),
 ];
 
 /// The seeds' names for some of them. The names above win.

@@ -1,11 +1,12 @@
 //! Turns settings into parts.
 
 use crate::clock::SystemClock;
+use crate::config::ImportsSection;
 use crate::settings::Settings;
 use crate::terminal;
 use anyhow::{Context, Result};
 use oauth3_approve::TelegramConfig;
-use oauth3_broker::{BrokerConfig, WakeConfig};
+use oauth3_broker::{BrokerConfig, ImportRules, WakeConfig};
 use oauth3_core::{Clock, Credential, Runtime};
 use oauth3_dial::DialConfig;
 use oauth3_keeper::KeySource;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use url::Url;
 use zeroize::Zeroizing;
 
 /// The system's clock, as a port.
@@ -108,6 +110,24 @@ pub(crate) fn native(settings: &Settings) -> Result<NativeConfig> {
     })
 }
 
+/// What skills may import from elsewhere.
+fn imports(section: &ImportsSection) -> Result<ImportRules> {
+    let mut rules = ImportRules::default();
+    let registry = |address: &str, key: &str| {
+        let url = Url::parse(address).ok().filter(|url| url.scheme() == "https" && url.query().is_none());
+        url.with_context(|| format!("configuration: [imports] {key} is the https address of a registry; set it"))
+    };
+    for kind in &section.allow {
+        match kind.as_str() {
+            "https" => rules.https = true,
+            "npm" => rules.npm = Some(registry(&section.npm_registry, "npm_registry")?),
+            "jsr" => rules.jsr = Some(registry(&section.jsr_registry, "jsr_registry")?),
+            other => anyhow::bail!("configuration: [imports] allow knows npm, jsr and https, not {other:?}"),
+        }
+    }
+    Ok(rules)
+}
+
 /// The broker's bounds.
 ///
 /// # Errors
@@ -129,6 +149,7 @@ pub(crate) fn broker(settings: &Settings) -> Result<BrokerConfig> {
         ceilings: settings.config.ceilings(),
         runs: limits.runs,
         anonymous_agent: settings.config.anonymous_agent()?,
+        imports: imports(&settings.config.imports)?,
         wake: WakeConfig {
             openclaw: pair(&notify.openclaw_url, &settings.openclaw_token, "openclaw_token_file")?,
             command: notify.command.clone(),

@@ -11,6 +11,7 @@ mod contract;
 mod crash;
 mod expiry;
 mod grants;
+mod imports;
 mod limits;
 mod main_path;
 mod notify;

@@ -64,6 +64,13 @@ async fn no_runtime_reaches_another_host_or_imports_from_one() {
     }
     for import in ["import x from 'https://api.example.com/x.js'", "import x from 'npm:left-pad'"] {
         let code = format!("{import}; console.log('imported')");
+        let metadata = json!({ "network": ["api.example.com"], "runtime": "deno" });
+        let reply = agent.execute(json!({ "skill_id": "test", "code": code, "metadata": metadata })).await;
+        assert_eq!((reply.status, &reply.json["error"]), (400, &json!("invalid_request")), "{reply:?}");
+    }
+    // What only shows when it runs is refused then.
+    for import in ["https://api.example.com/x.js", "npm:left-pad"] {
+        let code = format!("const name = '{import}'; await import(name); console.log('imported')");
         let status = run(&world, &agent, &code, json!({ "network": ["api.example.com"], "runtime": "deno" })).await;
         assert_eq!(status["status"], "failed", "{status}");
     }

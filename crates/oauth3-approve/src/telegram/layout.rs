@@ -131,6 +131,10 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
     if left.lists {
         let (files, secrets, hosts) = (card.files.len(), card.secrets.len(), card.hosts.len());
         let files = if files == 0 { String::new() } else { format!("{files} files, ") };
+        let files = match card.packages.first() {
+            Some(total) => format!("{files}imports ({total}), "),
+            None => files,
+        };
         let counts = format!("{files}{secrets} secrets, {hosts} hosts: too many for this message, ");
         html = html.bold("⚠️ ").text(&counts).text(&place(&request)).end();
     } else {
@@ -146,6 +150,9 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
     html = html.text("Code: sha256 ").code(&card.digest).text("…").text(&size);
     if !card.files.is_empty() && !left.lists {
         html = list(html.end(), "Files", card.files.iter().map(card::file_line).collect());
+    }
+    if !card.packages.is_empty() && !left.lists {
+        html = list(html.end(), "Imports", card.packages.clone());
     }
     if left.code {
         let names: Vec<String> = code_files(card, execution).into_iter().map(|file| file.name).collect();

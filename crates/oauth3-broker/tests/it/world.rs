@@ -32,6 +32,7 @@ pub(crate) struct World {
 
 pub(crate) fn config() -> BrokerConfig {
     BrokerConfig {
+        imports: oauth3_broker::ImportRules::default(),
         pending_for: Duration::from_secs(15 * 60),
         requests_per_minute: 60,
         pending_per_agent: 20,

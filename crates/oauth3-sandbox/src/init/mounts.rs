@@ -17,10 +17,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
-/// The root in memory holds code, certificate and mount points only. Bytes.
-const ROOT_BYTES: u64 = 24 << 20;
+/// The root in memory holds code, what it imports, certificate and mount points only. Bytes.
+const ROOT_BYTES: u64 = 64 << 20;
 /// Files and directories in the root, and in `/tmp`.
-const ROOT_INODES: u32 = 4096;
+const ROOT_INODES: u32 = 16384;
 const TMP_INODES: u32 = 8192;
 /// Directories at the top that are links on a merged system and directories on an older one.
 const SYSTEM_DIRECTORIES: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];

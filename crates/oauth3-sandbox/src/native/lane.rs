@@ -65,7 +65,7 @@ impl NativeLane {
         Self { spec, task, terms, proxy_port, installed, helper, fds, refill, features, cgroup }
     }
 
-    fn plan<'a>(&self, code: &'a [u8]) -> Result<Plan<'a>, SandboxError> {
+    fn plan<'a>(&self, code: &'a [u8], layer: &'a [u8]) -> Result<Plan<'a>, SandboxError> {
         let missing = || SandboxError::NoRuntime(self.spec.runtime);
         match &self.task {
             Task::Nothing => Ok(Plan::without_files(Launch::Nothing)),
@@ -82,13 +82,13 @@ impl NativeLane {
             }
             Task::Runtime => {
                 let installed = self.installed.as_ref().ok_or_else(missing)?;
-                runtimes::plan(installed, &self.spec, code)
+                runtimes::plan(installed, &self.spec, code, layer)
             }
         }
     }
 
     async fn go(&self, job: &Job) -> Result<Exit, SandboxError> {
-        let plan = self.plan(&job.code)?;
+        let plan = self.plan(&job.code, &job.layer)?;
         let env = runtimes::environment(&job.env, self.proxy_port)?;
         let files = plan.files.iter().map(|(path, bytes)| JobFile { path: path.clone(), size: bytes.len() }).collect();
         let contents: Vec<&[u8]> = plan.files.iter().map(|(_, bytes)| bytes.as_ref()).collect();

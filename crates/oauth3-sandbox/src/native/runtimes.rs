@@ -3,7 +3,7 @@
 use super::text;
 use crate::SandboxError;
 use crate::wire::{Bind, Launch};
-use oauth3_core::{LaneSpec, Runtime, Skill};
+use oauth3_core::{LaneSpec, Packages, Runtime, Skill, read_archive};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -23,6 +23,8 @@ const SHELL: &str = "/bin/sh";
 /// Where the skill's files are, inside, and what it may write to.
 const PLACE_OF_SKILL: &str = "/skill";
 const SCRATCH: &str = "/tmp";
+/// The map of what is imported from elsewhere, below the skill's files.
+const IMPORT_MAP: &str = ".oauth3/import_map.json";
 /// Where a runtime from elsewhere is put.
 const PLACE: &str = "/runtime";
 /// First bytes of a program that is no script (ELF).
@@ -66,9 +68,21 @@ pub(super) struct Files<'a> {
     /// The path of the one that runs, below `/skill`.
     pub(super) entry: String,
     all: Vec<(String, Cow<'a, [u8]>)>,
+    packages: Option<Packages>,
 }
 
 impl<'a> Files<'a> {
+    /// Adds what the code imports from elsewhere.
+    fn add(&mut self, layer: &'a [u8]) -> Result<(), SandboxError> {
+        if self.packages.is_none() && layer.is_empty() {
+            return Ok(());
+        }
+        let members = read_archive(layer).filter(|_| self.packages.is_some());
+        let members = members.ok_or_else(|| SandboxError::Config("the imports cannot be read".to_owned()))?;
+        self.all.extend(members.into_iter().map(|(path, bytes)| (path, Cow::Borrowed(bytes))));
+        Ok(())
+    }
+
     pub(super) fn plan(self, launch: Launch) -> Plan<'a> {
         Plan { launch, files: self.all, directory: SCRATCH }
     }
@@ -76,7 +90,9 @@ impl<'a> Files<'a> {
 
 /// Reads the code of a job; a single file gets the name that its runtime wants.
 pub(super) fn files(runtime: Runtime, code: &[u8]) -> Result<Files<'_>, SandboxError> {
-    match Skill::read(code).map_err(|error| SandboxError::Config(error.to_string()))? {
+    let skill = Skill::read(code).map_err(|error| SandboxError::Config(error.to_string()))?;
+    let packages = skill.packages().cloned();
+    match skill {
         Skill::One(code) => {
             let entry = match runtime {
                 Runtime::Embedded | Runtime::Deno => "main.ts",
@@ -84,11 +100,11 @@ pub(super) fn files(runtime: Runtime, code: &[u8]) -> Result<Files<'_>, SandboxE
                 Runtime::Python => "main.py",
                 Runtime::Shell => "main.sh",
             };
-            Ok(Files { entry: entry.to_owned(), all: vec![(entry.to_owned(), Cow::Borrowed(code))] })
+            Ok(Files { entry: entry.to_owned(), all: vec![(entry.to_owned(), Cow::Borrowed(code))], packages: None })
         }
         Skill::Several(bundle) => {
             let all = bundle.files().map(|(path, bytes)| (path.to_owned(), Cow::Owned(bytes.to_vec()))).collect();
-            Ok(Files { entry: bundle.entry().to_owned(), all })
+            Ok(Files { entry: bundle.entry().to_owned(), all, packages })
         }
     }
 }
@@ -182,16 +198,28 @@ pub(super) fn version(installed: &Installed) -> Vec<String> {
 }
 
 /// How an installed runtime runs this code.
-pub(super) fn plan<'a>(installed: &Installed, spec: &LaneSpec, code: &'a [u8]) -> Result<Plan<'a>, SandboxError> {
-    let files = files(installed.runtime, code)?;
+pub(super) fn plan<'a>(
+    installed: &Installed,
+    spec: &LaneSpec,
+    code: &'a [u8],
+    layer: &'a [u8],
+) -> Result<Plan<'a>, SandboxError> {
+    let mut files = files(installed.runtime, code)?;
+    files.add(layer)?;
     let heap = format!("--max-old-space-size={}", spec.limits.memory_mb);
     let mut argv = vec![installed.program.clone()];
     match installed.runtime {
         // A shell has no options that are needed.
         Runtime::Embedded | Runtime::Shell => {}
         Runtime::Deno => {
-            let flags = ["run", "--quiet", "--no-prompt", "--no-remote", "--no-npm", "--no-config", "--no-lock"];
+            let flags = ["run", "--quiet", "--no-prompt", "--no-remote", "--no-config", "--no-lock"];
             argv.extend(flags.map(str::to_owned));
+            // Packages are found where they are laid out, and nowhere else.
+            let packages = files.packages.as_ref();
+            argv.push(packages.map_or("--no-npm", |_| "--node-modules-dir=manual").to_owned());
+            if packages.is_some_and(|packages| packages.import_map) {
+                argv.push(format!("--import-map={PLACE_OF_SKILL}/{IMPORT_MAP}"));
+            }
             // Nothing of a cache outlives the run.
             argv.push("--no-code-cache".to_owned());
             argv.extend(["--allow-env", "--allow-read=/skill,/tmp", "--allow-write=/tmp"].map(str::to_owned));

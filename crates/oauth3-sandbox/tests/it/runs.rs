@@ -138,7 +138,7 @@ async fn a_host_on_the_proxys_port_moves_the_proxy() {
 
 #[tokio::test]
 async fn large_code_and_environment_arrive_whole() {
-    let mut job = job(&format!("import os; print(len(os.environ['BIG']))\n#{}", "x".repeat(1 << 20)));
+    let mut job = job(&format!("import os; print(len(os.environ['BIG']))\n#{}", "x".repeat((1 << 20) - 100)));
     job.env.push(("BIG".into(), "y".repeat(100 << 10)));
     let outcome = run_with(spec(Runtime::Python), job).await;
     assert_eq!(outcome.stdout, "102400\n", "{outcome:?}");

@@ -32,7 +32,12 @@ pub(crate) fn hosts(names: &[&str]) -> Vec<Host> {
 }
 
 pub(crate) fn job(code: &str) -> Job {
-    Job { code: code.into(), env: vec![("SKILL_ARGS".into(), "{}".into())], ca_pem: "a certificate\n".into() }
+    Job {
+        code: code.into(),
+        layer: Vec::new(),
+        env: vec![("SKILL_ARGS".into(), "{}".into())],
+        ca_pem: "a certificate\n".into(),
+    }
 }
 
 /// What a run left behind.

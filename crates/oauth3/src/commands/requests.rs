@@ -166,7 +166,8 @@ pub(crate) async fn show(owner: &Owner, id: &RequestId, ceilings: &Ceilings, out
 
 /// The code as scripts see it: one file as text, several with their paths; what is no text in base64.
 fn code_fields(code: &[u8]) -> Vec<(String, serde_json::Value)> {
-    let Ok(Skill::Several(bundle)) = Skill::read(code) else {
+    let skill = Skill::read(code);
+    let Ok(skill @ Skill::Several(bundle)) = &skill else {
         return vec![("code".into(), String::from_utf8_lossy(code).into())];
     };
     let files: Vec<_> = bundle
@@ -180,7 +181,9 @@ fn code_fields(code: &[u8]) -> Vec<(String, serde_json::Value)> {
             serde_json::json!({ "path": path, name: content, "sha256": digest, "asset": bundle.is_asset(path) })
         })
         .collect();
-    vec![("entry".into(), bundle.entry().into()), ("files".into(), files.into())]
+    let packages = skill.packages().map(|packages| &packages.list);
+    let packages = serde_json::to_value(packages).unwrap_or_default();
+    vec![("entry".into(), bundle.entry().into()), ("files".into(), files.into()), ("imports".into(), packages)]
 }
 
 /// What a run used, in a line.

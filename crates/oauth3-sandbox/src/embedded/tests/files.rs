@@ -36,7 +36,7 @@ fn what_is_no_file_of_the_skill_is_refused_before_anything_runs() {
         "./lib.ts?x",
         "./LIB.ts",
     ] {
-        let main = format!("console.log('ran'); import './lib.ts'");
+        let main = "console.log('ran'); import './lib.ts'";
         let lib = format!("import '{import}'");
         let ran = run_job(job_of(&[("main.ts", main.as_bytes()), ("lib.ts", lib.as_bytes())]));
         assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{import}");
