@@ -24,6 +24,8 @@ pub fn binary() -> PathBuf {
 pub struct World {
     dir: tempfile::TempDir,
     variables: Vec<(String, String)>,
+    /// A program that starts the binary, with its arguments.
+    starter: Vec<String>,
 }
 
 /// What a command printed and how it ended.
@@ -53,7 +55,7 @@ impl Done {
 impl World {
     /// An empty one.
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a temporary directory"), variables: vec![] }
+        Self { dir: tempfile::tempdir().expect("a temporary directory"), variables: vec![], starter: vec![] }
     }
 
     /// Initialised, listening on a free port, with `config` as the rest of `oauth3.toml` (top-level keys first).
@@ -91,10 +93,22 @@ impl World {
         self.variables.push((name.to_owned(), value.into()));
     }
 
+    /// Has every command that follows started by this program, which replaces itself by it.
+    pub fn run_by(&mut self, starter: Vec<String>) {
+        self.starter = starter;
+    }
+
     /// A command with a clean environment.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        command.args(args).env_clear().env("OAUTH3_HOME", self.home()).env("HOME", self.home()).kill_on_drop(true);
+        let mut words = self.starter.iter().map(std::ffi::OsString::from).chain([binary().into_os_string()]);
+        let mut command = Command::new(words.next().expect("the binary at least"));
+        command
+            .args(words)
+            .args(args)
+            .env_clear()
+            .env("OAUTH3_HOME", self.home())
+            .env("HOME", self.home())
+            .kill_on_drop(true);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.variables.iter().map(|(n, v)| (n, v)));
         command

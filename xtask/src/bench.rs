@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: measurements, each beside what it is compared with, in one run.
 
 use crate::metadata::Tree;
-use crate::{peers, shell};
+use crate::{engine, peers, shell};
 use anyhow::{Result, bail};
 use std::fs;
 
@@ -37,6 +37,10 @@ pub(crate) fn run(tree: &Tree, names: &[String]) -> Result<()> {
         }
         Ok(())
     })?;
+    let engine = chosen.iter().any(|(name, ..)| *name == "spawn").then(|| engine::start(tree, &peers));
+    let engine = engine.and_then(|started| {
+        started.inspect_err(|error| println!("  without a container engine: {error:#}")).ok().flatten()
+    });
     println!("▸ machine: {}", machine());
     let release = tree.target.join("release");
     for (name, tells, package) in chosen {
@@ -44,6 +48,7 @@ pub(crate) fn run(tree: &Tree, names: &[String]) -> Result<()> {
         let mut bench = shell::cargo();
         bench.args(["bench", "--quiet", "--package", package, "--bench", name]).current_dir(&tree.root);
         bench.envs(peers.iter().cloned());
+        bench.envs(engine.iter().flat_map(|engine| engine.variables.clone()));
         if std::env::var_os("OAUTH3_TEST_BIN").is_none() {
             bench.env("OAUTH3_TEST_BIN", release.join("oauth3"));
         }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod deny;
+mod engine;
 mod fuzz;
 mod metadata;
 mod peers;
@@ -18,6 +19,7 @@ cargo xtask <command>
 
   test [filter…]   set up what the tests need, then run every test (or those that match)
   peers            only the set-up: real Deno, Node, Python, Telegram and OpenClaw parts, under target/peers
+  engine           a container engine for tests that are run by hand; prints the variables that name it
   tidy             house rules that no compiler checks
   deny             dependency rules, and the proof that a forbidden edge fails
   bench [name…]    measure; without a name, everything
@@ -43,6 +45,7 @@ fn run(command: &str, rest: &[String]) -> Result<()> {
     match command {
         "test" => test::run(&tree, rest),
         "peers" => peers::install(&tree).map(drop),
+        "engine" => engine::keep(&tree, &peers::runtimes(&tree)?),
         "tidy" => tidy::run(&tree),
         "deny" => deny::run(&tree),
         "fuzz" => fuzz::run(&tree, rest),

@@ -1,11 +1,13 @@
 //! `cargo xtask test`: everything the tests need, then the tests.
 
 use crate::metadata::Tree;
-use crate::{peers, shell, tidy};
+use crate::{engine, peers, shell, tidy};
 use anyhow::Result;
 
 pub(crate) fn run(tree: &Tree, filters: &[String]) -> Result<()> {
     let peers = shell::step("test peers", || peers::install(tree))?;
+    let engine = shell::step("container engine", || engine::start(tree, &peers))?;
+    let engine_variables = engine.as_ref().map(|engine| engine.variables.clone()).unwrap_or_default();
     let nextest = peers::tool(tree, "cargo-nextest");
     shell::step("build the binary that the outside tests start", || {
         shell::run(shell::cargo().args(["build", "--quiet", "--package", "oauth3"]).current_dir(&tree.root))
@@ -33,5 +35,7 @@ pub(crate) fn run(tree: &Tree, filters: &[String]) -> Result<()> {
             command
         }
     };
-    shell::run(tests.args(filters).envs(peers).env("OAUTH3_TEST_BIN", binary).current_dir(&tree.root))
+    shell::run(
+        tests.args(filters).envs(peers).envs(engine_variables).env("OAUTH3_TEST_BIN", binary).current_dir(&tree.root),
+    )
 }

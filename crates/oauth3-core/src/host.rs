@@ -12,9 +12,9 @@ const DEFAULT_PORT: u16 = 443;
 /// Longest host name (RFC 1035 §2.3.4) and label, in bytes.
 const MAX_HOST_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
-/// Where the addresses that stand for names begin inside 198.18.0.0/15 (RFC 2544 §C.2.2: benchmarking,
-/// never routed), and how many there are.
-const SYNTHETIC_FIRST: u32 = u32::from_be_bytes([198, 18, 0, 10]);
+/// Where the addresses that stand for names begin inside 127.18.0.0/15, and how many there are. In loopback
+/// (RFC 1122 §3.2.1.3), so that they are local to every network namespace, also where no route can be set.
+const SYNTHETIC_FIRST: u32 = u32::from_be_bytes([127, 18, 0, 10]);
 const SYNTHETIC_COUNT: u32 = 0x1_fff0;
 
 /// One host and port that code may talk to, always over TLS: `api.example.com` or `api.example.com:8443`.
@@ -105,7 +105,7 @@ impl FromStr for Host {
     }
 }
 
-/// The address that stands for the name at `index` inside a sandbox: 198.18.0.0 + 10 + index. Sandbox
+/// The address that stands for the name at `index` inside a sandbox: 127.18.0.0 + 10 + index. Sandbox
 /// and egress share this rule; indices beyond the range (131 056 names) wrap around.
 #[must_use]
 pub fn synthetic_address(index: usize) -> Ipv4Addr {

@@ -20,6 +20,7 @@ mod limits;
 mod names;
 mod owner;
 mod ports;
+mod proxy_key;
 mod rule;
 mod skill;
 mod submission;
@@ -50,6 +51,7 @@ pub use ports::{
     HttpResponse, Job, Keeper, Lane, LaneFds, LaneSpec, ListenerFd, ListenerRole, OpenedRun, OwnerPort, RunOutput,
     Runner, SealedSecret, Store, Submitted,
 };
+pub use proxy_key::ProxyKey;
 pub use rule::{InvalidRule, Rule};
 pub use skill::{Bundle, Package, Packages, Skill, SkillFile};
 pub use submission::{Declared, Draft, Parts, Resolved, Several, Source, SubmissionError};

@@ -2,8 +2,8 @@
 
 use crate::{
     AgentName, AgentRecord, AgentToken, AuditEvent, AuditRow, ChainReport, Digest, Draft, EgressUsage, Execution,
-    Grant, GrantId, Host, Limits, NewSecret, OwnerOverview, RequestId, RunResult, Runtime, SecretName, SecretRecord,
-    Status, Timestamp, TokenHash, TokenId, Usage, Verdict, WriteOnly,
+    Grant, GrantId, Host, Limits, NewSecret, OwnerOverview, ProxyKey, RequestId, RunResult, Runtime, SecretName,
+    SecretRecord, Status, Timestamp, TokenHash, TokenId, Usage, Verdict, WriteOnly,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -228,6 +228,11 @@ pub enum ListenerRole {
     Plain,
     /// An HTTP proxy: CONNECT, and absolute `https://` requests in clear, for which the keeper speaks TLS.
     Proxy,
+    /// The same, on a loopback that others share: every request on it must bring this key.
+    KeyedProxy {
+        /// The run's own.
+        key: ProxyKey,
+    },
     /// A datagram socket that answers names.
     Dns,
 }

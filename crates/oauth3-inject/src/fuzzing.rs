@@ -87,7 +87,7 @@ pub fn head(data: &[u8]) {
     let (mut head, ()) = request.into_parts();
     let allowed = hosts();
     let name = "api.test".to_owned();
-    for entry in [Entry::Tls { name, port: 443, asked: None }, Entry::Proxy, Entry::Plain] {
+    for entry in [Entry::Tls { name, port: 443, asked: None }, Entry::Proxy(None), Entry::Plain] {
         let Ok(host) = target(&entry, &head, &allowed) else { continue };
         assert!(allowed.contains(&host) && !matches!(entry, Entry::Plain));
         assert!(head.headers.get_all(HOST).iter().count() <= 1);

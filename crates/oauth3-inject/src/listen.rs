@@ -47,7 +47,10 @@ async fn accept(run: Arc<Run>, listener: TcpListener, role: ListenerRole) {
         let stream = Metered::new(stream, &run);
         match role {
             ListenerRole::Tls { port } => run.tasks.spawn(serve::tls(shared, stream, port, None, place)),
-            ListenerRole::Proxy => run.tasks.spawn(serve::http1(shared, stream, Entry::Proxy, place)),
+            ListenerRole::Proxy => run.tasks.spawn(serve::http1(shared, stream, Entry::Proxy(None), place)),
+            ListenerRole::KeyedProxy { key } => {
+                run.tasks.spawn(serve::http1(shared, stream, Entry::Proxy(Some(key)), place));
+            }
             ListenerRole::Plain | ListenerRole::Dns => {
                 run.tasks.spawn(serve::http1(shared, stream, Entry::Plain, place));
             }

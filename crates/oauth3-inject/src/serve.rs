@@ -11,7 +11,8 @@ use crate::run::Run;
 use crate::target::{Entry, allow, clean};
 use crate::tasks::OnRun;
 use crate::websocket;
-use http::{Method, Request, Response, StatusCode};
+use http::header::{PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -116,7 +117,13 @@ async fn respond(
     place: &Place,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    if matches!(entry, Entry::Proxy) && *request.method() == Method::CONNECT {
+    if let Some(refusal) = without_key(entry, &request) {
+        run.refuse(&refusal).await;
+        let mut response = refusal.into_response();
+        response.headers_mut().insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"oauth3\""));
+        return Ok(response);
+    }
+    if matches!(entry, Entry::Proxy(_)) && *request.method() == Method::CONNECT {
         return Ok(match connect(run, place, request) {
             Ok(response) => response,
             Err(refusal) => {
@@ -130,6 +137,14 @@ async fn respond(
     } else {
         answer(run, entry, request).await
     })
+}
+
+/// Whoever else is on a shared loopback does not have the run's key, and learns nothing of its hosts.
+fn without_key(entry: &Entry, request: &Request<Incoming>) -> Option<Refusal> {
+    let Entry::Proxy(Some(key)) = entry else { return None };
+    let field = request.headers().get(PROXY_AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes);
+    let sentence = "a request at this run's proxy did not bring the run's key";
+    (!key.opens(field)).then(|| Refusal::denied(StatusCode::PROXY_AUTHENTICATION_REQUIRED, "", sentence))
 }
 
 /// CONNECT gives no tunnel: what comes through it is TLS that ends here.

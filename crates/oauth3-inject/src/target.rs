@@ -6,7 +6,7 @@ use http::header::HOST;
 use http::request::Parts;
 use http::uri::{Scheme, Uri};
 use http::{HeaderMap, StatusCode};
-use oauth3_core::Host;
+use oauth3_core::{Host, ProxyKey};
 use std::collections::BTreeSet;
 
 /// How a request came in.
@@ -21,8 +21,8 @@ pub(crate) enum Entry {
         /// The host of the CONNECT.
         asked: Option<Host>,
     },
-    /// In clear, at the proxy.
-    Proxy,
+    /// In clear, at the proxy. Each request must bring the key, when there is one.
+    Proxy(Option<ProxyKey>),
     /// In clear, at port 80.
     Plain,
 }
@@ -35,7 +35,7 @@ const USE_HTTPS: &str = "plain http is refused; use https";
 pub(crate) fn target(entry: &Entry, head: &Parts, allowed: &BTreeSet<Host>) -> Result<Host, Refusal> {
     let host = match entry {
         Entry::Plain => return Err(Refusal::denied(StatusCode::FORBIDDEN, named_host(head), USE_HTTPS)),
-        Entry::Proxy => proxied(head)?,
+        Entry::Proxy(_) => proxied(head)?,
         Entry::Tls { name, port, asked } => {
             let host = allow(&format!("{name}:{port}"), allowed)?;
             if asked.as_ref().is_some_and(|asked| *asked != host) {

@@ -20,7 +20,7 @@
 mod table;
 
 use oauth3_core::{ExitReason, Job, LaneSpec, Limits, Runner, Runtime};
-use oauth3_sandbox::{NativeConfig, NativeRunner};
+use oauth3_sandbox::{DockerConfig, DockerRunner, NativeConfig, NativeRunner};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -31,6 +31,9 @@ use table::{Target, Times};
 /// Pairs that count, after those that do not.
 const PAIRS: usize = 300;
 const WARM_UP: usize = 30;
+/// The same with an engine, which takes a hundred times as long.
+const DOCKER_PAIRS: usize = 20;
+const DOCKER_WARM_UP: usize = 2;
 /// Limits that a program which does nothing never meets.
 const LIMITS: Limits = Limits { timeout_ms: 10_000, output_bytes: 4096, processes: 32, ..Limits::STANDARD };
 /// System calls that bubblewrap's filter denies.
@@ -46,7 +49,8 @@ fn main() {
 
     // A runtime of the owner's own: it is shown inside as a file, and given code that it does not read.
     let runtimes = BTreeMap::from([(Runtime::Node, program.clone())]);
-    let runner = NativeRunner::new(NativeConfig { helper, runtimes, ..NativeConfig::default() }).unwrap();
+    let runner =
+        NativeRunner::new(NativeConfig { helper: helper.clone(), runtimes, ..NativeConfig::default() }).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 
     let [mut ours, mut bare, mut theirs] = [(); 3].map(|()| Times::default());
@@ -58,7 +62,7 @@ fn main() {
             work();
             start.elapsed()
         };
-        let a = time(&mut || runtime.block_on(once(&runner)));
+        let a = time(&mut || runtime.block_on(once(&runner, Runtime::Node)));
         let b = bwrap.as_deref().map(|bwrap| time(&mut || run(&mut bubblewrap(bwrap, &program, &filter))));
         let c = time(&mut || run(&mut Command::new(&program)));
         if round >= WARM_UP {
@@ -70,34 +74,57 @@ fn main() {
     table::head(WARM_UP + PAIRS, busy);
     table::line("sandbox, a program that does nothing", &ours, "bubblewrap", &theirs, &Target::Ratio(1.0));
     table::line("the same", &ours, "no sandbox", &bare, &Target::None);
-    docker(&mut ours);
+    docker(&mut ours, helper, &runtime);
 }
 
-/// Reported where an engine runs.
-fn docker(ours: &mut Times) {
-    let engine = |arguments: &[&str]| {
-        let mut docker = Command::new("docker");
-        docker.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        docker.status().is_ok_and(|status| status.success())
-    };
-    if !engine(&["info"]) {
-        println!("\nNo container engine runs here, so `docker run` is not beside it.");
+/// Reported where an engine is named (`cargo xtask bench` starts one): its own command line with a trivial program,
+/// and our container backend, which also binds the egress inside and hands over pipes and job.
+fn docker(ours: &mut Times, helper: PathBuf, runtime: &tokio::runtime::Runtime) {
+    let named = |name: &str| std::env::var(name).ok();
+    let (Some(host), Some(image)) = (named("OAUTH3_TEST_DOCKER_HOST"), named("OAUTH3_TEST_DOCKER_IMAGE")) else {
+        println!("\nNo container engine runs here, so `docker run` and the docker executor are not beside it.");
         return;
-    }
-    let hello = ["run", "--rm", "--network=none", "--cap-drop=ALL", "--read-only", "busybox", "true"];
-    let mut theirs = Times::default();
-    if engine(&hello) {
-        for _ in 0..20 {
-            let start = Instant::now();
-            engine(&hello);
-            theirs.add(start.elapsed());
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let config = DockerConfig {
+        host: host.clone(),
+        image: image.clone(),
+        helper,
+        directory: folder.path().join("docker"),
+        cpus: 1.0,
+        ..DockerConfig::default()
+    };
+    let runner = runtime.block_on(DockerRunner::connect(config)).unwrap();
+    let [mut command_line, mut backend] = [(); 2].map(|()| Times::default());
+    for round in 0..DOCKER_WARM_UP + DOCKER_PAIRS {
+        let start = Instant::now();
+        let mut docker = Command::new("docker");
+        docker.args([
+            "--host",
+            &host,
+            "run",
+            "--rm",
+            "--network=none",
+            "--cap-drop=ALL",
+            "--read-only",
+            &image,
+            "/bin/true",
+        ]);
+        run(docker.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+        let theirs = start.elapsed();
+        let start = Instant::now();
+        runtime.block_on(once(&runner, Runtime::Embedded));
+        if round >= DOCKER_WARM_UP {
+            command_line.add(theirs);
+            backend.add(start.elapsed());
         }
     }
-    table::line("the same", ours, "docker run", &theirs, &Target::None);
+    table::line("the same", ours, "docker run", &command_line, &Target::None);
+    table::line("docker executor, an empty program", &backend, "docker run", &command_line, &Target::None);
 }
 
-async fn once(runner: &NativeRunner) {
-    let spec = LaneSpec { hosts: Vec::new(), limits: LIMITS, runtime: Runtime::Node };
+async fn once(runner: &dyn Runner, runtime: Runtime) {
+    let spec = LaneSpec { hosts: Vec::new(), limits: LIMITS, runtime };
     let mut lane = runner.prepare(spec).await.unwrap();
     let _fds = lane.take_fds().unwrap();
     let exit = lane.run(Job { code: Vec::new(), layer: Vec::new(), env: Vec::new(), ca_pem: String::new() }).await;

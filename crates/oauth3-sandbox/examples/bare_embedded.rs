@@ -14,6 +14,13 @@ mod embedded;
 fn main() {
     let code = std::fs::read(std::env::args_os().nth(1).expect("a file")).unwrap();
     let (files, entry) = ([("main.ts".to_owned(), code)].into(), "main.ts".to_owned());
-    let job = embedded::EmbeddedJob { files, entry, env: Vec::new(), proxy_port: 1, memory_bytes: 256 << 20 };
+    let job = embedded::EmbeddedJob {
+        files,
+        entry,
+        env: Vec::new(),
+        proxy_port: 1,
+        proxy_key: None,
+        memory_bytes: 256 << 20,
+    };
     std::process::exit(embedded::run(job));
 }

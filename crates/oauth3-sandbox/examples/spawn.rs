@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, reason = "a measuring tool")]
 
 use oauth3_core::{ExitReason, Job, LaneSpec, Limits, Runtime};
-use oauth3_sandbox::{INIT_SUBCOMMAND, NativeConfig, NativeRunner, init_main};
+use oauth3_sandbox::{NativeConfig, NativeRunner, become_helper};
 use std::time::Instant;
 
 /// Limits that a program which does nothing never meets.
@@ -13,9 +13,7 @@ const LIMITS: Limits = Limits { timeout_ms: 10_000, output_bytes: 4096, processe
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|first| first == INIT_SUBCOMMAND) {
-        init_main()
-    }
+    arguments.first().map(std::ffi::OsStr::new).into_iter().for_each(become_helper);
     let runs: usize = arguments.first().and_then(|runs| runs.parse().ok()).unwrap_or(100);
     let program: Vec<String> =
         arguments.get(1..).filter(|rest| !rest.is_empty()).map_or(vec!["/bin/true".into()], <[_]>::to_vec);

@@ -1,5 +1,5 @@
-//! Stands in for the oauth3 executable in tests and measurements: answers `sandbox-init` and nothing else.
+//! Stands in for the oauth3 executable in tests and measurements: becomes a part of a sandbox and nothing else.
 
 fn main() {
-    oauth3_sandbox::init_main()
+    std::env::args_os().nth(1).as_deref().into_iter().for_each(oauth3_sandbox::become_helper);
 }

@@ -21,6 +21,16 @@ pub enum SandboxError {
     /// The runtime is not there.
     #[error("runtime {0} was not found; install it or set its path in the configuration")]
     NoRuntime(oauth3_core::Runtime),
+    /// The container engine does not do what is needed.
+    #[error("the container engine: {what} ({cause}). {mend}")]
+    Engine {
+        /// What is wrong.
+        what: String,
+        /// The engine's words.
+        cause: String,
+        /// What the owner can do.
+        mend: String,
+    },
     /// Every place is taken.
     #[error("too many sandboxes run at once; try again when one has ended")]
     Full,

@@ -3,7 +3,7 @@
 //! Every message is one packet of JSON. Descriptors ride along as `SCM_RIGHTS`. The job itself (code and
 //! environment, up to megabytes) travels as one sealed memory file, so that it never touches a disk.
 
-use oauth3_core::ListenerRole;
+use oauth3_core::{ListenerRole, ProxyKey};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{Errno, pread, write};
 use rustix::net::{
@@ -64,6 +64,15 @@ pub(crate) struct Terms {
     pub(crate) show: Option<String>,
 }
 
+/// The first message to the guard of a run without namespaces.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AloneSetup {
+    /// The user to take, and where to make cgroups; ports are the runner's business.
+    pub(crate) setup: Setup,
+    /// The run's own directory; empty.
+    pub(crate) directory: String,
+}
+
 /// One read-only bind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Bind {
@@ -111,6 +120,8 @@ pub(crate) enum Launch {
     Embedded {
         /// The proxy's port on 127.0.0.1.
         proxy_port: u16,
+        /// The key that it wants.
+        proxy_key: Option<ProxyKey>,
         /// Memory of the engine, in bytes.
         memory_bytes: u64,
         /// The path of the file that runs, below `/skill`.
@@ -153,6 +164,8 @@ pub(crate) struct Features {
     pub(crate) landlock_abi: i32,
     /// Whether `/proc` shows the code's own processes only.
     pub(crate) private_proc: bool,
+    /// Programs of runtimes that an image has; empty where the runner knows them.
+    pub(crate) programs: Vec<String>,
 }
 
 /// What the child says to stage 0.

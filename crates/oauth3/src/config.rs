@@ -15,7 +15,7 @@ pub(crate) struct Config {
     pub listen: SocketAddr,
     /// How agents and the owner's phone reach it, for links.
     pub public_url: String,
-    /// `native`; `docker` and `direct` come later.
+    /// What holds the code: `native`, `docker` or `direct`.
     pub executor: String,
     /// The agent that calls without a token act as; empty: none.
     pub anonymous_agent: String,
@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub runtimes: RuntimesSection,
     /// What skills may import from elsewhere.
     pub imports: ImportsSection,
+    /// What the docker executor needs.
+    pub docker: DockerSection,
 }
 
 /// `[telegram]`
@@ -143,6 +145,40 @@ pub(crate) struct ImportsSection {
     pub jsr_registry: String,
 }
 
+/// `[docker]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DockerSection {
+    /// The engine's socket, `unix:///path`; empty for /var/run/docker.sock.
+    pub host: String,
+    /// The image of every runtime that has none of its own, by its digest.
+    pub image: String,
+    /// The image of deno, by its digest.
+    pub deno_image: String,
+    /// The image of node, by its digest.
+    pub node_image: String,
+    /// The image of python, by its digest.
+    pub python_image: String,
+    /// Processors that one run may use at once.
+    pub cpus: f64,
+    /// A directory that the engine's host has under the same path; only when oauth3 runs in a container itself.
+    pub shared_dir: String,
+}
+
+impl DockerSection {
+    /// Every image that is named.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &String> {
+        [&self.image, &self.deno_image, &self.node_image, &self.python_image].into_iter().filter(|i| !i.is_empty())
+    }
+}
+
+impl Default for DockerSection {
+    fn default() -> Self {
+        let [host, image, deno_image, node_image, python_image, shared_dir] = [(); 6].map(|()| String::new());
+        Self { host, image, deno_image, node_image, python_image, cpus: 1.0, shared_dir }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -157,6 +193,7 @@ impl Default for Config {
             vault: VaultSection::default(),
             runtimes: RuntimesSection::default(),
             imports: ImportsSection::default(),
+            docker: DockerSection::default(),
         }
     }
 }
@@ -204,6 +241,8 @@ const TIMEOUT_SECONDS: std::ops::RangeInclusive<u64> = 1..=24 * 60 * 60;
 const CPU_SECONDS: std::ops::RangeInclusive<u64> = 1..=64 * 24 * 60 * 60;
 /// Runs at once; the keeper opens no more.
 const RUNS: std::ops::RangeInclusive<u64> = 1..=256;
+/// Processors of one run in a container.
+const CPUS: std::ops::RangeInclusive<f64> = 0.01..=1024.0;
 
 impl Config {
     /// Reads `file` (when there is one) and lays the variables over it.
@@ -264,9 +303,15 @@ impl Config {
             }
         }
         match self.executor.as_str() {
-            "native" => {}
-            "docker" | "direct" => bail!("executor {:?} is not available yet; use \"native\"", self.executor),
-            other => bail!("executor {other:?} is unknown; use \"native\""),
+            "native" | "direct" => {}
+            "docker" if self.docker.images().next().is_none() => {
+                bail!("executor \"docker\" needs docker.image: an image by its digest (name@sha256:…)")
+            }
+            "docker" => {}
+            other => bail!("executor {other:?} is unknown; use \"native\", \"docker\" or \"direct\""),
+        }
+        if !CPUS.contains(&self.docker.cpus) {
+            bail!("docker.cpus is between {} and {}", CPUS.start(), CPUS.end());
         }
         if !matches!(self.vault.key.as_str(), "file" | "passphrase") {
             bail!("vault.key is \"file\" or \"passphrase\"");
@@ -420,12 +465,20 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("imports", "allow", Kind::TextList),
     ("imports", "npm_registry", Kind::Text),
     ("imports", "jsr_registry", Kind::Text),
+    ("docker", "host", Kind::Text),
+    ("docker", "image", Kind::Text),
+    ("docker", "deno_image", Kind::Text),
+    ("docker", "node_image", Kind::Text),
+    ("docker", "python_image", Kind::Text),
+    ("docker", "cpus", Kind::Number),
+    ("docker", "shared_dir", Kind::Text),
 ];
 
 /// The seeds' names for some of them. The names above win.
 const OLD_NAMES: &[(&str, &str, &str)] = &[
     ("PUBLIC_URL", "", "public_url"),
     ("EXECUTOR_MODE", "", "executor"),
+    ("DOCKER_HOST", "docker", "host"),
     ("TELEGRAM_BOT_TOKEN_FILE", "telegram", "token_file"),
     ("TELEGRAM_CHAT_ID", "telegram", "chat_id"),
     ("TELEGRAM_OWNER_IDS", "telegram", "owner_ids"),
@@ -580,6 +633,8 @@ mod tests {
     fn values_out_of_bounds_are_refused() {
         for (toml, named) in [
             ("executor = \"none\"", "executor"),
+            ("executor = \"docker\"", "docker.image"),
+            ("[docker]\ncpus = 0", "docker.cpus"),
             ("public_url = \"nonsense\"", "public_url"),
             ("listen = \"nonsense\"", "listen"),
             ("[limits]\npending_minutes = 0", "limits.pending_minutes"),

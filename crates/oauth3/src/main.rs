@@ -27,9 +27,9 @@ const WORKER_THREADS: usize = 2;
 const LEFTOVER_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    // The sandbox's first stage must run before any thread exists and before anything is parsed.
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == oauth3_sandbox::INIT_SUBCOMMAND) {
-        oauth3_sandbox::init_main();
+    // A part of a sandbox must begin before any thread exists and before anything is parsed.
+    if let Some(subcommand) = std::env::args_os().nth(1) {
+        oauth3_sandbox::become_helper(&subcommand);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -9,7 +9,6 @@ use oauth3_api::{ApiConfig, OwnerHooks, agent_router, bind_owner_socket, serve_a
 use oauth3_approve::Telegram;
 use oauth3_broker::{Broker, Ports};
 use oauth3_dial::{Dialer, HttpClient};
-use oauth3_sandbox::NativeRunner;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -29,11 +28,11 @@ pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, ou
     let broker_config = wiring::broker(&settings)?;
     let telegram_config = wiring::telegram(&settings);
     let dialer = Dialer::new(wiring::dial(&settings)?).context("cannot prepare outward connections")?;
-    let runner = NativeRunner::new(wiring::native(&settings)?).context("cannot prepare the sandbox")?;
     let api = ApiConfig { version: env!("CARGO_PKG_VERSION").into(), public_url: settings.config.public_url.clone() };
 
     let owner_listener =
         bind_owner_socket(&settings.home.owner_socket()).await.context("cannot open the owner's socket")?;
+    let runner = wiring::runner(&settings).await.context("cannot prepare the sandbox")?;
     let store = wiring::store(&settings).await?;
     let listen = settings.config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
@@ -44,13 +43,7 @@ pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, ou
     let http = Arc::new(HttpClient::new(dialer));
     let broker = Broker::new(
         broker_config,
-        Ports {
-            store: store.clone(),
-            keeper: keeper.clone(),
-            runner: Arc::new(runner),
-            http: http.clone(),
-            clock: wiring::clock(),
-        },
+        Ports { store: store.clone(), keeper: keeper.clone(), runner, http: http.clone(), clock: wiring::clock() },
     );
     // A bot without a chat answers /id, so that the owner can set one; it asks nobody.
     let _chat = telegram_config.map(|config| {

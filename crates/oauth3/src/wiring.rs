@@ -7,10 +7,10 @@ use crate::terminal;
 use anyhow::{Context, Result};
 use oauth3_approve::TelegramConfig;
 use oauth3_broker::{BrokerConfig, ImportRules, WakeConfig};
-use oauth3_core::{Clock, Credential, Runtime};
+use oauth3_core::{Clock, Credential, Runner, Runtime};
 use oauth3_dial::DialConfig;
 use oauth3_keeper::KeySource;
-use oauth3_sandbox::NativeConfig;
+use oauth3_sandbox::{DirectConfig, DirectRunner, DockerConfig, DockerRunner, NativeConfig, NativeRunner, ProbeLine};
 use oauth3_store::SqliteStore;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -90,17 +90,72 @@ fn passphrase_file(settings: &Settings) -> Option<PathBuf> {
     configured.or_else(|| std::env::var_os("OAUTH3_PASSPHRASE_FILE").map(PathBuf::from))
 }
 
-/// The sandbox.
+/// What holds the code, as the configuration says. Reaps what an earlier gateway left behind, so only one that
+/// has the data directory to itself calls this.
+///
+/// # Errors
+/// When the machine, or the engine, lacks what that executor needs.
+pub(crate) async fn runner(settings: &Settings) -> Result<Arc<dyn Runner>> {
+    let runner: Arc<dyn Runner> = match settings.config.executor.as_str() {
+        "docker" => Arc::new(DockerRunner::connect(docker(settings)?).await?),
+        "direct" => Arc::new(DirectRunner::new(direct(settings)?)?),
+        _ => Arc::new(NativeRunner::new(native(settings)?)?),
+    };
+    Ok(runner)
+}
+
+/// The same, tried for the doctor.
 ///
 /// # Errors
 /// When our own program file cannot be found.
-pub(crate) fn native(settings: &Settings) -> Result<NativeConfig> {
+pub(crate) async fn probe(settings: &Settings) -> Result<Vec<ProbeLine>> {
+    Ok(match settings.config.executor.as_str() {
+        "docker" => oauth3_sandbox::probe_docker(docker(settings)?).await,
+        "direct" => oauth3_sandbox::probe_direct(direct(settings)?).await,
+        _ => oauth3_sandbox::probe(native(settings)?).await,
+    })
+}
+
+fn helper() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot find our own program file")
+}
+
+fn docker(settings: &Settings) -> Result<DockerConfig> {
+    let docker = &settings.config.docker;
+    let named = [
+        (Runtime::Deno, &docker.deno_image),
+        (Runtime::Node, &docker.node_image),
+        (Runtime::Python, &docker.python_image),
+    ];
+    let shared = !docker.shared_dir.is_empty();
+    Ok(DockerConfig {
+        host: docker.host.clone(),
+        image: docker.image.clone(),
+        images: named.into_iter().filter(|(_, i)| !i.is_empty()).map(|(r, i)| (r, i.clone())).collect(),
+        helper: helper()?,
+        directory: if shared { settings.beside_config(&docker.shared_dir) } else { settings.home.dir().join("docker") },
+        copy_helper: shared,
+        cpus: docker.cpus,
+    })
+}
+
+fn direct(settings: &Settings) -> Result<DirectConfig> {
+    let deno = &settings.config.runtimes.deno;
+    Ok(DirectConfig {
+        helper: helper()?,
+        deno: (!deno.is_empty()).then(|| PathBuf::from(deno)),
+        search: std::env::var_os("PATH").unwrap_or_default(),
+        directory: std::env::temp_dir(),
+    })
+}
+
+fn native(settings: &Settings) -> Result<NativeConfig> {
     let runtimes = &settings.config.runtimes;
     let configured =
         [(Runtime::Deno, &runtimes.deno), (Runtime::Node, &runtimes.node), (Runtime::Python, &runtimes.python)];
     Ok(NativeConfig {
         spare: true,
-        helper: std::env::current_exe().context("cannot find our own program file")?,
+        helper: helper()?,
         runtimes: configured
             .into_iter()
             .filter(|(_, path)| !path.is_empty())

@@ -9,6 +9,7 @@ mod commands;
 mod containment;
 mod contract;
 mod crash;
+mod executors;
 mod expiry;
 mod grants;
 mod imports;

@@ -12,6 +12,7 @@ mod client;
 mod decoding;
 mod entry;
 mod http2;
+mod keyed;
 mod limits;
 mod names;
 mod rules;

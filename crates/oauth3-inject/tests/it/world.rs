@@ -3,8 +3,8 @@
 use crate::upstream::{Handler, Upstream, text, whole};
 use async_trait::async_trait;
 use oauth3_core::{
-    AgentName, Clock, Digest, Host, Intent, Limits, ListenerFd, ListenerRole, Runtime, SecretName, SecretRecord,
-    SkillId, Status, Timestamp, Trust, Uses,
+    AgentName, Clock, Digest, Host, Intent, Limits, ListenerFd, ListenerRole, ProxyKey, Runtime, SecretName,
+    SecretRecord, SkillId, Status, Timestamp, Trust, Uses,
 };
 use oauth3_dial::{DialConfig, Dialer};
 use oauth3_inject::{Egress, InjectError, Observer, lend, open_egress};
@@ -65,6 +65,9 @@ impl Seen {
     }
 }
 
+/// The key of [`World::keyed`].
+pub const KEY_OF_THE_PROXY: ProxyKey = ProxyKey::new([5; 16]);
+
 pub struct World {
     pub egress: Egress,
     pub upstream: Upstream,
@@ -76,6 +79,8 @@ pub struct World {
     pub tls_other: SocketAddr,
     pub plain: SocketAddr,
     pub proxy: SocketAddr,
+    /// A proxy that wants [`KEY_OF_THE_PROXY`].
+    pub keyed: SocketAddr,
     pub dns: SocketAddr,
 }
 
@@ -130,6 +135,7 @@ impl World {
         let tls_other = tcp(ListenerRole::Tls { port: 8443 });
         let plain = tcp(ListenerRole::Plain);
         let proxy = tcp(ListenerRole::Proxy);
+        let keyed = tcp(ListenerRole::KeyedProxy { key: KEY_OF_THE_PROXY });
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let dns = socket.local_addr().unwrap();
         listeners.push(ListenerFd { role: ListenerRole::Dns, fd: socket.into() });
@@ -137,7 +143,7 @@ impl World {
         let scrubber = Scrubber::new(&leases);
         let (permit, clock) = (permit_within(&["KEY", "OTHER"], limits), Arc::new(Stopped));
         let egress = open_egress(permit, leases, scrubber, listeners, dialer, seen.clone(), clock).unwrap();
-        Self { egress, upstream, seen, placeholder, other_placeholder, tls, tls_other, plain, proxy, dns }
+        Self { egress, upstream, seen, placeholder, other_placeholder, tls, tls_other, plain, proxy, keyed, dns }
     }
 }
 

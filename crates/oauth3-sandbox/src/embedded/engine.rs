@@ -73,7 +73,7 @@ pub(super) fn run(job: EmbeddedJob, output: Output) -> i32 {
         exit_code: Cell::new(0),
         timers: RefCell::default(),
         operations: RefCell::default(),
-        net: RefCell::new(Net::new(job.proxy_port)),
+        net: RefCell::new(Net::new(job.proxy_port, job.proxy_key)),
         completed,
     });
     let code = match Engine::new(Rc::clone(&state), completions, job.memory_bytes) {

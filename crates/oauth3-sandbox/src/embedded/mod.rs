@@ -18,6 +18,7 @@ mod script;
 mod tests;
 mod timers;
 
+use oauth3_core::ProxyKey;
 use output::Output;
 use std::collections::BTreeMap;
 
@@ -39,6 +40,8 @@ pub(crate) struct EmbeddedJob {
     pub(crate) env: Vec<(String, String)>,
     /// Port on 127.0.0.1 where the egress takes absolute-form HTTP requests.
     pub(crate) proxy_port: u16,
+    /// The key that the egress wants, where it listens on a shared loopback.
+    pub(crate) proxy_key: Option<ProxyKey>,
     /// Limit of the JavaScript heap, in bytes.
     pub(crate) memory_bytes: u64,
 }

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use oauth3_core::ProxyKey;
 use tokio::net::TcpStream;
 
 /// Idle connections that are kept for the next request.
@@ -53,21 +54,22 @@ type Idle = Arc<Mutex<Vec<(String, SendRequest<Full<Bytes>>)>>>;
 /// The client. It connects when the first request is made.
 pub(super) struct Net {
     proxy_port: u16,
+    proxy_key: Option<ProxyKey>,
     idle: Idle,
     bodies: HashMap<u32, Incoming>,
     last_resource: u32,
 }
 
 impl Net {
-    pub(super) fn new(proxy_port: u16) -> Self {
-        Self { proxy_port, idle: Idle::default(), bodies: HashMap::new(), last_resource: 0 }
+    pub(super) fn new(proxy_port: u16, proxy_key: Option<ProxyKey>) -> Self {
+        Self { proxy_port, proxy_key, idle: Idle::default(), bodies: HashMap::new(), last_resource: 0 }
     }
 
     /// Sends one request and waits for the head of its response.
     pub(super) fn fetch(&self, exchange: Exchange) -> impl Future<Output = Outcome> + Send + use<> {
-        let (port, idle) = (self.proxy_port, Arc::clone(&self.idle));
+        let (port, key, idle) = (self.proxy_port, self.proxy_key, Arc::clone(&self.idle));
         async move {
-            match send(port, &idle, exchange).await {
+            match send(port, key, &idle, exchange).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     Outcome::Head { head: Box::new(head), body }
@@ -121,10 +123,18 @@ pub(super) fn flat_headers(headers: &HeaderMap) -> Vec<String> {
     headers.iter().flat_map(|(name, value)| [name.as_str().to_owned(), text(value)]).collect()
 }
 
-async fn send(port: u16, idle: &Idle, exchange: Exchange) -> Result<http::Response<Incoming>, String> {
+async fn send(
+    port: u16,
+    key: Option<ProxyKey>,
+    idle: &Idle,
+    exchange: Exchange,
+) -> Result<http::Response<Incoming>, String> {
     let url = exchange.url.clone();
     let fail = |cause: String| format!("error sending request for url ({url}): {cause}");
-    let (origin, request) = request(exchange).map_err(&fail)?;
+    let (origin, mut request) = request(exchange).map_err(&fail)?;
+    if let Some(key) = key.and_then(|key| HeaderValue::try_from(key.authorization()).ok()) {
+        request.headers_mut().insert(http::header::PROXY_AUTHORIZATION, key);
+    }
     // Lets connections that the egress closed meanwhile notice it.
     tokio::task::yield_now().await;
     loop {

@@ -86,6 +86,11 @@ impl Group {
         })
     }
 
+    /// Moves this process in, and what it will start.
+    pub(super) fn enter(&self) -> Result<(), StepError> {
+        self.plan.directories().iter().try_for_each(|directory| put(Path::new(directory), "cgroup.procs", "0"))
+    }
+
     /// How many processes the memory limit ended.
     pub(super) fn oom_kills(&self) -> u64 {
         let file = match &self.plan {

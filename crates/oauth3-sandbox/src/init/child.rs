@@ -6,7 +6,8 @@
 
 use super::{Step, StepError, limits, lockdown, mounts, net, seccomp, sys};
 use crate::embedded::{self, EmbeddedJob};
-use crate::wire::{Features, FromChild, JobHead, Launch, Setup, Terms, read_job, receive, send};
+use crate::wire::{Features, FromChild, FromStage0, JobHead, Launch, Setup, Terms, read_job, receive, send};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior, set_parent_process_death_signal};
@@ -44,7 +45,8 @@ fn live(setup: &Setup, guard: &OwnedFd) -> Result<(), StepError> {
     rustix::system::sethostname(HOST_NAME).step("set the host name")?;
     let root = mounts::build(sources)?;
 
-    let features = Features { landlock_abi: sys::landlock_abi(), private_proc: root.private_proc };
+    let features =
+        Features { landlock_abi: sys::landlock_abi(), private_proc: root.private_proc, programs: Vec::new() };
     let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
     send(guard, &FromChild::Built { roles, features }, &fds).step("hand over the listeners")?;
     drop(listeners);
@@ -93,8 +95,21 @@ fn reap(job: Pid, guard: &OwnedFd) -> Result<(), StepError> {
     }
 }
 
+/// Says why the job's process cannot go on, and ends it.
+pub(super) fn fail(StepError { step, errno }: StepError, guard: &OwnedFd) -> ! {
+    let _ = send(guard, &FromStage0::Failed { step, errno: errno.raw_os_error() }, &[]);
+    sys::exit_now(EXIT_NOT_STARTED)
+}
+
+/// The pipes are the job's alone: their readers must see the end of it.
+pub(super) fn let_go_of_pipes() -> Result<(), StepError> {
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step("open /dev/null")?;
+    rustix::stdio::dup2_stdout(&null).step("let go of stdout")?;
+    rustix::stdio::dup2_stderr(&null).step("let go of stderr")
+}
+
 /// The job's process: no descriptor but the standard ones survives.
-fn start(job: JobHead, contents: &[u8], guard: &OwnedFd) -> ! {
+pub(super) fn start(job: JobHead, contents: &[u8], guard: &OwnedFd) -> ! {
     if rustix::process::chdir(&*job.directory).is_err() {
         sys::exit_now(EXIT_NOT_STARTED);
     }
@@ -102,12 +117,19 @@ fn start(job: JobHead, contents: &[u8], guard: &OwnedFd) -> ! {
     let files = files.into_iter().map(|(path, bytes)| (path.to_owned(), bytes.to_vec()));
     match job.launch {
         Launch::Nothing => sys::exit_now(0),
-        Launch::Embedded { proxy_port, memory_bytes, ref entry } => {
+        Launch::Embedded { proxy_port, proxy_key, memory_bytes, ref entry } => {
             let (files, entry) = (files.collect(), entry.clone());
             if sys::close_from(3, false).is_err() {
                 sys::exit_now(EXIT_NOT_STARTED);
             }
-            sys::exit_now(embedded::run(EmbeddedJob { files, entry, env: job.env, proxy_port, memory_bytes }))
+            sys::exit_now(embedded::run(EmbeddedJob {
+                files,
+                entry,
+                env: job.env,
+                proxy_port,
+                proxy_key,
+                memory_bytes,
+            }))
         }
         Launch::Exec { argv } => {
             let text = |text: String| CString::new(text).map_err(|_| Errno::INVAL);

@@ -5,14 +5,18 @@
 //! namespaces and stays outside: it holds the wall clock and ends everything when the gateway goes away. Its
 //! child is process 1 inside: it builds the file system, gives up every right and starts the job's process.
 //!
+//! Two other backends have their own first process: [`guest`] in a container, [`alone`] where nothing can be made.
+//!
 //! - [`nursery`]: waits for sandboxes to be asked for
 //! - [`stage0`]: the guard outside
 //! - [`child`]: process 1 and the job
 //! - [`net`], [`mounts`], [`cgroup`], [`watch_memory`], [`watch_cpu`], [`limits`], [`lockdown`], [`seccomp`]: one wall each
 //! - [`sys`]: system calls that no library covers
 
+mod alone;
 mod cgroup;
 mod child;
+mod guest;
 mod limits;
 mod lockdown;
 mod mounts;
@@ -22,14 +26,18 @@ mod seccomp;
 mod stage0;
 mod sys;
 mod watch_cpu;
+mod watch_job;
 mod watch_memory;
 
-pub(crate) use sys::shell_code;
+pub(crate) use alone::{ALONE_SUBCOMMAND, CERTIFICATE, CODE, LANDLOCK_WITH_TCP, TMP};
+pub(crate) use guest::{GUEST_CERTIFICATES, GUEST_PROGRAMS, GUEST_SKILL, GUEST_SOCKET, GUEST_SUBCOMMAND};
+pub(crate) use sys::{landlock_abi, shell_code};
 
 use rustix::io::Errno;
+use std::ffi::OsStr;
 
-/// The subcommand that the executable must answer with [`init_main`].
-pub const INIT_SUBCOMMAND: &str = "sandbox-init";
+/// The subcommand of the nursery.
+pub(crate) const INIT_SUBCOMMAND: &str = "sandbox-init";
 
 /// A step that failed, by a name that an owner can look up, with the system's answer.
 #[derive(Debug, Clone)]
@@ -58,9 +66,17 @@ impl<T> Step<T> for std::io::Result<T> {
     }
 }
 
-/// The entry of `oauth3 sandbox-init`. Reads everything from the socket on descriptor 0; takes no arguments and
-/// no environment. Must be called before the process has a second thread. Never returns; the exit code says
-/// nothing, the sockets do.
-pub fn init_main() -> ! {
-    nursery::main()
+/// Becomes a part of a sandbox when `subcommand` is the name of one, and then never returns; the exit code says
+/// nothing, the sockets do. Takes no other arguments. Must be called before the process has a second thread.
+///
+/// - `sandbox-init`: the nursery of native sandboxes; reads everything from the socket on descriptor 0
+/// - `sandbox-guest`: process 1 of a container
+/// - `sandbox-alone`: the guard of a run without namespaces; reads everything from the socket on descriptor 0
+pub fn become_helper(subcommand: &OsStr) {
+    match subcommand.to_str() {
+        Some(INIT_SUBCOMMAND) => nursery::main(),
+        Some(GUEST_SUBCOMMAND) => guest::main(),
+        Some(ALONE_SUBCOMMAND) => alone::main(),
+        _ => {}
+    }
 }

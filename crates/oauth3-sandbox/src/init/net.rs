@@ -17,9 +17,14 @@ const DNS_PORT: u16 = 53;
 /// Interface index of `lo` in a new network namespace.
 const LOOPBACK_INDEX: u32 = 1;
 
-/// Brings the network up and binds every listener, in this order of roles.
+/// Brings the network up and binds every listener.
 pub(super) fn open(setup: &Setup) -> Result<Vec<(ListenerRole, OwnedFd)>, StepError> {
     bring_up()?;
+    listeners(setup)
+}
+
+/// Binds every listener, in this order of roles.
+pub(super) fn listeners(setup: &Setup) -> Result<Vec<(ListenerRole, OwnedFd)>, StepError> {
     let mut all = Vec::new();
     let everywhere = Ipv4Addr::UNSPECIFIED;
     let mut both = |role: ListenerRole, port: u16| -> Result<(), StepError> {

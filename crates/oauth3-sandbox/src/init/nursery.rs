@@ -34,7 +34,7 @@ pub(super) fn main() -> ! {
 }
 
 /// Moves the socket away from 0, puts nothing there, and closes what was inherited by mistake.
-fn adopt() -> Result<OwnedFd, Errno> {
+pub(super) fn adopt() -> Result<OwnedFd, Errno> {
     sys::close_from(3, false)?;
     let original = sys::inherited(0);
     let requests = rustix::io::fcntl_dupfd_cloexec(&original, 3)?;

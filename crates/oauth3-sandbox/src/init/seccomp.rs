@@ -135,6 +135,39 @@ const TYPES: [i32; 8] = [
 ];
 /// Socket protocols: default, TCP, UDP.
 const PROTOCOLS: [i32; 3] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
+/// Never allowed to a process that is alone: others of its user, and servers.
+const DENIED_ALONE: &[libc::c_long] = &[
+    libc::SYS_execveat,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_mq_open,
+];
+#[cfg(target_arch = "x86_64")]
+const DENIED_ALONE_HERE: &[libc::c_long] = &[libc::SYS_fork, libc::SYS_vfork];
+#[cfg(not(target_arch = "x86_64"))]
+const DENIED_ALONE_HERE: &[libc::c_long] = &[];
+/// What is left of sockets then: streams over IP. Other protocols of streams (MPTCP) go around Landlock.
+const FAMILIES_ALONE: [i32; 2] = [libc::AF_INET, libc::AF_INET6];
+const STREAM_TYPES: [i32; 4] = [
+    libc::SOCK_STREAM,
+    libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+    libc::SOCK_STREAM | libc::SOCK_NONBLOCK,
+    libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+];
+const PROTOCOLS_ALONE: [i32; 2] = [0, libc::IPPROTO_TCP];
 /// Terminal requests that type into or paste to a terminal: `TIOCSTI`, `TIOCLINUX`.
 const TERMINAL_REQUESTS: [i32; 2] = [0x5412, 0x541C];
 /// Every namespace flag of `clone`.
@@ -149,7 +182,7 @@ const NAMESPACE_FLAGS: i32 = libc::CLONE_NEWUSER
 /// Offsets in `struct seccomp_data`: the number, the architecture, and the low half of each argument.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
-const ARGUMENTS: [u32; 3] = [16, 24, 32];
+const ARGUMENTS: [u32; 4] = [16, 24, 32, 40];
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
@@ -160,7 +193,17 @@ const ABSENT: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 /// Where no control group bounds the memory of the tree (`bounded` is false), memory that no process maps must
 /// not exist either: nothing would count it.
 pub(super) fn apply(bounded: bool) -> Result<(), StepError> {
-    let program = program(bounded).step("make the system call filter")?;
+    install(&fates(bounded))
+}
+
+/// The same for a process that shares its namespaces with others of this user, and is alone: besides, no other
+/// process can be made or signalled, nothing listened on, and no socket be but a stream over IP.
+pub(super) fn apply_alone(bounded: bool) -> Result<(), StepError> {
+    install(&fates_alone(bounded, rustix::process::getpid().as_raw_nonzero().get()))
+}
+
+fn install(fates: &BTreeMap<u32, Fate>) -> Result<(), StepError> {
+    let program = program(fates).step("make the system call filter")?;
     sys::install_filter(&program).step("system call filter")
 }
 
@@ -172,6 +215,10 @@ enum Fate {
     WithoutBits(usize, i32),
     /// `EPERM` when the argument is one of these.
     NoneOf(usize, &'static [i32]),
+    /// `EPERM` unless the argument is this one.
+    Only(usize, i32),
+    /// `EPERM` for a `clone` that makes a process or a namespace; a thread may be.
+    Thread,
     /// `EPERM` unless each argument is one of its values.
     Among(&'static [(usize, &'static [i32])]),
 }
@@ -194,10 +241,27 @@ fn fates(bounded: bool) -> BTreeMap<u32, Fate> {
     denied.chain(rest).filter_map(known).collect()
 }
 
-fn program(bounded: bool) -> Result<Vec<sock_filter>, Errno> {
+/// [`fates`] for a process alone, which is this one.
+fn fates_alone(bounded: bool, own: i32) -> BTreeMap<u32, Fate> {
+    let mut all = fates(bounded);
+    let denied = DENIED_ALONE.iter().chain(DENIED_ALONE_HERE).map(|&call| (call, Fate::Give(DENY)));
+    let rest = [
+        (libc::SYS_clone, Fate::Thread),
+        (libc::SYS_socket, Fate::Among(&[(0, &FAMILIES_ALONE), (1, &STREAM_TYPES), (2, &PROTOCOLS_ALONE)])),
+        (libc::SYS_kill, Fate::Only(0, own)),
+        (libc::SYS_tgkill, Fate::Only(0, own)),
+        // A connection made by sending (TCP Fast Open) is one that Landlock does not see.
+        (libc::SYS_sendto, Fate::WithoutBits(3, libc::MSG_FASTOPEN)),
+        (libc::SYS_sendmsg, Fate::WithoutBits(2, libc::MSG_FASTOPEN)),
+        (libc::SYS_sendmmsg, Fate::WithoutBits(3, libc::MSG_FASTOPEN)),
+    ];
+    all.extend(denied.chain(rest).filter_map(|(call, fate)| Some((u32::try_from(call).ok()?, fate))));
+    all
+}
+
+fn program(fates: &BTreeMap<u32, Fate>) -> Result<Vec<sock_filter>, Errno> {
     let architecture = ARCHITECTURE.ok_or(Errno::NOSYS)?;
     // The number line, cut where the fate changes.
-    let fates = fates(bounded);
     let mut segments: Vec<(u32, Fate)> = Vec::new();
     for number in 0..=LAST_KNOWN {
         let fate = fates.get(&number).copied().unwrap_or(Fate::Give(ALLOW));
@@ -239,6 +303,16 @@ fn judge(fate: Fate) -> Vec<sock_filter> {
             code.push(give(ALLOW));
             code
         }
+        Fate::Only(index, value) => {
+            vec![argument(index), jump(libc::BPF_JEQ, value.cast_unsigned(), 1, 0), give(DENY), give(ALLOW)]
+        }
+        Fate::Thread => vec![
+            argument(0),
+            jump(libc::BPF_JSET, NAMESPACE_FLAGS.cast_unsigned(), 1, 0),
+            jump(libc::BPF_JSET, libc::CLONE_THREAD.cast_unsigned(), 1, 0),
+            give(DENY),
+            give(ALLOW),
+        ],
         Fate::Among(rules) => {
             let mut code = Vec::new();
             for (index, values) in rules {
@@ -273,7 +347,7 @@ mod tests {
     use super::*;
 
     /// Runs a program as the kernel would.
-    fn answer(program: &[sock_filter], architecture: u32, number: u32, arguments: [u32; 3]) -> u32 {
+    fn answer(program: &[sock_filter], architecture: u32, number: u32, arguments: [u32; 4]) -> u32 {
         let (mut at, mut loaded) = (0, 0);
         loop {
             let one = &program[at];
@@ -301,9 +375,44 @@ mod tests {
         }
     }
 
-    fn here(bounded: bool, number: libc::c_long, arguments: [i32; 3]) -> u32 {
-        let program = program(bounded).unwrap();
-        answer(&program, ARCHITECTURE.unwrap(), number as u32, arguments.map(i32::cast_unsigned))
+    fn judged(fates: &BTreeMap<u32, Fate>, number: libc::c_long, [a, b, c, d]: [i32; 4]) -> u32 {
+        let program = program(fates).unwrap();
+        answer(&program, ARCHITECTURE.unwrap(), number as u32, [a, b, c, d].map(i32::cast_unsigned))
+    }
+
+    fn here(bounded: bool, number: libc::c_long, [a, b, c]: [i32; 3]) -> u32 {
+        judged(&fates(bounded), number, [a, b, c, 0])
+    }
+
+    #[test]
+    fn a_process_alone_makes_threads_and_nothing_else() {
+        let alone = fates_alone(true, 77);
+        let thread = libc::CLONE_THREAD | libc::CLONE_VM | libc::CLONE_SIGHAND;
+        for (call, arguments, expected) in [
+            (libc::SYS_clone, [thread, 0, 0, 0], ALLOW),
+            (libc::SYS_clone, [thread | libc::CLONE_NEWUSER, 0, 0, 0], DENY),
+            (libc::SYS_clone, [libc::SIGCHLD, 0, 0, 0], DENY),
+            (libc::SYS_clone, [libc::CLONE_VM | libc::CLONE_VFORK, 0, 0, 0], DENY),
+            (libc::SYS_clone3, [0; 4], ABSENT),
+            (libc::SYS_socket, [libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, 0], ALLOW),
+            (libc::SYS_socket, [libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP, 0], DENY),
+            (libc::SYS_socket, [libc::AF_INET, libc::SOCK_DGRAM, 0, 0], DENY),
+            (libc::SYS_socket, [libc::AF_UNIX, libc::SOCK_STREAM, 0, 0], DENY),
+            (libc::SYS_socketpair, [libc::AF_UNIX, libc::SOCK_STREAM, 0, 0], ALLOW),
+            (libc::SYS_tgkill, [77, 5, 6, 0], ALLOW),
+            (libc::SYS_tgkill, [78, 5, 6, 0], DENY),
+            (libc::SYS_kill, [1, 9, 0, 0], DENY),
+            (libc::SYS_kill, [-1, 9, 0, 0], DENY),
+            (libc::SYS_sendto, [3, 0, 0, 0], ALLOW),
+            (libc::SYS_sendto, [3, 0, 0, libc::MSG_FASTOPEN], DENY),
+            (libc::SYS_sendmsg, [3, 0, libc::MSG_FASTOPEN, 0], DENY),
+            (libc::SYS_listen, [3, 1, 0, 0], DENY),
+            (libc::SYS_ptrace, [0; 4], DENY),
+            (libc::SYS_execve, [0; 4], ALLOW),
+        ] {
+            assert_eq!(judged(&alone, call, arguments), expected, "{call} {arguments:?}");
+        }
+        assert!(program(&alone).unwrap().len() < 400);
     }
 
     #[test]
@@ -354,12 +463,12 @@ mod tests {
 
     #[test]
     fn another_architectures_call_ends_the_process() {
-        assert_eq!(answer(&program(true).unwrap(), 0x4000_0003, 20, [0; 3]), libc::SECCOMP_RET_KILL_PROCESS);
+        assert_eq!(answer(&program(&fates(true)).unwrap(), 0x4000_0003, 20, [0; 4]), libc::SECCOMP_RET_KILL_PROCESS);
     }
 
     #[test]
     fn the_search_is_short() {
-        let program = program(false).unwrap();
+        let program = program(&fates(false)).unwrap();
         assert!(program.len() < 300, "{}", program.len());
     }
 }

@@ -12,7 +12,6 @@ use super::{Step, StepError};
 use crate::wire::{End, Features, FromChild, FromStage0, Packet, Setup, Terms, receive, send, send_bytes};
 use oauth3_core::ListenerRole;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
@@ -150,10 +149,7 @@ fn release(child: &OwnedFd, tree: &mut Tree, setup: &Setup) -> Result<(), StepEr
     send_bytes(child, MAPPED, &[]).step("wake the child")?;
     tree.attach()?;
     let _ = fs::write(format!("/proc/{}/oom_score_adj", tree.pid.as_raw_nonzero()), OOM_SCORE);
-    // The pipes are the child's alone: their readers must see the end of it.
-    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step("open /dev/null")?;
-    rustix::stdio::dup2_stdout(&null).step("let go of stdout")?;
-    rustix::stdio::dup2_stderr(&null).step("let go of stderr")
+    child::let_go_of_pipes()
 }
 
 fn map_ids(pid: Pid, setup: &Setup) -> Result<(), StepError> {

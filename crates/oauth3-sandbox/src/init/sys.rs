@@ -185,6 +185,12 @@ pub(super) fn exec(argv: &[CString], env: &[CString]) -> Errno {
     last_errno()
 }
 
+/// Ends every process that this one may signal, but itself. For process 1 of a namespace.
+pub(super) fn kill_everything() {
+    // SAFETY: takes no memory.
+    unsafe { libc::kill(-1, libc::SIGKILL) };
+}
+
 /// Ends this process at once, running nothing.
 pub(super) fn exit_now(code: i32) -> ! {
     // SAFETY: does not return and touches no memory.
@@ -202,7 +208,7 @@ pub(crate) const fn ending_signal(status: i32) -> Option<i32> {
 }
 
 /// The Landlock ABI of this kernel; 0 without.
-pub(super) fn landlock_abi() -> i32 {
+pub(crate) fn landlock_abi() -> i32 {
     const VERSION: u32 = 1; // LANDLOCK_CREATE_RULESET_VERSION
     // SAFETY: with this flag the kernel reads no structure.
     let result = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION) };

@@ -14,14 +14,14 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A place for groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Base {
+pub(crate) enum Base {
     V2 { directory: PathBuf },
     V1 { memory: PathBuf, pids: Option<PathBuf>, cpu: Option<PathBuf> },
 }
 
 impl Base {
     /// The directories of the next run; not made yet.
-    pub(super) fn next(&self) -> CgroupPlan {
+    pub(crate) fn next(&self) -> CgroupPlan {
         let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let inside = |base: &Path| base.join(&name).to_string_lossy().into_owned();
         match self {
@@ -36,7 +36,7 @@ impl Base {
 
     /// Removes groups of gateways that are gone. Only empty ones can be removed, and they are empty: process 1
     /// of a sandbox dies with its guard.
-    pub(super) fn remove_leftovers(&self) {
+    pub(crate) fn remove_leftovers(&self) {
         let directories: Vec<&PathBuf> = match self {
             Self::V2 { directory } => vec![directory],
             Self::V1 { memory, pids, cpu } => std::iter::once(memory).chain(pids).chain(cpu).collect(),
@@ -53,14 +53,14 @@ impl Base {
 }
 
 /// Removes a run's groups, if they are still there. False when one could not be removed yet.
-pub(super) fn remove(plan: &CgroupPlan) -> bool {
+pub(crate) fn remove(plan: &CgroupPlan) -> bool {
     plan.directories().into_iter().all(|directory| {
         fs::remove_dir(directory).err().is_none_or(|error| error.kind() == std::io::ErrorKind::NotFound)
     })
 }
 
 /// Finds the best place that works, by trying it.
-pub(super) fn discover() -> Option<Base> {
+pub(crate) fn discover() -> Option<Base> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     v2_candidates(&mounts, &own)

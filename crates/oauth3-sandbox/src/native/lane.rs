@@ -7,6 +7,7 @@ use crate::SandboxError;
 use crate::init::shell_code;
 use crate::wire::{End, Features, FromStage0, JobFile, JobHead, Launch, Terms, write_job};
 use oauth3_core::{Exit, ExitReason, Fault, Job, Lane, LaneFds, LaneSpec, ListenerFd, Runtime};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +79,7 @@ impl NativeLane {
                 let files = runtimes::files(Runtime::Embedded, code)?;
                 let memory_bytes = self.spec.limits.memory_mb.saturating_mul(1 << 20);
                 let (proxy_port, entry) = (self.proxy_port, files.entry.clone());
-                Ok(files.plan(Launch::Embedded { proxy_port, memory_bytes, entry }))
+                Ok(files.plan(Launch::Embedded { proxy_port, proxy_key: None, memory_bytes, entry }))
             }
             Task::Runtime => {
                 let installed = self.installed.as_ref().ok_or_else(missing)?;
@@ -90,12 +91,7 @@ impl NativeLane {
     async fn go(&self, job: &Job) -> Result<Exit, SandboxError> {
         let plan = self.plan(&job.code, &job.layer)?;
         let env = runtimes::environment(&job.env, self.proxy_port)?;
-        let files = plan.files.iter().map(|(path, bytes)| JobFile { path: path.clone(), size: bytes.len() }).collect();
-        let contents: Vec<&[u8]> = plan.files.iter().map(|(_, bytes)| bytes.as_ref()).collect();
-        let directory = plan.directory.to_owned();
-        let head = JobHead { launch: plan.launch, files, directory, env, ca_pem: job.ca_pem.clone() };
-        let file = write_job(&head, &contents)
-            .map_err(|errno| SandboxError::Config(format!("the job cannot be handed over: {errno}")))?;
+        let file = seal(plan, env, job)?;
         let patience = self.spec.limits.timeout().saturating_add(REPORT_TIMEOUT);
         self.helper.begin(&self.terms, &file)?;
         if let Some(shared) = &self.refill {
@@ -104,16 +100,36 @@ impl NativeLane {
         let end = tokio::time::timeout(patience, self.helper.end())
             .await
             .map_err(|_| SandboxError::Helper("it did not report the end".to_owned()))??;
-        match end {
-            FromStage0::Done { end, duration_us, cpu_ms, memory_bytes } => {
-                let (code, reason) = ending(end)?;
-                let duration = Duration::from_micros(duration_us);
-                Ok(Exit { code, reason, duration, cpu_ms: Some(cpu_ms), memory_bytes, error: None })
-            }
-            FromStage0::Failed { step, errno } => Err(super::mend::explain(step, errno)),
-            FromStage0::Ready { .. } => Err(SandboxError::Helper("it spoke out of turn".to_owned())),
-        }
+        exit_of(end, super::mend::explain)
     }
+}
+
+/// Puts a job into the file that it travels in.
+pub(crate) fn seal(plan: Plan<'_>, env: Vec<(String, String)>, job: &Job) -> Result<OwnedFd, SandboxError> {
+    let files = plan.files.iter().map(|(path, bytes)| JobFile { path: path.clone(), size: bytes.len() }).collect();
+    let contents: Vec<&[u8]> = plan.files.iter().map(|(_, bytes)| bytes.as_ref()).collect();
+    let head = JobHead { launch: plan.launch, files, directory: plan.directory, env, ca_pem: job.ca_pem.clone() };
+    write_job(&head, &contents).map_err(|errno| SandboxError::Config(format!("the job cannot be handed over: {errno}")))
+}
+
+/// The end of a run as the port tells it.
+pub(crate) fn exit_of(heard: FromStage0, explain: impl Fn(String, i32) -> SandboxError) -> Result<Exit, SandboxError> {
+    match heard {
+        FromStage0::Done { end, duration_us, cpu_ms, memory_bytes } => {
+            let (code, reason) = ending(end)?;
+            let duration = Duration::from_micros(duration_us);
+            Ok(Exit { code, reason, duration, cpu_ms: Some(cpu_ms), memory_bytes, error: None })
+        }
+        FromStage0::Failed { step, errno } => Err(explain(step, errno)),
+        FromStage0::Ready { .. } => Err(SandboxError::Helper("it spoke out of turn".to_owned())),
+    }
+}
+
+/// The end of a run that did not begin.
+pub(crate) fn not_started(error: &SandboxError) -> Exit {
+    tracing::warn!(%error, "a run was not started");
+    let (reason, error) = (ExitReason::NotStarted, Some(error.to_string()));
+    Exit { code: NOT_STARTED, reason, duration: Duration::ZERO, cpu_ms: None, memory_bytes: None, error }
 }
 
 fn ending(end: End) -> Result<(i32, ExitReason), SandboxError> {
@@ -133,17 +149,7 @@ impl Lane for NativeLane {
     }
 
     async fn run(self: Box<Self>, job: Job) -> Exit {
-        let exit = self.go(&job).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "a run was not started");
-            Exit {
-                code: NOT_STARTED,
-                reason: ExitReason::NotStarted,
-                duration: Duration::ZERO,
-                cpu_ms: None,
-                memory_bytes: None,
-                error: Some(error.to_string()),
-            }
-        });
+        let exit = self.go(&job).await.unwrap_or_else(|error| not_started(&error));
         self.helper.leave().await;
         exit
     }

@@ -13,14 +13,15 @@ mod spare;
 pub use probe::{ProbeLine, probe};
 
 use crate::SandboxError;
-use crate::wire::{Setup, Terms};
-use cgroups::Base;
+use crate::wire::{Bind, CgroupPlan, Setup, Terms};
+pub(crate) use cgroups::{Base, discover as discover_cgroups, remove as remove_cgroup};
 use helper::{Helper, Made};
 use lane::{NativeLane, Task};
+pub(crate) use lane::{exit_of, not_started, seal};
 use nursery::Nursery;
 use oauth3_core::{Fault, Host, Lane, LaneSpec, Runner, Runtime, synthetic_addresses};
-use runtimes::Installed;
-use slots::Slots;
+pub(crate) use runtimes::{Installed, Plan, Surroundings, environment, environment_in, files, find_all, plan, version};
+pub(crate) use slots::{Slot, Slots};
 use spare::Spare;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -34,12 +35,12 @@ const HTTPS_PORT: u16 = 443;
 /// Host ids that inside users are mapped to, as root: this one and the following. Below are the ranges that
 /// distributions give to users' own containers (from 100000) and systemd gives to its (to 0x6fffffff); code in
 /// those could otherwise send signals to ours.
-const FIRST_HOST_UID: u32 = 0x7000_0000;
+pub(crate) const FIRST_HOST_UID: u32 = 0x7000_0000;
 
 /// How to make sandboxes.
 #[derive(Debug, Clone, Default)]
 pub struct NativeConfig {
-    /// The executable that answers `sandbox-init` with [`crate::init_main`]; usually the gateway's own.
+    /// The executable that calls [`crate::become_helper`] first; usually the gateway's own.
     pub helper: PathBuf,
     /// Where a runtime is; the others are searched. [`Runtime::Embedded`] needs none.
     pub runtimes: BTreeMap<Runtime, PathBuf>,
@@ -121,29 +122,29 @@ impl Shared {
     async fn build(&self, ports: &Ports) -> Result<(Helper, Made), SandboxError> {
         let slot = self.slots.take().ok_or(SandboxError::Full)?;
         let root = rustix::process::geteuid().is_root();
-        let setup = Setup {
-            host_uid: root.then(|| FIRST_HOST_UID + slot.number()),
-            tls_ports: ports.tls.iter().copied().collect(),
-            proxy_port: ports.proxy,
-            cgroup: self.cgroups.as_ref().map(Base::next),
-            binds: self.installed.values().filter_map(|found| found.bind.clone()).collect(),
-        };
+        let host_uid = root.then(|| FIRST_HOST_UID + slot.number());
+        let binds = self.installed.values().filter_map(|found| found.bind.clone()).collect();
+        let setup = ports.setup(host_uid, self.cgroups.as_ref().map(Base::next), binds);
         Helper::start(&self.nursery, &setup, slot).await
     }
 }
 
 /// The ports that a sandbox listens on: all that is made of a request before its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Ports {
+pub(crate) struct Ports {
     tls: BTreeSet<u16>,
-    proxy: u16,
+    pub(crate) proxy: u16,
 }
 
 impl Ports {
-    fn of(spec: &LaneSpec) -> Self {
+    pub(crate) fn of(spec: &LaneSpec) -> Self {
         let tls: BTreeSet<u16> = spec.hosts.iter().map(Host::port).chain([HTTPS_PORT]).collect();
         let proxy = (PROXY_PORT..u16::MAX).find(|port| !tls.contains(port)).unwrap_or(PROXY_PORT);
         Self { tls, proxy }
+    }
+
+    pub(crate) fn setup(&self, host_uid: Option<u32>, cgroup: Option<CgroupPlan>, binds: Vec<Bind>) -> Setup {
+        Setup { host_uid, tls_ports: self.tls.iter().copied().collect(), proxy_port: self.proxy, cgroup, binds }
     }
 
     /// What nearly every request needs.
@@ -152,7 +153,8 @@ impl Ports {
     }
 }
 
-fn terms(spec: &LaneSpec, installed: Option<&Installed>) -> Terms {
+/// What one run gets.
+pub(crate) fn terms(spec: &LaneSpec, installed: Option<&Installed>) -> Terms {
     let memory_bytes = spec.limits.memory_mb.saturating_mul(1 << 20);
     Terms {
         hosts_file: hosts_file(&spec.hosts),

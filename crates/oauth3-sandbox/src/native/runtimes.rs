@@ -36,39 +36,39 @@ const V8_RESERVED_BYTES: u64 = 1 << 30;
 
 /// A runtime that was found.
 #[derive(Debug, Clone)]
-pub(super) struct Installed {
-    pub(super) runtime: Runtime,
+pub(crate) struct Installed {
+    pub(crate) runtime: Runtime,
     /// The program, as a path inside.
-    pub(super) program: String,
+    pub(crate) program: String,
     /// The program, as a path on the host.
-    pub(super) host_path: PathBuf,
+    pub(crate) host_path: PathBuf,
     /// What has to be shown besides the system directories.
-    pub(super) bind: Option<Bind>,
+    pub(crate) bind: Option<Bind>,
 }
 
 /// What to start, with which files, where.
 #[derive(Debug)]
-pub(super) struct Plan<'a> {
-    pub(super) launch: Launch,
+pub(crate) struct Plan<'a> {
+    pub(crate) launch: Launch,
     /// What goes to `/skill`.
-    pub(super) files: Vec<(String, Cow<'a, [u8]>)>,
+    pub(crate) files: Vec<(String, Cow<'a, [u8]>)>,
     /// The working directory.
-    pub(super) directory: &'static str,
+    pub(crate) directory: String,
 }
 
 impl Plan<'_> {
-    pub(super) const fn without_files(launch: Launch) -> Self {
-        Self { launch, files: Vec::new(), directory: SCRATCH }
+    pub(crate) fn without_files(launch: Launch) -> Self {
+        Self { launch, files: Vec::new(), directory: SCRATCH.to_owned() }
     }
 }
 
 /// The files of a skill, each with a name.
 #[derive(Debug)]
-pub(super) struct Files<'a> {
+pub(crate) struct Files<'a> {
     /// The path of the one that runs, below `/skill`.
-    pub(super) entry: String,
+    pub(crate) entry: String,
     all: Vec<(String, Cow<'a, [u8]>)>,
-    packages: Option<Packages>,
+    pub(crate) packages: Option<Packages>,
 }
 
 impl<'a> Files<'a> {
@@ -83,13 +83,13 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    pub(super) fn plan(self, launch: Launch) -> Plan<'a> {
-        Plan { launch, files: self.all, directory: SCRATCH }
+    pub(crate) fn plan(self, launch: Launch) -> Plan<'a> {
+        Plan { launch, files: self.all, directory: SCRATCH.to_owned() }
     }
 }
 
 /// Reads the code of a job; a single file gets the name that its runtime wants.
-pub(super) fn files(runtime: Runtime, code: &[u8]) -> Result<Files<'_>, SandboxError> {
+pub(crate) fn files(runtime: Runtime, code: &[u8]) -> Result<Files<'_>, SandboxError> {
     let skill = Skill::read(code).map_err(|error| SandboxError::Config(error.to_string()))?;
     let packages = skill.packages().cloned();
     match skill {
@@ -110,7 +110,7 @@ pub(super) fn files(runtime: Runtime, code: &[u8]) -> Result<Files<'_>, SandboxE
 }
 
 /// Finds every runtime: configured ones must be right, others are searched.
-pub(super) fn find_all(
+pub(crate) fn find_all(
     configured: &BTreeMap<Runtime, PathBuf>,
     search: &OsStr,
 ) -> Result<BTreeMap<Runtime, Installed>, SandboxError> {
@@ -189,7 +189,7 @@ fn locate(runtime: Runtime, path: &Path) -> Option<Installed> {
 }
 
 /// How an installed runtime tells its version. A POSIX shell has no way to; that it starts is what counts.
-pub(super) fn version(installed: &Installed) -> Vec<String> {
+pub(crate) fn version(installed: &Installed) -> Vec<String> {
     let arguments: &[&str] = match installed.runtime {
         Runtime::Shell => &["-c", "echo POSIX shell"],
         _ => &["--version"],
@@ -198,7 +198,7 @@ pub(super) fn version(installed: &Installed) -> Vec<String> {
 }
 
 /// How an installed runtime runs this code.
-pub(super) fn plan<'a>(
+pub(crate) fn plan<'a>(
     installed: &Installed,
     spec: &LaneSpec,
     code: &'a [u8],
@@ -241,7 +241,7 @@ pub(super) fn plan<'a>(
     let mut plan = files.plan(Launch::Exec { argv });
     if installed.runtime == Runtime::Shell {
         // A script finds the files beside it by the working directory only.
-        plan.directory = PLACE_OF_SKILL;
+        plan.directory = PLACE_OF_SKILL.to_owned();
     }
     Ok(plan)
 }
@@ -267,26 +267,49 @@ pub(super) const fn reserved_bytes(runtime: Runtime) -> u64 {
     }
 }
 
-/// The whole environment of the code: the job's variables, and ours, which win.
-pub(super) fn environment(job: &[(String, String)], proxy_port: u16) -> Result<Vec<(String, String)>, SandboxError> {
+/// Where the code finds what is made for it.
+pub(crate) struct Surroundings {
+    /// The proxy's address.
+    pub(crate) proxy: String,
+    /// The file with the run's certificate.
+    pub(crate) certificates: String,
+    /// The directory that may be written.
+    pub(crate) tmp: String,
+}
+
+/// [`environment_in`] a sandbox with a root of its own.
+pub(crate) fn environment(job: &[(String, String)], proxy_port: u16) -> Result<Vec<(String, String)>, SandboxError> {
     let proxy = format!("http://127.0.0.1:{proxy_port}");
+    environment_in(job, &Surroundings { proxy, certificates: BUNDLE.to_owned(), tmp: SCRATCH.to_owned() })
+}
+
+/// The whole environment of the code: the job's variables, and ours, which win.
+pub(crate) fn environment_in(
+    job: &[(String, String)],
+    surroundings: &Surroundings,
+) -> Result<Vec<(String, String)>, SandboxError> {
+    let Surroundings { proxy, certificates, tmp } = surroundings;
+    let deno_dir = format!("{tmp}/deno");
     let own: Vec<(&str, &str)> = [
         ("PATH", "/usr/local/bin:/usr/bin:/bin"),
-        ("HOME", "/tmp"),
-        ("TMPDIR", "/tmp"),
+        ("HOME", tmp.as_str()),
+        ("TMPDIR", tmp.as_str()),
         ("USER", "skill"),
         ("LANG", "C.UTF-8"),
         ("TZ", "UTC"),
         ("NO_COLOR", "1"),
-        ("DENO_DIR", "/tmp/deno"),
+        ("DENO_DIR", deno_dir.as_str()),
         ("DENO_NO_UPDATE_CHECK", "1"),
         ("PYTHONDONTWRITEBYTECODE", "1"),
     ]
     .into_iter()
-    .chain(["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"].map(|n| (n, &*proxy)))
+    .chain(
+        ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
+            .map(|n| (n, proxy.as_str())),
+    )
     .chain(
         ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "DENO_CERT", "NODE_EXTRA_CA_CERTS"]
-            .map(|name| (name, BUNDLE)),
+            .map(|name| (name, certificates.as_str())),
     )
     .collect();
     let mut all = Vec::with_capacity(job.len() + own.len());

@@ -8,20 +8,20 @@ const MAX_SANDBOXES: u32 = 1024;
 
 /// Which numbers are taken.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
+pub(crate) struct Slots {
     taken: Mutex<BTreeSet<u32>>,
 }
 
 /// A taken number; free again when dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     number: u32,
     slots: Arc<Slots>,
 }
 
 impl Slots {
     /// Takes the lowest free number; `None` when all are taken.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Slot> {
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Slot> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let number = (0..MAX_SANDBOXES).find(|number| !taken.contains(number))?;
         taken.insert(number);
@@ -31,7 +31,7 @@ impl Slots {
 }
 
 impl Slot {
-    pub(super) const fn number(&self) -> u32 {
+    pub(crate) const fn number(&self) -> u32 {
         self.number
     }
 }

@@ -9,6 +9,8 @@
     reason = "these are tests"
 )]
 
+mod direct;
+mod docker;
 mod ending;
 mod hostile;
 mod limits;

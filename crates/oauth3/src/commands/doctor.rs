@@ -111,10 +111,11 @@ async fn keeper(settings: &Settings, checks: &mut Vec<Check>) {
 }
 
 async fn sandbox(settings: &Settings, checks: &mut Vec<Check>) {
-    match wiring::native(settings) {
+    checks.push(good("executor", settings.config.executor.clone()));
+    match wiring::probe(settings).await {
         Err(error) => checks.push(bad("sandbox", format!("{error:#}"), "")),
-        Ok(config) => {
-            for probe in oauth3_sandbox::probe(config).await {
+        Ok(probes) => {
+            for probe in probes {
                 // Only the sandbox itself is needed; its extra walls and the runtimes are as they are found.
                 let optional = probe.name != "sandbox";
                 checks.push(Check { name: probe.name, ok: probe.ok, optional, detail: probe.detail, mend: probe.mend });

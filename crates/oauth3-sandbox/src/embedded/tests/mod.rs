@@ -52,6 +52,7 @@ fn job_of(files: &[(&str, &[u8])]) -> EmbeddedJob {
         env: vec![("OPENAI_API_KEY".to_owned(), "sk-placeholder".to_owned())],
         // Nothing listens on port 1.
         proxy_port: 1,
+        proxy_key: None,
         memory_bytes: MEMORY_BYTES,
     }
 }
