@@ -15,10 +15,14 @@ pub(super) fn check(tree: &Tree, files: &[File], problems: &mut Vec<String>) {
     let tests = tests_by_crate(tree, files);
     for file in files.iter().filter(|file| file.path.ends_with(".md")) {
         let promises = PROMISES.contains(&file.path.as_str());
+        let mut numbers = BTreeSet::new();
         for (number, line) in file.text.lines().enumerate() {
             let place = format!("{}:{}", file.path, number + 1);
             if promises {
                 promise(&tests, line, &place, problems);
+                if row_number(line).is_some_and(|row| !numbers.insert(row)) {
+                    problems.push(format!("{place}: another row has this number"));
+                }
             }
             for link in links(line) {
                 let folder = Path::new(&file.path).parent().unwrap_or(Path::new(""));
@@ -40,11 +44,14 @@ fn promise(tests: &BTreeMap<String, BTreeSet<String>>, line: &str, place: &str, 
             problems.push(format!("{place}: {package} has no test {function}"));
         }
     }
-    let numbered =
-        line.strip_prefix("| ").and_then(|row| row.split(' ').next()).is_some_and(|cell| cell.parse::<u32>().is_ok());
-    if numbered && named == 0 && !HOLDERS.iter().any(|holder| line.contains(holder)) {
+    if row_number(line).is_some() && named == 0 && !HOLDERS.iter().any(|holder| line.contains(holder)) {
         problems.push(format!("{place}: name the test that holds this, as `crate::test`"));
     }
+}
+
+/// The number that a row of a table begins with.
+fn row_number(line: &str) -> Option<u32> {
+    line.strip_prefix("| ")?.split(' ').next()?.parse().ok()
 }
 
 /// The names of test functions, by crate.
