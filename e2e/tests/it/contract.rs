@@ -79,7 +79,10 @@ async fn the_answers_have_the_shapes_that_were_promised() {
         let first = &shown[list][0];
         assert!(is_recent(&first[time]), "{command:?} shows whole Unix seconds: {first}");
     }
-    let shown = world.cli(&["show", &id, "--json"]).await.json();
+    let mut shown = world.cli(&["show", &id, "--json"]).await.json();
+    // What a run used is the owner's to see.
+    let used = shown["result"].as_object_mut().unwrap().remove("usage").unwrap();
+    assert!(used["cpu_ms"].is_u64(), "{used}");
     assert_eq!((&shown["result"], &shown["code"]), (&result, &json!(code)), "as the API shows it");
 }
 

@@ -69,7 +69,7 @@ async fn main_job_of(world: &World, serve: &Serve, agent: &Agent, api: &Standin)
              catch {{ console.log('refused') }}"
         );
         let before = api.seen().len();
-        let body = json!({ "skill_id": "s", "code": code, "secrets": ["API_KEY"], "network": ["api.example.com"] });
+        let body = json!({ "skill_id": "s", "code": code, "secrets": ["API_KEY"], "metadata": { "network": ["api.example.com"] } });
         let status = run(world, agent, body).await;
         assert_eq!(status["status"], "success", "{runtime}: {status}\n{}", serve.log());
         let stdout = status["result"]["stdout"].as_str().unwrap();

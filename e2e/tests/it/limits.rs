@@ -62,10 +62,10 @@ async fn the_owner_sees_every_limit_and_a_grant_binds_them() {
     assert_eq!(world.cli(&["approve", &id, "--trust", "forever"]).await.code(), 0);
     assert_eq!(agent.finished(&id).await["status"], "success");
 
-    let again = agent.execute(json!({ "skill_id": "s", "code": code, "wait": 60 })).await;
+    let again = agent.execute(json!({ "skill_id": "test", "code": code, "wait": 60 })).await;
     assert_eq!(again.status, 200, "the same is covered: {again:?}");
     let more = code.replace("egress_requests=5", "egress_requests=6");
-    let other = agent.execute(json!({ "skill_id": "s", "code": more })).await;
+    let other = agent.execute(json!({ "skill_id": "test", "code": more })).await;
     assert_eq!(other.status, 202, "{other:?}");
 
     // The owner's own command line names them too, and what a run used is there afterwards.
