@@ -30,3 +30,4 @@ mod telegram_npm;
 mod telegram_secrets;
 mod telegram_trouble;
 mod terminal;
+mod uses;

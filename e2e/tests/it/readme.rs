@@ -4,8 +4,9 @@ use crate::commands::first_request;
 use e2e::{Agent, World};
 use serde_json::json;
 
-fn commands() -> Vec<String> {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+/// The commands in the `sh` blocks of a document.
+pub(crate) fn commands_of(document: &str) -> Vec<String> {
+    let readme = std::fs::read_to_string(format!("{}/../{document}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let mut inside = false;
     let mut commands = Vec::new();
     for line in readme.lines() {
@@ -23,7 +24,7 @@ fn commands() -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_readme_works() {
-    let commands = commands();
+    let commands = commands_of("README.md");
     assert!(commands.len() > 15, "the README has its daily tasks");
     let world = World::new();
     world.write_config("");
@@ -81,7 +82,7 @@ async fn every_command_of_the_readme_works() {
 }
 
 /// Splits as a shell would, for the little that the README needs.
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
     for c in line.chars() {
