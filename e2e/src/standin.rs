@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -62,6 +63,17 @@ impl Standin {
         Self { address, certificate, seen }
     }
 
+    /// Stands in for `name`, answering each request with bytes as they are, and hanging up after them.
+    pub async fn raw(name: &str, answer: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let certificate = Certificate::new(&[name]);
+        let tls = TlsAcceptor::from(Arc::new(certificate.server_config()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        tokio::spawn(accept_raw(listener, tls, seen.clone(), Arc::new(answer)));
+        Self { address, certificate, seen }
+    }
+
     /// Answers JSON that echoes the `authorization` field.
     pub async fn echo(name: &str) -> Self {
         Self::start(name, |seen| {
@@ -88,6 +100,39 @@ impl Standin {
     /// An `[egress]` section that leads its names here and trusts the authority.
     pub fn egress(&self, dir: &Path) -> String {
         self.certificate.egress(dir, self.address)
+    }
+}
+
+type RawAnswer = dyn Fn(&Seen) -> Vec<u8> + Send + Sync;
+
+/// Reads heads only: whoever asks here sends no bodies.
+async fn accept_raw(listener: TcpListener, tls: TlsAcceptor, seen: Arc<Mutex<Vec<Seen>>>, answer: Arc<RawAnswer>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (tls, seen, answer) = (tls.clone(), seen.clone(), answer.clone());
+        tokio::spawn(async move {
+            let Ok(mut stream) = tls.accept(stream).await else { return };
+            let (mut head, mut buffer) = (Vec::new(), [0; 4096]);
+            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut buffer).await {
+                    Ok(count) if count > 0 => head.extend_from_slice(&buffer[..count]),
+                    _ => return,
+                }
+            }
+            let text = String::from_utf8_lossy(&head).into_owned();
+            let mut lines = text.trim_end().lines();
+            let mut first = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
+            let field = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+            let one = Seen {
+                method: first.next().unwrap_or_default(),
+                target: first.next().unwrap_or_default(),
+                headers: lines.filter_map(field).collect(),
+                body: Vec::new(),
+            };
+            let reply = answer(&one);
+            seen.lock().expect("not poisoned").push(one);
+            let _ = stream.write_all(&reply).await;
+            let _ = stream.shutdown().await;
+        });
     }
 }
 

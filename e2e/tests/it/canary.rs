@@ -5,7 +5,7 @@ use e2e::{Agent, Standin, World, world};
 use hyper::Response;
 use serde_json::json;
 
-const CANARY: &str = "sk-proj-C4n4ry+/=Zq8Wv2Xk5Lm9\"Rt3&Yp7";
+pub(crate) const CANARY: &str = "sk-proj-C4n4ry+/=Zq8Wv2Xk5Lm9\"Rt3&Yp7";
 
 /// The forms in which a secret could show.
 pub(crate) fn forms(secret: &str) -> Vec<String> {
@@ -31,7 +31,7 @@ pub(crate) fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
-fn assert_clean(place: &str, bytes: &[u8]) {
+pub(crate) fn assert_clean(place: &str, bytes: &[u8]) {
     for form in forms(CANARY) {
         let found = bytes.windows(form.len()).any(|w| w == form.as_bytes());
         assert!(!found, "the canary shows in {place} as {form}");
@@ -68,6 +68,11 @@ async fn the_canary_never_shows() {
     let stdout = status["result"]["stdout"].as_str().unwrap();
     assert_clean("stdout", stdout.as_bytes());
 
+    assert_clean_everywhere(&world, serve).await;
+}
+
+/// Looks at all that is left of what was done: what commands say, processes, and every file.
+pub(crate) async fn assert_clean_everywhere(world: &World, serve: e2e::Serve) {
     for command in [["audit", "export"], ["requests", "--all"], ["secret", "list"], ["config", "--json"]] {
         let done = world.cli(&command).await;
         assert_clean(&command.join(" "), format!("{}{}", done.stdout, done.stderr).as_bytes());

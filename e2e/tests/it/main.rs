@@ -18,6 +18,7 @@ mod main_path;
 mod notify;
 mod openclaw;
 mod readme;
+mod reflection;
 mod runtimes;
 mod secrets_resume;
 mod several_files;
