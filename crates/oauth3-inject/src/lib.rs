@@ -11,7 +11,7 @@
 //! secret is not bound to, or in a request that none of its rules allows, it ends the request. Keys that sign
 //! (AWS, HMAC, JWT) stay here, and what they sign goes out.
 //!
-//! HTTP/1.1 and HTTP/2 on either side, in any mixture, and WebSocket over HTTP/1.1 ([`websocket`]).
+//! HTTP/1.1 and HTTP/2 on either side, in any mixture, and WebSocket over HTTP/1.1 (`websocket`).
 //!
 //! Known limits: no HTTP/3 and no WebSocket over HTTP/2 (RFC 8441), neither of which a client needs: none is offered.
 //! Nothing is filled into the frames of a WebSocket, and a value that a host cuts over several of its messages is

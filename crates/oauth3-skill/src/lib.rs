@@ -4,8 +4,8 @@
 //! disk, so there is nothing for a link or a path to lead to; all the same, whoever sends one is told. What a skill
 //! imports from elsewhere is fetched here, once, before anybody is asked.
 //!
-//! - [`archive`]: tar, plain or compressed
-//! - [`imports`]: what a skill imports; [`scan`] finds it, [`web`] and [`npm`] know where it is, [`fetch`] gets it
+//! - `archive`: tar, plain or compressed
+//! - `imports`: what a skill imports; `scan` finds it, `web` and `npm` know where it is, `fetch` gets it
 
 mod archive;
 mod fetch;
