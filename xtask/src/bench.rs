@@ -9,7 +9,13 @@ use std::fs;
 type Bench = (&'static str, &'static str, &'static str);
 
 const BENCHES: &[Bench] = &[
-    ("spawn", "a sandbox from nothing to the end, beside bubblewrap", "oauth3-sandbox"),
+    (
+        "spawn",
+        "a sandbox from nothing to the end, beside no sandbox, bubblewrap, sandlock and docker",
+        "oauth3-sandbox",
+    ),
+    ("egress", "a request through the egress, beside a direct one, a bare interception and other proxies", "e2e"),
+    ("runs", "a hundred runs at once, and the memory of one", "e2e"),
     ("main_job", "a granted /execute beside the bare runtime, memory at rest, binary size", "e2e"),
 ];
 
@@ -21,8 +27,16 @@ pub(crate) fn run(tree: &Tree, names: &[String]) -> Result<()> {
     let chosen: Vec<&Bench> =
         BENCHES.iter().filter(|(name, ..)| names.is_empty() || names.iter().any(|wanted| wanted == name)).collect();
     let peers = shell::step("what is measured beside ours", || {
+        let is_chosen = |name: &str| chosen.iter().any(|(chosen, ..)| *chosen == name);
         let mut peers = peers::runtimes(tree)?;
-        peers.push(("OAUTH3_TEST_BWRAP", peers::bubblewrap(tree)?.into_os_string()));
+        if is_chosen("spawn") {
+            peers.push(("OAUTH3_TEST_BWRAP", peers::bubblewrap(tree)?.into_os_string()));
+            peers.push(("OAUTH3_TEST_SANDLOCK", peers::sandlock(tree)?.into_os_string()));
+        }
+        if is_chosen("egress") {
+            peers.push(("OAUTH3_TEST_MITMPROXY", peers::mitmproxy(tree)?.into_os_string()));
+            peers.push(("OAUTH3_TEST_SANDBOX_RUNTIME", peers::sandbox_runtime(tree)?.into_os_string()));
+        }
         Ok(peers)
     })?;
     shell::step("build for release", || {
@@ -31,6 +45,7 @@ pub(crate) fn run(tree: &Tree, names: &[String]) -> Result<()> {
         };
         build(&["--package", "oauth3"])?;
         build(&["--package", "oauth3-sandbox", "--example", "bare_embedded"])?;
+        build(&["--package", "oauth3-keeper", "--example", "egress"])?;
         for (name, _, package) in &chosen {
             let bench = ["bench", "--quiet", "--no-run", "--package", package, "--bench", name];
             shell::run(shell::cargo().args(bench).current_dir(&tree.root))?;
@@ -53,6 +68,7 @@ pub(crate) fn run(tree: &Tree, names: &[String]) -> Result<()> {
             bench.env("OAUTH3_TEST_BIN", release.join("oauth3"));
         }
         bench.env("OAUTH3_BENCH_BARE", release.join("examples/bare_embedded"));
+        bench.env("OAUTH3_BENCH_EGRESS", release.join("examples/egress"));
         shell::run(&mut bench)?;
     }
     Ok(())

