@@ -5,8 +5,8 @@
 
 use crate::visible;
 use oauth3_core::{
-    AskedLimits, AuditRow, Ceilings, Digest, Execution, Intent, Limit, Limits, SecretName, SecretRecord, Skill, Status,
-    Timestamp, Trust,
+    AskedLimits, AuditRow, Ceilings, Digest, Execution, Intent, Limit, Limits, Reveal, SecretName, SecretRecord, Skill,
+    Status, Timestamp, Trust,
 };
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -121,6 +121,8 @@ pub struct CardSecret {
     pub missing: bool,
     /// Whether the code gets the real value.
     pub reveal: bool,
+    /// Whether it gets it for each request anew only, so that no more than once can be approved.
+    pub once: bool,
     /// The hosts that its value may go to. For a missing one, those that it will get from this card.
     pub hosts: Vec<String>,
     /// Whether none of its hosts is one that this request may talk to.
@@ -164,6 +166,28 @@ impl Card {
             code: code.text,
             expires_at: show_time(execution.expires_at),
         }
+    }
+}
+
+impl Card {
+    /// What nobody may miss: that code gets real values, and of which secrets. None when it gets none.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let names: Vec<&str> = self.secrets.iter().filter(|s| s.reveal).map(|s| s.name.as_str()).collect();
+        let shown = match names.len() {
+            0 => return None,
+            1..=MAX_NAMES_IN_HEADLINE => names.join(", "),
+            n => format!("{n} secrets"),
+        };
+        Some(format!(
+            "⚠️ REAL VALUE of {shown}: the code gets it and can send it to every host below, or print it encoded"
+        ))
+    }
+
+    /// Whether the owner may say yes to more than this one request.
+    #[must_use]
+    pub fn can_be_trusted(&self) -> bool {
+        !self.secrets.iter().any(|secret| secret.once)
     }
 }
 
@@ -255,6 +279,9 @@ pub(crate) fn render_text_without_code(card: &Card) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{label:<9} {value}");
     };
+    if let Some(warning) = card.warning() {
+        line("WARNING", &warning);
+    }
     if !card.remark.is_empty() {
         line("Remark", &card.remark);
     }
@@ -337,7 +364,8 @@ fn card_secret(name: &SecretName, intent: &Intent, stored: &[SecretRecord], miss
     CardSecret {
         name: name.to_string(),
         missing: record.is_none(),
-        reveal: record.is_some_and(|r| r.uses.reveal.is_on()),
+        reveal: record.is_some_and(|r| r.uses.reveal.is_on()) || intent.revealed.contains(name),
+        once: record.is_some_and(|r| r.uses.reveal == Reveal::Once),
         hosts: hosts.iter().map(ToString::to_string).collect(),
         useless: hosts.is_disjoint(&intent.hosts),
         // The owner's own words, and names that were checked; nothing of the agent's.

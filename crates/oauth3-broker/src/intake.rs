@@ -32,12 +32,16 @@ impl Broker {
         let runtime = self.runtime(&resolved)?;
         let limits = self.config.ceilings.limits(resolved.timeout_ms, &resolved.limits).map_err(refusal)?;
         let (code, layer) = self.imports(runtime, code).await?;
+        let stored = if resolved.secrets.is_empty() { Vec::new() } else { self.ports.store.secrets().await? };
+        let revealed = stored.into_iter().filter(|secret| secret.uses.reveal.is_on()).map(|secret| secret.name);
+        let revealed = revealed.filter(|name| resolved.secrets.contains(name)).collect();
         let intent = Intent {
             agent: agent.clone(),
             skill_id: resolved.skill_id,
             code_digest: Digest::of(&code),
             runtime,
             secrets: resolved.secrets,
+            revealed,
             hosts: resolved.hosts,
             limits,
         };
@@ -112,6 +116,9 @@ impl Order {
 pub(crate) fn described(event: AuditEvent, intent: &Intent) -> AuditEvent {
     let secrets: Vec<&str> = intent.secrets.iter().map(|name| name.as_str()).collect();
     let hosts: Vec<String> = intent.hosts.iter().map(ToString::to_string).collect();
+    let revealed: Vec<&str> = intent.revealed.iter().map(|name| name.as_str()).collect();
+    // Only where it is so: most requests reveal nothing.
+    let event = if revealed.is_empty() { event } else { event.with("revealed", revealed) };
     event
         .agent(&intent.agent)
         .with("skill_id", intent.skill_id.as_str())

@@ -195,7 +195,7 @@ fn job(execution: &Execution, layer: Vec<u8>, opened: OpenedRun) -> Job {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         (format!("ARG_{name}"), text)
     }));
-    Job { code: execution.code.clone(), layer, env, ca_pem: opened.ca_pem }
+    Job { code: execution.code.clone(), layer, env, revealed: opened.revealed, ca_pem: opened.ca_pem }
 }
 
 /// The final state of code that came to its end.

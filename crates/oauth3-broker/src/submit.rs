@@ -179,6 +179,10 @@ pub(crate) fn refusal(reason: DenyReason) -> Fault {
         DenyReason::TooManyOpen => Fault::RateLimited { text, retry_after: OPEN_RETRY_AFTER.as_secs() },
         DenyReason::TooManyCalls => Fault::RateLimited { text, retry_after: 60 },
         DenyReason::Expired | DenyReason::NotApproved => Fault::AlreadyDecided(text),
-        DenyReason::KillSwitch | DenyReason::AgentInactive | DenyReason::GrantGone => Fault::DeniedByPolicy(text),
+        DenyReason::KillSwitch
+        | DenyReason::AgentInactive
+        | DenyReason::GrantGone
+        | DenyReason::RevealChanged
+        | DenyReason::RevealOnce => Fault::DeniedByPolicy(text),
     }
 }

@@ -66,17 +66,6 @@ impl Broker {
             return Err(refusal(reason));
         }
         let grant = standing(&execution, trust, by, now)?;
-        let event = AuditEvent::new(AuditKind::Approved, by)
-            .request(&execution.id)
-            .agent(&execution.intent.agent)
-            .with("trust", trust.as_str())
-            .with("intent_digest", execution.intent_digest.to_string());
-        self.record(match &grant {
-            Some(grant) => event.with("grant_id", grant.id.as_str()),
-            None => event,
-        })
-        .await?;
-
         let from = execution.status;
         let next = Execution {
             status: if gathered.missing().is_empty() { Status::Approved } else { Status::AwaitingSecrets },
@@ -86,6 +75,21 @@ impl Broker {
             grant_id: grant.as_ref().map(|grant| grant.id.clone()),
             ..execution
         };
+        // A verdict that could not be carried out is not taken: the request waits for another one.
+        if let Decision::Deny(reason) = decide(&gathered.stored(&next, now)) {
+            return Err(refusal(reason));
+        }
+        let event = AuditEvent::new(AuditKind::Approved, by)
+            .request(&next.id)
+            .agent(&next.intent.agent)
+            .with("trust", trust.as_str())
+            .with("intent_digest", next.intent_digest.to_string());
+        self.record(match &grant {
+            Some(grant) => event.with("grant_id", grant.id.as_str()),
+            None => event,
+        })
+        .await?;
+
         if !self.ports.store.transition(&next, from).await? {
             return Err(lost_race());
         }

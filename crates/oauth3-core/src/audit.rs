@@ -29,6 +29,8 @@ pub enum AuditKind {
     RunOpened,
     /// A secret's value is about to go to a host for the first time in this run.
     SecretUsed,
+    /// The code of this run is about to get a secret's real value.
+    SecretRevealed,
     /// The egress refused a connection or a request.
     EgressRefused,
     /// A run came to its end.
@@ -63,6 +65,7 @@ impl AuditKind {
             Self::Cancelled => "cancelled",
             Self::RunOpened => "run_opened",
             Self::SecretUsed => "secret_used",
+            Self::SecretRevealed => "secret_revealed",
             Self::EgressRefused => "egress_refused",
             Self::RunClosed => "run_closed",
             Self::Finished => "finished",

@@ -4,6 +4,11 @@ use crate::{AgentName, Digest, DigestBuilder, Host, Limits, Runtime, SecretName,
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
+/// Labels of the digest: four limits; all limits; revealed secrets too.
+const FIRST: &str = "oauth3 intent v1";
+const SECOND: &str = "oauth3 intent v2";
+const THIRD: &str = "oauth3 intent v3";
+
 /// Everything that a standing grant binds. Change one part and the digest differs.
 ///
 /// Arguments are not in it: a grant covers the code whatever its arguments are, and the approval
@@ -20,6 +25,9 @@ pub struct Intent {
     pub runtime: Runtime,
     /// The secrets whose placeholders the code gets.
     pub secrets: BTreeSet<SecretName>,
+    /// Those of them whose real values it gets instead, as the owner had said when it was asked for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub revealed: BTreeSet<SecretName>,
     /// The hosts that it may talk to.
     pub hosts: BTreeSet<Host>,
     /// What it may use.
@@ -32,10 +40,14 @@ impl Intent {
     pub fn digest(&self) -> Digest {
         let hosts: Vec<String> = self.hosts.iter().map(|h| format!("{}:{}", h.name(), h.port())).collect();
         let limits = &self.limits;
-        // A request of the first version keeps the digest that was stored with it. The second label covers exactly
-        // what the first cannot say, so no two intents share a digest.
-        let first = limits.is_of_first_version();
-        let digest = DigestBuilder::new(if first { "oauth3 intent v1" } else { "oauth3 intent v2" })
+        // A request that an earlier version could have stored keeps the digest that was stored with it. Each label
+        // covers exactly what those before it cannot say, so no two intents share a digest.
+        let label = match (self.revealed.is_empty(), limits.is_of_first_version()) {
+            (true, true) => FIRST,
+            (true, false) => SECOND,
+            (false, _) => THIRD,
+        };
+        let mut digest = DigestBuilder::new(label)
             .field(self.agent.as_ref())
             .field(self.skill_id.as_ref())
             .field(self.code_digest.as_bytes())
@@ -46,15 +58,17 @@ impl Intent {
             .number(limits.memory_mb)
             .number(limits.output_bytes)
             .number(u64::from(limits.processes));
-        if first {
-            return digest.finish();
+        if label != FIRST {
+            digest = digest
+                .number(limits.cpu_ms)
+                .number(limits.file_mb)
+                .number(limits.open_files)
+                .number(limits.egress_mb)
+                .number(limits.egress_requests);
         }
-        digest
-            .number(limits.cpu_ms)
-            .number(limits.file_mb)
-            .number(limits.open_files)
-            .number(limits.egress_mb)
-            .number(limits.egress_requests)
-            .finish()
+        if label == THIRD {
+            digest = digest.list(self.revealed.iter());
+        }
+        digest.finish()
     }
 }

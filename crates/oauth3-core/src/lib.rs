@@ -41,8 +41,8 @@ pub use ids::{GrantId, RequestId};
 pub use intent::Intent;
 pub use limit::{AskedLimits, Limit};
 pub use limits::{
-    Ceilings, EgressUsage, Limits, MAX_ARGS_BYTES, MAX_CODE_BYTES, MAX_HOSTS, MAX_SECRETS, MAX_SKILL_FILES,
-    MAX_WAIT_SECONDS, Usage,
+    Ceilings, EgressUsage, Limits, MAX_ARGS_BYTES, MAX_CODE_BYTES, MAX_HOSTS, MAX_REVEALED_BYTES, MAX_SECRETS,
+    MAX_SKILL_FILES, MAX_WAIT_SECONDS, Usage,
 };
 pub use names::{AgentName, ArgName, InvalidName, Runtime, SecretName, SkillId};
 pub use owner::{AgentRecord, NewSecret, OwnerOverview, SecretRecord};

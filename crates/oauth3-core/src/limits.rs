@@ -15,6 +15,8 @@ pub const MAX_ARGS_BYTES: usize = 64 << 10;
 pub const MAX_SECRETS: usize = 32;
 /// Most hosts that one request may name.
 pub const MAX_HOSTS: usize = 64;
+/// Most bytes of the variables with real values that one run gets (512 KiB); they must fit into that exec too.
+pub const MAX_REVEALED_BYTES: usize = 512 << 10;
 /// Longest that a call may wait for a change, in seconds.
 pub const MAX_WAIT_SECONDS: u64 = 120;
 

@@ -255,13 +255,18 @@ pub struct LaneFds {
     pub stdout: OwnedFd,
     /// Read end of its standard error.
     pub stderr: OwnedFd,
+    /// Write end of the pipe from which the code's process takes the real values of revealed secrets, right before
+    /// the code starts. The read end never leaves the sandbox.
+    pub reveal: OwnedFd,
 }
 
 /// What the keeper gives when a run opens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenedRun {
-    /// The placeholder (or, for a secret that reveals, the value is set by the keeper's own means) of each secret.
+    /// The placeholder of each secret that is not revealed.
     pub placeholders: Vec<(SecretName, String)>,
+    /// The secrets whose values the code's process takes from its pipe, in the order in which they come there.
+    pub revealed: Vec<SecretName>,
     /// The certificate of the CA made for this run, PEM.
     pub ca_pem: String,
 }
@@ -319,6 +324,8 @@ pub struct Job {
     pub layer: Vec<u8>,
     /// Variables for the code: placeholders and arguments. The runner adds its own.
     pub env: Vec<(String, String)>,
+    /// Variables whose values the code's process takes from [`LaneFds::reveal`]: exactly these, in this order.
+    pub revealed: Vec<SecretName>,
     /// The run's CA certificate, PEM.
     pub ca_pem: String,
 }

@@ -92,7 +92,9 @@ async fn serve(args: &[String]) {
     let (proxy, proxy_fd) = listener(ListenerRole::Proxy);
     let (tls, tls_fd) = listener(ListenerRole::Tls { port: upstream.port() });
     let ((stdout, _out), (stderr, _err)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
-    let lane = LaneFds { listeners: vec![proxy_fd, tls_fd], stdout: stdout.into(), stderr: stderr.into() };
+    let (_values, reveal) = std::io::pipe().unwrap();
+    let listeners = vec![proxy_fd, tls_fd];
+    let lane = LaneFds { listeners, stdout: stdout.into(), stderr: stderr.into(), reveal: reveal.into() };
     let opened = keeper.open_run(&execution.id, lane).await.unwrap();
     let said = serde_json::json!({
         "proxy": proxy, "tls": tls, "ca": opened.ca_pem, "placeholder": opened.placeholders[0].1,
@@ -115,6 +117,7 @@ fn approved(agent: AgentName, host: &Host) -> Execution {
         code_digest: Digest::of(&code),
         runtime: Runtime::Embedded,
         secrets: [SecretName::parse("API_KEY").unwrap()].into(),
+        revealed: Default::default(),
         hosts: [host.clone()].into(),
         limits,
     };

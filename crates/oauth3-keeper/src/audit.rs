@@ -54,6 +54,7 @@ impl Audit {
             AuditKind::Granted
                 | AuditKind::RunOpened
                 | AuditKind::SecretUsed
+                | AuditKind::SecretRevealed
                 | AuditKind::EgressRefused
                 | AuditKind::RunClosed
         );

@@ -12,6 +12,7 @@ mod harden;
 mod open;
 mod owner_socket;
 mod process;
+mod reveal;
 mod runs;
 mod secrets;
 mod variables;

@@ -2,18 +2,19 @@
 
 use crate::audit::Audit;
 use crate::capture::Capture;
+use crate::reveal::Revealed;
 use crate::runs::{Run, Runs};
 use crate::variables::variables;
 use crate::watch::Watch;
 use oauth3_core::{
-    AuditEvent, AuditKind, Clock, Digest, Execution, Fault, LaneFds, OpenedRun, RequestId, SecretName, Status, Store,
+    AuditEvent, AuditKind, Clock, Digest, Execution, Fault, LaneFds, OpenedRun, RequestId, Reveal, SecretName, Status,
+    Store,
 };
 use oauth3_dial::Dialer;
 use oauth3_inject::{lend, open_egress};
 use oauth3_policy::{Basis, Decision, Permit, decide, gather};
 use oauth3_vault::{Lease, Scrubber, Vault};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What runs are opened with.
 pub(crate) struct Opener {
@@ -80,7 +81,9 @@ impl Opener {
             .with("secrets", names(&mut permit.secrets().iter().map(ToString::to_string)))
             .with("hosts", names(&mut permit.hosts().iter().map(ToString::to_string)))
             .with("basis", basis);
-        let events: Vec<AuditEvent> = granted.into_iter().chain([event]).collect();
+        let reveals = |name: &SecretName| watch.event(AuditKind::SecretRevealed).with("secret", name.as_str());
+        let revealed = permit.revealed().iter().map(reveals);
+        let events: Vec<AuditEvent> = granted.into_iter().chain([event]).chain(revealed).collect();
         execution.status = Status::Executing;
         execution.executed_at = Some(self.clock.now());
         if self.audit.append_and_move(&events, &execution, Status::Approved).await? {
@@ -93,12 +96,14 @@ impl Opener {
     async fn serve(&self, permit: Permit, lane: LaneFds, watch: Arc<Watch>) -> Result<(Run, OpenedRun), Fault> {
         let mut leases = Vec::with_capacity(permit.secrets().len());
         for name in permit.secrets() {
-            leases.extend(self.lend(name, permit.limits().timeout()).await?);
+            leases.extend(self.lend(name, &permit).await?);
         }
-        let placeholders = variables(&leases);
+        let placeholders = variables(&leases, permit.revealed());
+        let values = Revealed::new(&leases, permit.revealed())?;
+        let revealed = values.names();
         let scrubber = Scrubber::new(&leases);
         let limit = permit.limits().output_bytes;
-        let LaneFds { listeners, stdout, stderr } = lane;
+        let LaneFds { listeners, stdout, stderr, reveal } = lane;
         let capture = |pipe| {
             Capture::start(pipe, &scrubber, limit).map_err(|error| {
                 tracing::error!(kind = %error.kind(), "a lane's pipe cannot be read");
@@ -120,23 +125,36 @@ impl Opener {
             tracing::error!(%error, "an egress cannot be opened");
             Fault::Unavailable("the sandbox's network cannot be served".into())
         })?;
-        let opened = OpenedRun { placeholders, ca_pem: egress.ca_pem().to_owned() };
-        Ok((Run { egress, stdout, stderr, scrubber, watch }, opened))
+        // Last: all that could still go wrong went well, and the record is written.
+        let delivery = values.deliver(reveal).map_err(|error| {
+            tracing::error!(kind = %error.kind(), "a lane's pipe cannot be written");
+            Fault::Unavailable("the sandbox's pipes cannot be written".into())
+        })?;
+        let opened = OpenedRun { placeholders, revealed, ca_pem: egress.ca_pem().to_owned() };
+        Ok((Run { egress, stdout, stderr, scrubber, watch, delivery }, opened))
     }
 
-    async fn lend(&self, name: &SecretName, run: Duration) -> Result<Vec<Lease>, Fault> {
+    async fn lend(&self, name: &SecretName, permit: &Permit) -> Result<Vec<Lease>, Fault> {
         let sealed = self.store.sealed_secret(name).await?;
         let sealed = sealed.ok_or_else(|| Fault::DeniedByPolicy(format!("{name} was removed meanwhile")))?;
-        if sealed.record.uses.reveal.is_on() {
-            return Err(Fault::DeniedByPolicy(format!("{name} would be revealed, which this version never does")));
-        }
         let value = self.vault.unseal(&sealed).map_err(|error| {
             tracing::error!(%error, "a secret cannot be lent");
             Fault::Unavailable(format!("{name} cannot be unsealed; set it again"))
         })?;
-        lend(&sealed.record, value, self.clock.now(), run).map_err(|error| {
+        // What the decision was made from could have been edited; what a value unseals with is what the owner said.
+        let (reveal, shown) = (sealed.record.uses.reveal, permit.revealed().contains(name));
+        if reveal.is_on() != shown || (reveal == Reveal::Once && !permit.is_for_once()) {
+            return Err(Fault::DeniedByPolicy(format!("{name} is not revealed as it was approved; ask again")));
+        }
+        let (now, run) = (self.clock.now(), permit.limits().timeout());
+        let mut leases = lend(&sealed.record, value, now, run).map_err(|error| {
             tracing::error!(%error, "a secret cannot be lent");
             Fault::Unavailable(format!("{name}: {error}"))
-        })
+        })?;
+        if reveal.is_on() {
+            // Code that holds the value can send it to each of them: all may know it, and their replies are scrubbed.
+            leases.iter_mut().for_each(|lease| lease.hosts.extend(permit.hosts().iter().cloned()));
+        }
+        Ok(leases)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::audit::Audit;
 use crate::capture::Capture;
+use crate::reveal::Delivery;
 use crate::watch::Watch;
 use oauth3_core::{AuditEvent, AuditKind, Fault, RequestId, RunOutput};
 use oauth3_inject::Egress;
@@ -26,6 +27,8 @@ pub(crate) struct Run {
     pub(crate) stderr: Capture,
     pub(crate) scrubber: Scrubber,
     pub(crate) watch: Arc<Watch>,
+    /// Values on their way to the code.
+    pub(crate) delivery: Option<Delivery>,
 }
 
 /// Where a run stands.
@@ -120,7 +123,8 @@ impl Drop for Opening<'_> {
 
 impl Run {
     async fn close(self: Box<Self>, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
-        let Self { egress, stdout, stderr, scrubber, watch } = *self;
+        let Self { egress, stdout, stderr, scrubber, watch, delivery } = *self;
+        drop(delivery);
         let used = egress.usage();
         let refusals: Vec<String> = egress
             .close()

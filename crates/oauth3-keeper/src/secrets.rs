@@ -1,6 +1,7 @@
 //! Takes values in.
 
 use crate::audit::Audit;
+use crate::reveal;
 use oauth3_core::{AuditEvent, AuditKind, Clock, Fault, MAX_HOSTS, NewSecret, SealedSecret, SecretRecord, Store, Uses};
 use oauth3_inject::check_value;
 use oauth3_vault::{SecretBytes, Vault};
@@ -56,7 +57,7 @@ impl Secrets {
         };
         record.uses.check(&record.hosts).map_err(Fault::InvalidRequest)?;
         if record.uses.reveal.is_on() {
-            return Err(Fault::InvalidRequest("this version cannot reveal values to code; store it without".into()));
+            reveal::check(&value)?;
         }
         check_value(&record.uses.kind, &value).map_err(|error| Fault::InvalidRequest(error.to_string()))?;
         let sealed = self.vault.seal(&record, &value).map_err(|error| {

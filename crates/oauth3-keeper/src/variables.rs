@@ -11,12 +11,12 @@ const AWS_SESSION_TOKEN: &str = "SESSION_TOKEN";
 
 /// Name and placeholder of each variable. A secret's own name always is one. Parts of AWS credentials also stand
 /// under `NAME_ACCESS_KEY_ID` and so on, and under `AWS_ACCESS_KEY_ID` and so on when the run has one set of them;
-/// where another secret has such a name, that one stands there.
-pub(crate) fn variables(leases: &[Lease]) -> Vec<(SecretName, String)> {
+/// where another secret has such a name, that one stands there. For a secret that is `revealed` there is none.
+pub(crate) fn variables(leases: &[Lease], revealed: &BTreeSet<SecretName>) -> Vec<(SecretName, String)> {
     let named: BTreeSet<&SecretName> = leases.iter().map(|lease| &lease.name).collect();
     let sets = leases.iter().filter(|lease| matches!(lease.role, Role::AwsKeyId)).count();
     let mut variables = Vec::with_capacity(leases.len());
-    for lease in leases {
+    for lease in leases.iter().filter(|lease| !revealed.contains(&lease.name)) {
         let (own, part) = match lease.role {
             Role::Value | Role::Tokens(_) | Role::Hmac => (true, None),
             Role::AwsKeyId => (true, Some(AWS_KEY_ID)),
@@ -50,7 +50,7 @@ mod tests {
     }
 
     fn names(leases: &[Lease]) -> Vec<String> {
-        variables(leases).into_iter().map(|(name, _)| name.to_string()).collect()
+        variables(leases, &BTreeSet::new()).into_iter().map(|(name, _)| name.to_string()).collect()
     }
 
     #[test]
@@ -76,9 +76,19 @@ mod tests {
     fn a_secret_keeps_its_own_name() {
         let leases: Vec<Lease> =
             aws("AWS").into_iter().chain([lease("AWS_SESSION_TOKEN", "mine", Role::Value)]).collect();
-        let mine: Vec<_> =
-            variables(&leases).into_iter().filter(|(name, _)| name.as_str() == "AWS_SESSION_TOKEN").collect();
+        let mine: Vec<_> = variables(&leases, &BTreeSet::new())
+            .into_iter()
+            .filter(|(name, _)| name.as_str() == "AWS_SESSION_TOKEN")
+            .collect();
         assert_eq!(mine.len(), 1);
         assert_eq!(mine[0].1, "mine");
+    }
+
+    #[test]
+    fn a_revealed_secret_has_no_placeholder_and_keeps_its_name_all_the_same() {
+        let leases: Vec<Lease> =
+            aws("AWS").into_iter().chain([lease("AWS_SESSION_TOKEN", "mine", Role::Value)]).collect();
+        let revealed = BTreeSet::from([SecretName::parse("AWS_SESSION_TOKEN").unwrap()]);
+        assert!(variables(&leases, &revealed).iter().all(|(name, _)| !revealed.contains(name)));
     }
 }

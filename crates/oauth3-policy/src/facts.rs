@@ -1,6 +1,7 @@
 //! What a decision is made from.
 
 use oauth3_core::{Grant, Intent, SecretName, Status, Timestamp, Trust};
+use std::collections::BTreeSet;
 
 /// Everything that a decision is made from. Nothing else may sway it.
 #[derive(Debug, Clone)]
@@ -17,6 +18,10 @@ pub struct Facts<'a> {
     pub grant: Option<&'a Grant>,
     /// Secrets that the intent names and the vault does not hold.
     pub missing: &'a [SecretName],
+    /// Secrets that the intent names and that are stored so that code gets the real value.
+    pub revealed: &'a BTreeSet<SecretName>,
+    /// Whether one of those was stored so that each request needs a verdict of its own.
+    pub reveal_once: bool,
     /// How far the request has come.
     pub stage: Stage,
 }

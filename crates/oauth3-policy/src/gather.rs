@@ -1,7 +1,8 @@
 //! Reads the facts of a decision through the store's port.
 
 use crate::facts::{Facts, Stage};
-use oauth3_core::{AgentName, Execution, Fault, Grant, Intent, SecretName, Store, Timestamp};
+use oauth3_core::{AgentName, Execution, Fault, Grant, Intent, Reveal, SecretName, Store, Timestamp};
+use std::collections::BTreeSet;
 
 /// Facts that were read from the store, owned, so that [`Facts`] can borrow them.
 #[derive(Debug, Clone)]
@@ -11,6 +12,8 @@ pub struct Gathered {
     grant: Option<Grant>,
     own_grant_revoked: bool,
     missing: Vec<SecretName>,
+    revealed: BTreeSet<SecretName>,
+    reveal_once: bool,
 }
 
 impl Gathered {
@@ -54,6 +57,8 @@ impl Gathered {
             agent_active: self.agent_active,
             grant: self.grant.as_ref(),
             missing: &self.missing,
+            revealed: &self.revealed,
+            reveal_once: self.reveal_once,
             stage,
         }
     }
@@ -66,12 +71,11 @@ impl Gathered {
 pub async fn gather(store: &dyn Store, intent: &Intent, execution: Option<&Execution>) -> Result<Gathered, Fault> {
     let agent_active = intent.agent.as_str() == AgentName::OWNER
         || store.agent(&intent.agent).await?.is_some_and(|agent| agent.revoked_at.is_none());
-    let missing = if intent.secrets.is_empty() {
-        Vec::new()
-    } else {
-        let present = store.secrets().await?;
-        intent.secrets.iter().filter(|name| !present.iter().any(|s| s.name == **name)).cloned().collect()
-    };
+    let stored = if intent.secrets.is_empty() { Vec::new() } else { store.secrets().await? };
+    let named: Vec<_> = stored.iter().filter(|secret| intent.secrets.contains(&secret.name)).collect();
+    let missing = intent.secrets.iter().filter(|name| !named.iter().any(|s| s.name == **name)).cloned().collect();
+    let revealed = named.iter().filter(|s| s.uses.reveal.is_on()).map(|s| s.name.clone()).collect();
+    let reveal_once = named.iter().any(|secret| secret.uses.reveal == Reveal::Once);
     let own_grant_revoked = match execution.and_then(|e| e.grant_id.as_ref()) {
         // A grant that cannot be found counts as revoked.
         Some(id) => store.grant(id).await?.is_none_or(|grant| grant.revoked_at.is_some()),
@@ -83,5 +87,7 @@ pub async fn gather(store: &dyn Store, intent: &Intent, execution: Option<&Execu
         grant: store.grant_for(&intent.digest()).await?,
         own_grant_revoked,
         missing,
+        revealed,
+        reveal_once,
     })
 }

@@ -19,19 +19,23 @@ pub enum Basis {
 pub struct Permit {
     intent_digest: Digest,
     secrets: BTreeSet<SecretName>,
+    revealed: BTreeSet<SecretName>,
     hosts: BTreeSet<Host>,
     limits: Limits,
     basis: Basis,
+    once: bool,
 }
 
 impl Permit {
-    pub(crate) fn new(intent: &Intent, basis: Basis) -> Self {
+    pub(crate) fn new(intent: &Intent, basis: Basis, once: bool) -> Self {
         Self {
             intent_digest: intent.digest(),
             secrets: intent.secrets.clone(),
+            revealed: intent.revealed.clone(),
             hosts: intent.hosts.clone(),
             limits: intent.limits,
             basis,
+            once,
         }
     }
 
@@ -45,6 +49,18 @@ impl Permit {
     #[must_use]
     pub const fn secrets(&self) -> &BTreeSet<SecretName> {
         &self.secrets
+    }
+
+    /// Those of them whose real values the code gets, and no others.
+    #[must_use]
+    pub const fn revealed(&self) -> &BTreeSet<SecretName> {
+        &self.revealed
+    }
+
+    /// Whether the owner said yes to this one request, and to no others like it.
+    #[must_use]
+    pub const fn is_for_once(&self) -> bool {
+        self.once
     }
 
     /// The only hosts that may be dialled.

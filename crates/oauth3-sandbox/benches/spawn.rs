@@ -225,7 +225,9 @@ async fn once(runner: &dyn Runner, runtime: Runtime, code: &str) {
     let spec = LaneSpec { hosts: Vec::new(), limits: LIMITS, runtime };
     let mut lane = runner.prepare(spec).await.unwrap();
     let _fds = lane.take_fds().unwrap();
-    let exit = lane.run(Job { code: code.into(), layer: Vec::new(), env: Vec::new(), ca_pem: String::new() }).await;
+    let exit = lane
+        .run(Job { code: code.into(), layer: Vec::new(), env: Vec::new(), revealed: Vec::new(), ca_pem: String::new() })
+        .await;
     assert_eq!((exit.code, exit.reason), (0, ExitReason::Exited), "{exit:?}");
 }
 

@@ -35,6 +35,8 @@ async fn once(runner: &NativeRunner, program: &[String]) {
     let spec = LaneSpec { hosts: Vec::new(), limits: LIMITS, runtime: Runtime::Embedded };
     let mut lane = runner.prepare_program(spec, program.to_vec()).await.unwrap();
     let _fds = lane.take_fds().unwrap();
-    let exit = lane.run(Job { code: Vec::new(), layer: Vec::new(), env: Vec::new(), ca_pem: String::new() }).await;
+    let exit = lane
+        .run(Job { code: Vec::new(), layer: Vec::new(), env: Vec::new(), revealed: Vec::new(), ca_pem: String::new() })
+        .await;
     assert_eq!((exit.code, exit.reason), (0, ExitReason::Exited), "{exit:?}");
 }

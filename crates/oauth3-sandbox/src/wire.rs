@@ -3,7 +3,7 @@
 //! Every message is one packet of JSON. Descriptors ride along as `SCM_RIGHTS`. The job itself (code and
 //! environment, up to megabytes) travels as one sealed memory file, so that it never touches a disk.
 
-use oauth3_core::{ListenerRole, ProxyKey};
+use oauth3_core::{ListenerRole, ProxyKey, SecretName};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{Errno, pread, write};
 use rustix::net::{
@@ -154,6 +154,8 @@ pub(crate) struct JobHead {
     /// The working directory at the start.
     pub(crate) directory: String,
     pub(crate) env: Vec<(String, String)>,
+    /// What else the environment gets, from the keeper.
+    pub(crate) revealed: Vec<SecretName>,
     pub(crate) ca_pem: String,
 }
 
@@ -171,7 +173,8 @@ pub(crate) struct Features {
 /// What the child says to stage 0.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromChild {
-    /// Everything is built; only the job is missing. The listeners come with this, in this order.
+    /// Everything is built; only the job is missing. The listeners come with this, in this order, and then the end
+    /// of a pipe for the keeper to write values to.
     Built { roles: Vec<ListenerRole>, features: Features },
     /// It could not go on.
     Failed { step: String, errno: i32 },
@@ -182,7 +185,8 @@ pub(crate) enum FromChild {
 /// What stage 0 says to the runner.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromStage0 {
-    /// Ready for the job. Descriptors of the guard and of process 1 come with this, then the listeners.
+    /// Ready for the job. Descriptors of the guard and of process 1 come with this (of a native sandbox), then the
+    /// listeners, then the end of a pipe for the keeper to write values to.
     Ready { roles: Vec<ListenerRole>, features: Features, cgroup: String },
     /// The sandbox cannot be built.
     Failed { step: String, errno: i32 },
@@ -335,6 +339,7 @@ mod tests {
             files: vec![JobFile { path: "main.py".into(), size: 3 }, JobFile { path: "a/b".into(), size: 4 }],
             directory: "/tmp".into(),
             env: vec![("A".into(), "b".into())],
+            revealed: vec!["C".parse().unwrap()],
             ca_pem: "pem".into(),
         };
         let file = write_job(&head, &[b"one", b"\0two"]).unwrap();

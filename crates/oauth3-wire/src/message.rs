@@ -30,7 +30,7 @@ pub(crate) enum Call {
     VerifyAudit,
     /// The value is the frame's raw part.
     PutSecret(NewSecret),
-    /// The frame's descriptors: the listeners in this order, then stdout and stderr.
+    /// The frame's descriptors: the listeners in this order, then stdout, stderr, and the pipe for values.
     OpenRun {
         id: RequestId,
         listeners: Vec<ListenerRole>,
@@ -72,21 +72,21 @@ pub(crate) fn decode<T: for<'a> Deserialize<'a>>(frame: &Frame) -> Result<Number
 /// Takes a lane apart for the way.
 pub(crate) fn pack_lane(lane: LaneFds) -> (Vec<ListenerRole>, Vec<OwnedFd>) {
     let (roles, mut fds): (Vec<_>, Vec<_>) = lane.listeners.into_iter().map(|l| (l.role, l.fd)).unzip();
-    fds.extend([lane.stdout, lane.stderr]);
+    fds.extend([lane.stdout, lane.stderr, lane.reveal]);
     (roles, fds)
 }
 
 /// Puts it together again.
 pub(crate) fn unpack_lane(roles: Vec<ListenerRole>, mut fds: Vec<OwnedFd>) -> Result<LaneFds, WireError> {
     let count = roles.len();
-    let (Some(stderr), Some(stdout)) = (fds.pop(), fds.pop()) else {
+    let (Some(reveal), Some(stderr), Some(stdout)) = (fds.pop(), fds.pop(), fds.pop()) else {
         return Err(WireError::Junk("a lane without pipes"));
     };
     if fds.len() != count {
         return Err(WireError::Junk("not as many listeners as were named"));
     }
     let listeners = roles.into_iter().zip(fds).map(|(role, fd)| ListenerFd { role, fd }).collect();
-    Ok(LaneFds { listeners, stdout, stderr })
+    Ok(LaneFds { listeners, stdout, stderr, reveal })
 }
 
 /// Puts a run's output into a frame.

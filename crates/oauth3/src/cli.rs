@@ -197,7 +197,7 @@ pub(crate) struct UsesArgs {
     /// jwt: how long each is good, in seconds [default: 540]
     #[arg(long, value_name = "SECONDS")]
     pub lifetime: Option<u32>,
-    /// Code gets the REAL VALUE, and each request is approved by itself (sealed and shown; refused by this version)
+    /// Code gets the REAL VALUE, not a placeholder, and each request is approved by itself
     #[arg(long)]
     pub reveal: bool,
     /// With --reveal: it may also be trusted for longer than once

@@ -10,7 +10,7 @@ const CANARY: &str = "sk-proj-Ex3cut0r-C4n4ry-9Zq8Wv2Xk5Lm7Rt3";
 const NOBODY: u32 = 65_534;
 
 /// `executor` and what it needs, for the top of `oauth3.toml`; `None` where its tests are left out on purpose.
-fn docker() -> Option<(&'static str, String)> {
+pub(crate) fn docker() -> Option<(&'static str, String)> {
     let mend =
         "run by `cargo xtask test`, or start an engine by `cargo xtask engine`, or set OAUTH3_TEST_DOCKER_HOST=off";
     let host = std::env::var("OAUTH3_TEST_DOCKER_HOST").expect(mend);
@@ -21,7 +21,7 @@ fn docker() -> Option<(&'static str, String)> {
     (host != "off").then(|| ("docker", section()))
 }
 
-fn direct() -> (&'static str, String) {
+pub(crate) fn direct() -> (&'static str, String) {
     let deno = std::env::var("OAUTH3_TEST_DENO").expect("run by `cargo xtask test`");
     ("direct", format!("[runtimes]\ndeno = {deno:?}\n"))
 }

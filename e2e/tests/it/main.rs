@@ -19,6 +19,7 @@ mod notify;
 mod openclaw;
 mod readme;
 mod reflection;
+mod reveal;
 mod runtimes;
 mod secrets_resume;
 mod several_files;

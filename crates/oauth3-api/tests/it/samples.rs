@@ -20,6 +20,7 @@ pub(crate) fn execution(agent_name: &str, status: Status) -> Execution {
         code_digest: Digest::of(&code),
         runtime: Runtime::Embedded,
         secrets: [SecretName::parse("A_KEY").unwrap()].into(),
+        revealed: Default::default(),
         hosts: [Host::parse("api.example.com").unwrap()].into(),
         limits: Limits::STANDARD,
     };

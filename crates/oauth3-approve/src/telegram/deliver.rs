@@ -191,7 +191,8 @@ impl Shared {
         let card = Card::new(&execution, &stored, &missing, &self.ceilings).with(&refused);
         let layout = self.attach(&card, &execution, &mut note, pace).await?;
 
-        let actions = actions(&execution, &missing, note.no_files && !layout.files.is_empty());
+        let unseen = note.no_files && !layout.files.is_empty();
+        let actions = actions(&execution, &missing, unseen, card.can_be_trusted());
         let renewed = self.renew_nonces(id, &actions, &mut note).await?;
         let html = layout.html;
         let shown = Digest::of(html.as_str().as_bytes()).to_string();
@@ -335,15 +336,16 @@ pub(crate) fn missing_secrets(execution: &Execution, stored: &[SecretRecord]) ->
     execution.intent.secrets.iter().filter(|name| !stored.iter().any(|s| s.name == **name)).cloned().collect()
 }
 
-/// The buttons of a card: none when nothing can be done about it any more. What could not be shown cannot be approved.
-fn actions(execution: &Execution, missing: &[SecretName], unseen: bool) -> Vec<(String, Action)> {
+/// The buttons of a card: none when nothing can be done about it any more. What could not be shown cannot be
+/// approved, and what gives a secret away once at a time cannot be trusted for longer.
+fn actions(execution: &Execution, missing: &[SecretName], unseen: bool, trust: bool) -> Vec<(String, Action)> {
     let request = || execution.id.clone();
     let mut actions = Vec::new();
     if execution.status == Status::Pending {
         if !unseen {
-            for (label, trust) in
-                [("✅ Run once", Trust::Once), ("🕐 Trust 24h", Trust::Day), ("🔒 Always trust", Trust::Forever)]
-            {
+            let more = [("🕐 Trust 24h", Trust::Day), ("🔒 Always trust", Trust::Forever)];
+            let allowed = [("✅ Run once", Trust::Once)].into_iter().chain(more.into_iter().filter(|_| trust));
+            for (label, trust) in allowed {
                 actions.push((label.to_owned(), Action::Approve { request: request(), trust }));
             }
         }

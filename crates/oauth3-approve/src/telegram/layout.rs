@@ -85,9 +85,7 @@ fn code_files(card: &Card, execution: &Execution) -> Vec<File> {
 
 /// The least that a card can say; for a server that refuses the whole one.
 pub(crate) fn minimal(card: &Card) -> Html {
-    Html::new()
-        .bold(&card.headline)
-        .end()
+    warned(Html::new().bold(&card.headline).end(), card)
         .field("Agent", &card.agent)
         .field("Skill", &card.skill)
         .field("Code", &format!("sha256 {}…", card.digest))
@@ -95,6 +93,14 @@ pub(crate) fn minimal(card: &Card) -> Html {
         .code(&format!("oauth3 show {}", card.id))
         .text(" and approve it there.")
         .end()
+}
+
+/// With what nobody may miss: it never leaves the message.
+fn warned(html: Html, card: &Card) -> Html {
+    match card.warning() {
+        Some(warning) => html.bold(&warning).end(),
+        None => html,
+    }
 }
 
 fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Html {
@@ -106,7 +112,7 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
         }
     };
     let request = file_name(card, "request", "txt");
-    let mut html = Html::new().bold(&card.headline).end();
+    let mut html = warned(Html::new().bold(&card.headline).end(), card);
     if !card.remark.is_empty() {
         // Errors may quote what the code dialled, and are short by nature; the rest is in `show`.
         let remark: String = card.remark.chars().take(300).collect();

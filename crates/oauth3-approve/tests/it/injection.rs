@@ -242,5 +242,30 @@ async fn a_revealed_secret_says_so() {
     secret.uses.reveal = oauth3_core::Reveal::Once;
     world.broker.secrets.lock().unwrap().push(secret);
     let id = world.submit(with_secrets(&["API_KEY"]));
-    assert!(world.card(&id, "Approval wanted").await.text.contains("REAL VALUE"));
+    let card = world.card(&id, "Approval wanted").await;
+    assert!(card.text.contains("REAL VALUE of API_KEY"), "{}", card.text);
+    let labels = |card: &ChatMessage| card.buttons.iter().map(|(label, _)| label.clone()).collect::<Vec<_>>();
+    assert_eq!(labels(&card), ["✅ Run once", "❌ Deny"], "once at a time is all that can be said");
+
+    world.broker.secrets.lock().unwrap()[0].uses.reveal = oauth3_core::Reveal::Standing;
+    let id = world.submit(with_secrets(&["API_KEY"]));
+    let card = world.card(&id, "also when trusted").await;
+    assert_eq!(labels(&card), ["✅ Run once", "🕐 Trust 24h", "🔒 Always trust", "❌ Deny"]);
+}
+
+#[tokio::test]
+async fn the_warning_of_a_real_value_stays_on_the_card_however_much_there_is() {
+    let world = World::new().await;
+    let names: Vec<String> = (0..32).map(|n| format!("A_RATHER_LONG_NAME_OF_A_SECRET_{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let hosts: Vec<String> = (0..20).map(|n| format!("{n}.{}.example", "h".repeat(60))).collect();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    for name in &names {
+        let mut secret = record(name, &hosts);
+        secret.uses.reveal = oauth3_core::Reveal::Once;
+        world.broker.secrets.lock().unwrap().push(secret);
+    }
+    let id = world.submit(with_secrets(&names));
+    let card = world.card(&id, "too many for this message").await;
+    assert!(card.text.contains("REAL VALUE of 32 secrets"), "{}", card.text);
 }

@@ -144,6 +144,7 @@ pub(crate) fn execution() -> Execution {
         code_digest: Digest::of(&code),
         runtime: Runtime::Deno,
         secrets: BTreeSet::new(),
+        revealed: Default::default(),
         hosts: BTreeSet::from([Host::parse("api.example.com").unwrap()]),
         limits: Limits { processes: 32, ..Limits::STANDARD },
     };

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use oauth3_core::{
     AuditEvent, AuditKind, ChainReport, Channel, ChannelHealth, Clock, EgressUsage, Exit, ExitReason, Fault, HttpPort,
-    HttpRequest, HttpResponse, Job, Keeper, Lane, LaneFds, LaneSpec, NewSecret, OpenedRun, RequestId, RunOutput,
-    Runner, Runtime, SealedSecret, SecretRecord, Status, Store, Timestamp, WriteOnly,
+    HttpRequest, HttpResponse, Intent, Job, Keeper, Lane, LaneFds, LaneSpec, NewSecret, OpenedRun, RequestId,
+    RunOutput, Runner, Runtime, SealedSecret, SecretRecord, Status, Store, Timestamp, WriteOnly,
 };
 use oauth3_policy::{Decision, decide, gather};
 use std::collections::VecDeque;
@@ -119,9 +119,9 @@ impl Keeper for FakeKeeper {
             self.events.lock().unwrap().push(AuditEvent::new(AuditKind::Granted, "keeper").request(id));
         }
         self.opened.fetch_add(1, Ordering::SeqCst);
-        let placeholders =
-            execution.intent.secrets.iter().map(|n| (n.clone(), format!("placeholder-of-{n}"))).collect();
-        Ok(OpenedRun { placeholders, ca_pem: "the run's CA".into() })
+        let Intent { secrets, revealed, .. } = execution.intent;
+        let placeholders = secrets.difference(&revealed).map(|n| (n.clone(), format!("placeholder-of-{n}"))).collect();
+        Ok(OpenedRun { placeholders, revealed: revealed.into_iter().collect(), ca_pem: "the run's CA".into() })
     }
 
     async fn close_run(&self, id: &RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
@@ -223,7 +223,8 @@ impl Lane for FakeLane {
     fn take_fds(&mut self) -> Result<LaneFds, Fault> {
         let (stdout, _) = std::io::pipe().unwrap();
         let (stderr, _) = std::io::pipe().unwrap();
-        Ok(LaneFds { listeners: vec![], stdout: stdout.into(), stderr: stderr.into() })
+        let (_, reveal) = std::io::pipe().unwrap();
+        Ok(LaneFds { listeners: vec![], stdout: stdout.into(), stderr: stderr.into(), reveal: reveal.into() })
     }
 
     async fn run(self: Box<Self>, job: Job) -> Exit {

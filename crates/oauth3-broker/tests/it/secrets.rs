@@ -1,7 +1,7 @@
 //! A secret that is named and not there: the request waits for it and goes on by itself.
 
 use crate::world::{CODE, World, approve, deny, draft_with_secrets};
-use oauth3_core::{AgentPort, AuditKind, Fault, OwnerPort, SecretName, Status, Trust};
+use oauth3_core::{AgentPort, AuditKind, Fault, OwnerPort, Reveal, SecretName, Status, Trust};
 
 #[tokio::test]
 async fn a_request_goes_on_when_its_last_secret_is_there() {
@@ -141,4 +141,60 @@ async fn agents_see_names_and_hosts() {
     world.add_secret("API_KEY").await;
     let seen = AgentPort::secrets(&*world.broker).await.unwrap();
     assert_eq!((seen.len(), seen[0].name.as_str(), seen[0].hosts.len()), (1, "API_KEY", 1));
+}
+
+#[tokio::test]
+async fn code_that_gets_a_real_value_is_approved_once_at_a_time() {
+    let world = World::new().await;
+    world.add_secret_that_reveals("API_KEY", Reveal::Once).await;
+    let draft = || draft_with_secrets(CODE, &["API_KEY"]);
+    let id = world.ask(draft()).await;
+    for trust in [Trust::Day, Trust::Forever] {
+        let refused = world.verdict(&id, approve(trust)).await;
+        assert!(matches!(&refused, Err(Fault::DeniedByPolicy(text)) if text.contains("once only")), "{refused:?}");
+    }
+    assert_eq!(world.get(&id).await.status, Status::Pending, "another verdict can be given");
+    assert_eq!(world.keeper.count(AuditKind::Approved), 0);
+    world.verdict(&id, approve(Trust::Once)).await.unwrap();
+    assert_eq!(world.ends(&id).await.status, Status::Success);
+    let job = world.runner.jobs.lock().unwrap().remove(0);
+    assert_eq!(job.revealed, [SecretName::parse("API_KEY").unwrap()]);
+    assert!(!job.env.iter().any(|(name, _)| name == "API_KEY"));
+    world.ask(draft()).await;
+}
+
+#[tokio::test]
+async fn no_grant_covers_more_or_less_than_what_was_revealed_then() {
+    let world = World::new().await;
+    let draft = || draft_with_secrets(CODE, &["API_KEY"]);
+    world.add_secret_that_reveals("API_KEY", Reveal::Never).await;
+    world.run(draft(), Trust::Forever).await;
+    world.add_secret_that_reveals("API_KEY", Reveal::Standing).await;
+    world.run(draft(), Trust::Forever).await;
+    let again = world.submit(draft()).await.unwrap().execution;
+    assert!(again.trusted, "the owner said so for this secret");
+    assert_eq!(world.ends(&again.id).await.status, Status::Success);
+    world.add_secret_that_reveals("API_KEY", Reveal::Once).await;
+    world.ask(draft()).await;
+    world.add_secret_that_reveals("API_KEY", Reveal::Never).await;
+    assert!(world.submit(draft()).await.unwrap().execution.trusted, "what was granted first stands");
+}
+
+#[tokio::test]
+async fn a_request_is_denied_when_what_it_would_get_was_changed_since() {
+    let world = World::new().await;
+    let draft = || draft_with_secrets(CODE, &["API_KEY"]);
+    // Shown without a real value, because it was not there yet.
+    let id = world.ask(draft()).await;
+    world.verdict(&id, approve(Trust::Once)).await.unwrap();
+    world.add_secret_that_reveals("API_KEY", Reveal::Standing).await;
+    let denied = world.ends(&id).await;
+    let error = denied.error.unwrap_or_default();
+    assert!(denied.status == Status::Denied && error.contains("REAL VALUE was changed"), "{error}");
+    let id = world.ask(draft()).await;
+    world.add_secret_that_reveals("API_KEY", Reveal::Never).await;
+    let refused = world.verdict(&id, approve(Trust::Once)).await;
+    assert!(matches!(refused, Err(Fault::DeniedByPolicy(_))), "{refused:?}");
+    world.verdict(&id, deny("ask again")).await.unwrap();
+    assert_eq!(world.ran(), 0);
 }

@@ -3,8 +3,8 @@
 use crate::fakes::{Act, FakeChannel, FakeClock, FakeHttp, FakeKeeper, FakeRunner, RunnerHandle};
 use oauth3_broker::{Broker, BrokerConfig, Ports, WakeConfig};
 use oauth3_core::{
-    AgentName, AgentPort, Ceilings, Declared, Draft, Execution, Fault, Limits, NewSecret, OwnerPort, RequestId,
-    SecretName, Source, Status, Store, Submitted, Trust, Verdict, WriteOnly,
+    AgentName, AgentPort, Ceilings, Declared, Draft, Execution, Fault, Limits, NewSecret, OwnerPort, RequestId, Reveal,
+    SecretName, Source, Status, Store, Submitted, Trust, UsesChange, Verdict, WriteOnly,
 };
 use oauth3_store::SqliteStore;
 use std::sync::Arc;
@@ -195,10 +195,15 @@ impl World {
     }
 
     pub(crate) async fn add_secret(&self, name: &str) {
+        self.add_secret_that_reveals(name, Reveal::Never).await;
+    }
+
+    /// Also puts it in the place of one that is there.
+    pub(crate) async fn add_secret_that_reveals(&self, name: &str, reveal: Reveal) {
         let secret = NewSecret {
             name: SecretName::parse(name).unwrap(),
             hosts: [oauth3_core::Host::parse("api.example.com").unwrap()].into(),
-            uses: Default::default(),
+            uses: UsesChange { reveal: Some(reveal), ..UsesChange::default() },
             replace: false,
             by: "cli".into(),
         };

@@ -44,6 +44,20 @@ fn a_grant_from_before_covers_what_it_covered_and_no_more() {
 }
 
 #[test]
+fn what_a_grant_covers_says_which_secrets_are_revealed() {
+    let old: Intent = serde_json::from_str(OLD).unwrap();
+    let new = Intent { limits: Limits::STANDARD, ..old.clone() };
+    for before in [old, new] {
+        let text = serde_json::to_string(&before).unwrap();
+        assert!(!text.contains("revealed"), "what reveals nothing is stored as it always was: {text}");
+        let after = Intent { revealed: before.secrets.clone(), ..before.clone() };
+        let read: Intent = serde_json::from_str(&serde_json::to_string(&after).unwrap()).unwrap();
+        assert_eq!(read, after);
+        assert_ne!(after.digest(), before.digest());
+    }
+}
+
+#[test]
 fn what_is_no_limit_or_no_figure_of_one_is_refused() {
     for (name, value) in [
         ("memory_mb", 0.0),

@@ -159,6 +159,7 @@ fn permit_within(secrets: &[&str], limits: Limits) -> Permit {
         code_digest: Digest::of(b"code"),
         runtime: Runtime::Embedded,
         secrets: secrets.iter().map(|name| SecretName::parse(name).unwrap()).collect(),
+        revealed: Default::default(),
         hosts: [API, OTHER].iter().map(|host| Host::parse(host).unwrap()).collect(),
         limits,
     };
@@ -177,6 +178,8 @@ fn permit_within(secrets: &[&str], limits: Limits) -> Permit {
         agent_active: true,
         grant: None,
         missing: &[],
+        revealed: &Default::default(),
+        reveal_once: false,
         stage,
     };
     match decide(&facts) {

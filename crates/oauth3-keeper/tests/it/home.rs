@@ -135,6 +135,7 @@ pub(crate) fn approved() -> Execution {
         code_digest: Digest::of(&code),
         runtime: Runtime::Embedded,
         secrets: [SecretName::parse("API_KEY").unwrap()].into(),
+        revealed: Default::default(),
         hosts: [host("api.example.com")].into(),
         limits: Limits { output_bytes: 100, ..Limits::STANDARD },
     };

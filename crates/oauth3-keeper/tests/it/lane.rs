@@ -1,7 +1,7 @@
-//! A sandbox without the sandbox: a proxy listener on loopback and two pipes.
+//! A sandbox without the sandbox: a proxy listener on loopback and pipes.
 
 use oauth3_core::{LaneFds, ListenerFd, ListenerRole};
-use std::io::{PipeWriter, pipe};
+use std::io::{PipeReader, PipeWriter, pipe};
 use std::net::{SocketAddr, TcpListener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -10,6 +10,8 @@ pub(crate) struct TestLane {
     proxy: SocketAddr,
     pub(crate) stdout: PipeWriter,
     pub(crate) stderr: PipeWriter,
+    /// Where real values come out.
+    pub(crate) values: PipeReader,
 }
 
 impl TestLane {
@@ -18,7 +20,9 @@ impl TestLane {
         let proxy = listener.local_addr().unwrap();
         let ((out, stdout), (err, stderr)) = (pipe().unwrap(), pipe().unwrap());
         let listeners = vec![ListenerFd { role: ListenerRole::Proxy, fd: listener.into() }];
-        (Self { proxy, stdout, stderr }, LaneFds { listeners, stdout: out.into(), stderr: err.into() })
+        let (values, reveal) = pipe().unwrap();
+        let fds = LaneFds { listeners, stdout: out.into(), stderr: err.into(), reveal: reveal.into() };
+        (Self { proxy, stdout, stderr, values }, fds)
     }
 
     /// What the code would do with `fetch`: one request through the proxy; the whole reply.
@@ -42,8 +46,8 @@ pub(crate) struct ProxyOnly(TestLane);
 impl TestLane {
     /// As when the code ended.
     pub(crate) fn without_pipes(self) -> ProxyOnly {
-        let ((_, stdout), (_, stderr)) = (pipe().unwrap(), pipe().unwrap());
-        ProxyOnly(Self { proxy: self.proxy, stdout, stderr })
+        let ((_, stdout), (_, stderr), (values, _)) = (pipe().unwrap(), pipe().unwrap(), pipe().unwrap());
+        ProxyOnly(Self { proxy: self.proxy, stdout, stderr, values })
     }
 }
 

@@ -222,7 +222,13 @@ async fn when_the_gateway_goes_its_runs_end() {
 async fn what_only_the_keeper_does_the_gateway_cannot_record() {
     use oauth3_core::{AuditEvent, AuditKind};
     let home = Home::new().await;
-    for kind in [AuditKind::RunOpened, AuditKind::SecretUsed, AuditKind::EgressRefused, AuditKind::RunClosed] {
+    for kind in [
+        AuditKind::RunOpened,
+        AuditKind::SecretUsed,
+        AuditKind::SecretRevealed,
+        AuditKind::EgressRefused,
+        AuditKind::RunClosed,
+    ] {
         let forged = home.keeper.audit(AuditEvent::new(kind, "gateway")).await;
         assert!(matches!(forged, Err(Fault::InvalidRequest(_))), "{kind:?}");
     }

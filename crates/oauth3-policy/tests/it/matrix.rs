@@ -4,7 +4,7 @@
 //! `not c`, `*` for all), so that the table stays short enough to read.
 
 use crate::support::{at, grant, intent, secret};
-use oauth3_core::{Grant, SkillId, Status, Timestamp, Trust};
+use oauth3_core::{Grant, Intent, SkillId, Status, Timestamp, Trust};
 use oauth3_policy::{Basis, Decision, Facts, Load, Stage, decide};
 use std::fmt::Write as _;
 
@@ -33,8 +33,12 @@ const APPROVED_AT: Column = ("approved", &["never", "in time", "at expiry", "in 
 const BY: Column = ("by", &["verdict", "grant"]);
 const OWN_GRANT: Column = ("its own grant", &["stands", "revoked"]);
 
-const SUBMITTED: &[Column] = &[KILL, AGENT, CALLS, GRANT, MISSING, OPEN];
+/// Whether code gets the real value of a secret: as it is stored, beside what was asked for.
+const REVEAL: Column = ("real value", &["none", "once", "any trust", "since", "no more"]);
+
+const SUBMITTED: &[Column] = &[KILL, AGENT, CALLS, REVEAL, GRANT, MISSING, OPEN];
 const STORED: &[Column] = &[KILL, AGENT, STATUS, NOW, TRUST, APPROVED_AT, BY, OWN_GRANT, GRANT, MISSING];
+const REVEALING: &[Column] = &[STATUS, TRUST, APPROVED_AT, BY, REVEAL, GRANT, MISSING];
 
 #[test]
 fn policy_matrix() {
@@ -42,6 +46,10 @@ fn policy_matrix() {
     table(SUBMITTED, &mut text);
     text.push_str("\nA stored request that something is about to happen with\n\n");
     table(STORED, &mut text);
+    text.push_str(
+        "\nA stored request, in time, for code that gets the real value of a secret or did when it was asked for\n\n",
+    );
+    table(REVEALING, &mut text);
     insta::assert_snapshot!("policy_matrix", text);
 }
 
@@ -94,9 +102,15 @@ fn cell(columns: &[Column], row: &[&'static str], column: Column) -> &'static st
 
 fn answer(columns: &[Column], row: &[&'static str]) -> String {
     let cell = |column| cell(columns, row, column);
-    let (intent, now) = (intent(), now(cell(NOW)));
-    let grant = standing(cell(GRANT), now);
-    let missing = if cell(MISSING) == "missing" { vec![secret("API_KEY")] } else { vec![] };
+    let (key, now) = (secret("API_KEY"), now(cell(NOW)));
+    let asked = matches!(cell(REVEAL), "once" | "any trust" | "no more");
+    let intent = Intent { revealed: asked.then(|| key.clone()).into_iter().collect(), ..intent() };
+    let grant = standing(cell(GRANT), now, &intent);
+    let is_missing = cell(MISSING) == "missing";
+    let stored = matches!(cell(REVEAL), "once" | "any trust" | "since") && !is_missing;
+    let revealed = stored.then(|| key.clone()).into_iter().collect();
+    let reveal_once = stored && cell(REVEAL) == "once";
+    let missing = if is_missing { vec![key] } else { vec![] };
     let stage = if columns.iter().any(|c| c.0 == STATUS.0) {
         Stage::Stored {
             status: cell(STATUS).parse().unwrap_or(Status::Failed),
@@ -125,8 +139,17 @@ fn answer(columns: &[Column], row: &[&'static str]) -> String {
         })
     };
     let (kill_switch, agent_active) = (cell(KILL) == "on", cell(AGENT) == "active");
-    let facts =
-        Facts { intent: &intent, now, kill_switch, agent_active, grant: grant.as_ref(), missing: &missing, stage };
+    let facts = Facts {
+        intent: &intent,
+        now,
+        kill_switch,
+        agent_active,
+        grant: grant.as_ref(),
+        missing: &missing,
+        revealed: &revealed,
+        reveal_once,
+        stage,
+    };
     match decide(&facts) {
         Decision::Permit(permit) => match permit.basis() {
             Basis::Verdict => "PERMIT by the verdict".into(),
@@ -145,14 +168,14 @@ fn now(name: &str) -> Timestamp {
     })
 }
 
-fn standing(name: &str, now: Timestamp) -> Option<Grant> {
-    let mut other = intent();
+fn standing(name: &str, now: Timestamp, intent: &Intent) -> Option<Grant> {
+    let mut other = intent.clone();
     Some(match name {
         "none" => return None,
-        "24h" => grant(intent(), Trust::Day, CREATED, Some(now.millis() + 1)),
-        "forever" => grant(intent(), Trust::Forever, CREATED, None),
-        "ran out" => grant(intent(), Trust::Day, CREATED, Some(now.millis())),
-        "revoked" => Grant { revoked_at: Some(now), ..grant(intent(), Trust::Forever, CREATED, None) },
+        "24h" => grant(intent.clone(), Trust::Day, CREATED, Some(now.millis() + 1)),
+        "forever" => grant(intent.clone(), Trust::Forever, CREATED, None),
+        "ran out" => grant(intent.clone(), Trust::Day, CREATED, Some(now.millis())),
+        "revoked" => Grant { revoked_at: Some(now), ..grant(intent.clone(), Trust::Forever, CREATED, None) },
         "other skill" => {
             other.skill_id = SkillId::parse("weather2").unwrap();
             grant(other, Trust::Forever, CREATED, None)
@@ -161,7 +184,7 @@ fn standing(name: &str, now: Timestamp) -> Option<Grant> {
             other.agent = oauth3_core::AgentName::parse("bot2").unwrap();
             grant(other, Trust::Forever, CREATED, None)
         }
-        "not yet" => grant(intent(), Trust::Forever, now.millis() + 1, None),
-        _ => grant(intent(), Trust::Once, CREATED, None),
+        "not yet" => grant(intent.clone(), Trust::Forever, now.millis() + 1, None),
+        _ => grant(intent.clone(), Trust::Once, CREATED, None),
     })
 }

@@ -8,6 +8,7 @@ use oauth3_policy::{Basis, Decision, Facts, Load, Stage, decide};
 use proptest::collection::btree_set;
 use proptest::prelude::*;
 use proptest::sample::select;
+use std::collections::BTreeSet;
 
 /// Few of each, so that two of them often meet.
 fn intents() -> impl Strategy<Value = Intent> {
@@ -22,12 +23,14 @@ fn intents() -> impl Strategy<Value = Intent> {
         secrets,
         hosts,
         limits,
+        proptest::bool::weighted(0.3),
     )
-        .prop_map(|(agent, skill, code, runtime, secrets, hosts, limits)| Intent {
+        .prop_map(|(agent, skill, code, runtime, secrets, hosts, limits, reveals)| Intent {
             agent: AgentName::parse(agent).unwrap(),
             skill_id: SkillId::parse(skill).unwrap(),
             code_digest: Digest::of(&[code]),
             runtime,
+            revealed: secrets.iter().filter(|_| reveals).map(|s| SecretName::parse(s).unwrap()).collect(),
             secrets: secrets.into_iter().map(|s| SecretName::parse(s).unwrap()).collect(),
             hosts: hosts.into_iter().map(|h| Host::parse(h).unwrap()).collect(),
             limits: Limits {
@@ -81,6 +84,8 @@ struct Case {
     agent_active: bool,
     grant: Option<Grant>,
     missing: Vec<SecretName>,
+    revealed: BTreeSet<SecretName>,
+    reveal_once: bool,
     stage: Stage,
 }
 
@@ -93,6 +98,8 @@ impl Case {
             agent_active: self.agent_active,
             grant: self.grant.as_ref(),
             missing: &self.missing,
+            revealed: &self.revealed,
+            reveal_once: self.reveal_once,
             stage: self.stage,
         })
     }
@@ -102,8 +109,11 @@ fn cases() -> impl Strategy<Value = Case> {
     let times = (0i64..10, proptest::option::of(0i64..10), proptest::option::weighted(0.2, 0i64..10));
     let grant = proptest::option::weighted(0.8, (any::<bool>(), intents(), trusts(), times));
     let missing = prop_oneof![Just(vec![]), Just(vec![SecretName::parse("A").unwrap()])];
-    (intents(), 0i64..10, any::<bool>(), any::<bool>(), grant, missing, stages()).prop_map(
-        |(intent, now, kill_switch, agent_active, grant, missing, stage)| {
+    let reveal = (proptest::bool::weighted(0.8), any::<bool>());
+    (intents(), 0i64..10, any::<bool>(), any::<bool>(), grant, missing, reveal, stages()).prop_map(
+        |(intent, now, kill_switch, agent_active, grant, missing, (as_asked, once), stage)| {
+            let revealed = if as_asked { intent.revealed.clone() } else { BTreeSet::from(["B".parse().unwrap()]) };
+            let reveal_once = once && !revealed.is_empty();
             let grant = grant.map(|(same, other, trust, (granted, expires, revoked))| Grant {
                 id: GrantId::parse("grt_1").unwrap(),
                 intent: if same { intent.clone() } else { other },
@@ -113,7 +123,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 revoked_at: revoked.map(at),
                 granted_by: "cli".into(),
             });
-            Case { intent, now, kill_switch, agent_active, grant, missing, stage }
+            Case { intent, now, kill_switch, agent_active, grant, missing, revealed, reveal_once, stage }
         },
     )
 }
@@ -141,6 +151,15 @@ fn changes() -> Vec<Change> {
                 .map(|s| SecretName::parse(&format!("{}X", s.as_str())).unwrap())
                 .chain(SecretName::parse("Z"))
                 .collect()
+        }),
+        ("one that is revealed", |i| {
+            let name = SecretName::parse("F").unwrap();
+            i.secrets.insert(name.clone());
+            i.revealed.insert(name);
+        }),
+        ("revealed or not", |i| {
+            i.secrets.insert(SecretName::parse("G").unwrap());
+            i.revealed = if i.revealed == i.secrets { Default::default() } else { i.secrets.clone() };
         }),
         ("a host more", |i| assert!(i.hosts.insert(Host::parse("c.example").unwrap()))),
         ("other ports", |i| {
@@ -194,6 +213,7 @@ proptest! {
         if let Decision::Permit(permit) = case.decide() {
             prop_assert_eq!(permit.intent_digest(), &case.intent.digest());
             prop_assert_eq!(permit.secrets(), &case.intent.secrets);
+            prop_assert_eq!(permit.revealed(), &case.intent.revealed);
             prop_assert_eq!(permit.hosts(), &case.intent.hosts);
             prop_assert_eq!(permit.limits(), &case.intent.limits);
             prop_assert!(case.missing.is_empty());
@@ -220,10 +240,14 @@ proptest! {
                     prop_assert!(trust.is_some());
                 }
             }
-            prop_assert_eq!(
-                matches!(permit.basis(), Basis::Grant(_)),
-                matches!(case.stage, Stage::Submitted(_) | Stage::Stored { trusted: true, .. })
-            );
+            let by_grant = matches!(case.stage, Stage::Submitted(_) | Stage::Stored { trusted: true, .. });
+            prop_assert_eq!(matches!(permit.basis(), Basis::Grant(_)), by_grant);
+            // Real values: those that were asked for, and under more trust than once only where the owner allows it.
+            let now: BTreeSet<_> = case.revealed.intersection(&case.intent.secrets).cloned().collect();
+            prop_assert_eq!(permit.revealed(), &now);
+            let once = matches!(case.stage, Stage::Stored { trusted: false, trust: Some(Trust::Once), .. });
+            prop_assert_eq!(permit.is_for_once(), once);
+            prop_assert!(once || !case.reveal_once);
         }
     }
 

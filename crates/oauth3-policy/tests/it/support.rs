@@ -19,6 +19,7 @@ pub(crate) fn intent() -> Intent {
         code_digest: Digest::of(b"code"),
         runtime: Runtime::Embedded,
         secrets: [secret("API_KEY")].into(),
+        revealed: Default::default(),
         hosts: [Host::parse("api.example.com").unwrap()].into(),
         limits: Limits { processes: 32, ..Limits::STANDARD },
     }

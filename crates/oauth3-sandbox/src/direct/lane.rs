@@ -8,7 +8,7 @@ use crate::native::{
     Installed, Plan, Slot, Surroundings, environment_in, exit_of, files, not_started, remove_cgroup, seal,
 };
 use crate::wire::{CgroupPlan, Launch, Terms};
-use oauth3_core::{Exit, Fault, Job, Lane, LaneFds, LaneSpec, ProxyKey, Runtime};
+use oauth3_core::{Exit, Fault, Job, Lane, LaneFds, LaneSpec, ProxyKey, Runtime, SecretName};
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -142,7 +142,8 @@ impl DirectLane {
         }
         let launch = match &self.deno {
             Some(deno) => {
-                let names: Vec<&str> = job.env.iter().map(|(name, _)| name.as_str()).collect();
+                let revealed = job.revealed.iter().map(SecretName::as_str);
+                let names: Vec<&str> = job.env.iter().map(|(name, _)| name.as_str()).chain(revealed).collect();
                 // The path here, not one inside of something.
                 let program = text(&deno.host_path);
                 Launch::Exec { argv: permissions::arguments(&program, &self.spec, &names, &directory, &files.entry) }

@@ -118,7 +118,8 @@ impl DirectRunner {
             FromStage0::Done { .. } => return Err(gone()),
         };
         let listeners = vec![ListenerFd { role: ListenerRole::KeyedProxy { key }, fd: listener }];
-        let fds = Some(LaneFds { listeners, stdout, stderr });
+        let reveal = packet.fds.into_iter().next().ok_or_else(gone)?;
+        let fds = Some(LaneFds { listeners, stdout, stderr, reveal });
         Ok((DirectLane { spec, terms, deno, port, key, link, guard, fds }, features, cgroup))
     }
 

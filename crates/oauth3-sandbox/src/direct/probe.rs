@@ -44,7 +44,13 @@ pub async fn probe_direct(config: DirectConfig) -> Vec<ProbeLine> {
 async fn trial(runner: &DirectRunner, runtime: Runtime) -> Result<(i32, String), SandboxError> {
     let (lane, features, cgroup) = runner.make(LaneSpec { hosts: Vec::new(), limits: TRIAL, runtime }).await?;
     let exit = Box::new(lane)
-        .run(Job { code: NOTHING.into(), layer: Vec::new(), env: Vec::new(), ca_pem: String::new() })
+        .run(Job {
+            code: NOTHING.into(),
+            layer: Vec::new(),
+            env: Vec::new(),
+            revealed: Vec::new(),
+            ca_pem: String::new(),
+        })
         .await;
     match exit.error {
         Some(error) => Err(SandboxError::Config(error)),

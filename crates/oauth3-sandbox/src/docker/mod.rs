@@ -186,8 +186,10 @@ impl DockerRunner {
             FromStage0::Failed { step, errno } => return Err(mend(step, errno)),
             FromStage0::Done { .. } => return Err(silent()),
         };
-        let listeners = roles.into_iter().zip(packet.fds).map(|(role, fd)| ListenerFd { role, fd }).collect();
-        let fds = Some(LaneFds { listeners, stdout, stderr });
+        let mut fds = packet.fds;
+        let reveal = fds.pop().ok_or_else(silent)?;
+        let listeners = roles.into_iter().zip(fds).map(|(role, fd)| ListenerFd { role, fd }).collect();
+        let fds = Some(LaneFds { listeners, stdout, stderr, reveal });
         let installed = installed(spec.runtime);
         Ok((DockerLane { spec, terms, task, proxy_port: ports.proxy, installed, link, container, fds }, features))
     }

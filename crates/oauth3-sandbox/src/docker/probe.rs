@@ -48,8 +48,9 @@ async fn version(runner: &DockerRunner, runtime: Runtime, image: &str) -> Result
     let spec = LaneSpec { hosts: Vec::new(), limits: TRIAL, runtime };
     let (mut lane, _) = runner.make(spec, Task::Version, image).await?;
     let fds = lane.take_fds();
-    let exit =
-        Box::new(lane).run(Job { code: Vec::new(), layer: Vec::new(), env: Vec::new(), ca_pem: String::new() }).await;
+    let exit = Box::new(lane)
+        .run(Job { code: Vec::new(), layer: Vec::new(), env: Vec::new(), revealed: Vec::new(), ca_pem: String::new() })
+        .await;
     if let Some(error) = exit.error {
         return Err(SandboxError::Config(error));
     }

@@ -12,7 +12,7 @@
 use super::child::{self, start};
 use super::lockdown::{self, Alone};
 use super::watch_job::Watch;
-use super::{Step, StepError, cgroup::Group, limits, seccomp, sys, watch_memory};
+use super::{Step, StepError, cgroup::Group, limits, revealed, seccomp, sys, watch_memory};
 use crate::wire::{AloneSetup, End, Features, FromStage0, JobHead, Launch, Packet, Terms, read_job, receive, send};
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -21,7 +21,7 @@ use rustix::process::{
     DumpableBehavior, Pid, Signal, kill_process, set_dumpable_behavior, set_parent_process_death_signal,
 };
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The subcommand that the executable must answer with [`main`].
@@ -89,7 +89,9 @@ fn live(link: &OwnedFd) -> Result<Option<FromStage0>, StepError> {
     let group = alone.setup.cgroup.as_ref().map(Group::create).transpose()?;
     let features = Features { landlock_abi: abi, private_proc: false, programs: Vec::new() };
     let cgroup = group.as_ref().map_or("none", Group::flavour).to_owned();
-    send(link, &FromStage0::Ready { roles: Vec::new(), features, cgroup }, &[]).step("report")?;
+    let (values, values_in) = revealed::open()?;
+    send(link, &FromStage0::Ready { roles: Vec::new(), features, cgroup }, &[values_in.as_fd()]).step("report")?;
+    drop(values_in);
 
     let Some(packet) = receive(link, RecvFlags::empty()).step("wait for the job")? else { return Ok(None) };
     let file = packet.fds.first().ok_or(Errno::BADMSG).step("take the job")?;
@@ -106,10 +108,11 @@ fn live(link: &OwnedFd) -> Result<Option<FromStage0>, StepError> {
     let guard = rustix::process::getpid();
     let Some(pid) = sys::fork().step("start the job's process")? else {
         match lock(&alone, &terms, &job, tasks, guard) {
-            Ok(()) => start(job, &contents, link),
+            Ok(()) => start(job, &contents, values, link),
             Err(error) => child::fail(error, link),
         }
     };
+    drop(values);
     child::let_go_of_pipes()?;
     let (bounded, kills) = (group.is_some(), group.as_ref().map_or(0, Group::oom_kills));
     let tmp = directory.join(TMP);

@@ -4,7 +4,7 @@
 //! right, then start it. Process 1 stays as the parent of everything: it is not dumpable, so nothing inside
 //! can read it, and when it ends the kernel ends the rest.
 
-use super::{Step, StepError, limits, lockdown, mounts, net, seccomp, sys};
+use super::{Step, StepError, limits, lockdown, mounts, net, revealed, seccomp, sys};
 use crate::embedded::{self, EmbeddedJob};
 use crate::wire::{Features, FromChild, FromStage0, JobHead, Launch, Setup, Terms, read_job, receive, send};
 use rustix::fs::{Mode, OFlags, open};
@@ -47,9 +47,10 @@ fn live(setup: &Setup, guard: &OwnedFd) -> Result<(), StepError> {
 
     let features =
         Features { landlock_abi: sys::landlock_abi(), private_proc: root.private_proc, programs: Vec::new() };
-    let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    let (values, values_in) = revealed::open()?;
+    let fds: Vec<_> = listeners.iter().chain([&values_in]).map(AsFd::as_fd).collect();
     send(guard, &FromChild::Built { roles, features }, &fds).step("hand over the listeners")?;
-    drop(listeners);
+    drop((listeners, values_in));
 
     let Some(packet) = receive(guard, RecvFlags::empty()).step("wait for the job")? else { return Ok(()) };
     let terms = packet.parse::<Terms>().step("read the run's terms")?;
@@ -66,8 +67,11 @@ fn live(setup: &Setup, guard: &OwnedFd) -> Result<(), StepError> {
     sys::default_signals();
     seccomp::apply(setup.cgroup.is_some())?;
     match sys::fork().step("start the job's process")? {
-        None => start(job, &contents, guard),
-        Some(pid) => reap(pid, guard),
+        None => start(job, &contents, values, guard),
+        Some(pid) => {
+            drop(values);
+            reap(pid, guard)
+        }
     }
 }
 
@@ -108,11 +112,16 @@ pub(super) fn let_go_of_pipes() -> Result<(), StepError> {
     rustix::stdio::dup2_stderr(&null).step("let go of stderr")
 }
 
-/// The job's process: no descriptor but the standard ones survives.
-pub(super) fn start(job: JobHead, contents: &[u8], guard: &OwnedFd) -> ! {
+/// The job's process: no descriptor but the standard ones survives. `values` is where revealed ones come from.
+pub(super) fn start(mut job: JobHead, contents: &[u8], values: OwnedFd, guard: &OwnedFd) -> ! {
     if rustix::process::chdir(&*job.directory).is_err() {
         sys::exit_now(EXIT_NOT_STARTED);
     }
+    let mut env = match revealed::take(&job.revealed, values) {
+        Ok(env) => env,
+        Err(error) => fail(error, guard),
+    };
+    env.append(&mut job.env);
     let files = job.contents(contents).unwrap_or_default();
     let files = files.into_iter().map(|(path, bytes)| (path.to_owned(), bytes.to_vec()));
     match job.launch {
@@ -122,20 +131,12 @@ pub(super) fn start(job: JobHead, contents: &[u8], guard: &OwnedFd) -> ! {
             if sys::close_from(3, false).is_err() {
                 sys::exit_now(EXIT_NOT_STARTED);
             }
-            sys::exit_now(embedded::run(EmbeddedJob {
-                files,
-                entry,
-                env: job.env,
-                proxy_port,
-                proxy_key,
-                memory_bytes,
-            }))
+            sys::exit_now(embedded::run(EmbeddedJob { files, entry, env, proxy_port, proxy_key, memory_bytes }))
         }
         Launch::Exec { argv } => {
             let text = |text: String| CString::new(text).map_err(|_| Errno::INVAL);
             let argv: Result<Vec<_>, _> = argv.into_iter().map(text).collect();
-            let env: Result<Vec<_>, _> =
-                job.env.into_iter().map(|(name, value)| text(format!("{name}={value}"))).collect();
+            let env: Result<Vec<_>, _> = env.into_iter().map(|(name, value)| text(format!("{name}={value}"))).collect();
             let errno = match (sys::close_from(3, true), argv, env) {
                 (Ok(()), Ok(argv), Ok(env)) => sys::exec(&argv, &env),
                 _ => Errno::INVAL,

@@ -8,7 +8,7 @@
 
 use super::child::{self, start};
 use super::watch_job::Watch;
-use super::{Step, StepError, limits, lockdown, net, seccomp, sys};
+use super::{Step, StepError, limits, lockdown, net, revealed, seccomp, sys};
 use crate::wire::{Features, FromStage0, JobHead, Launch, Setup, Terms, read_job, receive, send};
 use oauth3_core::Runtime;
 use rustix::fs::Mode;
@@ -71,10 +71,11 @@ fn live(link: &OwnedFd, path: &str) -> Result<Option<FromStage0>, StepError> {
 
     let (roles, listeners): (Vec<_>, Vec<_>) = net::listeners(&setup)?.into_iter().unzip();
     let features = Features { landlock_abi: sys::landlock_abi(), private_proc: false, programs: programs(path) };
-    let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    let (values, values_in) = revealed::open()?;
+    let fds: Vec<_> = listeners.iter().chain([&values_in]).map(AsFd::as_fd).collect();
     let ready = FromStage0::Ready { roles, features, cgroup: "of the engine".to_owned() };
     send(link, &ready, &fds).step("hand over the listeners")?;
-    drop(listeners);
+    drop((listeners, values_in));
 
     let Some(packet) = receive(link, RecvFlags::empty()).step("wait for the job")? else { return Ok(None) };
     let file = packet.fds.first().ok_or(Errno::BADMSG).step("take the job")?;
@@ -87,10 +88,11 @@ fn live(link: &OwnedFd, path: &str) -> Result<Option<FromStage0>, StepError> {
     let kills_before = oom_kills();
     let Some(pid) = sys::fork().step("start the job's process")? else {
         match lock(&terms) {
-            Ok(()) => start(job, &contents, link),
+            Ok(()) => start(job, &contents, values, link),
             Err(error) => child::fail(error, link),
         }
     };
+    drop(values);
     child::let_go_of_pipes()?;
     let watch = Watch {
         link,

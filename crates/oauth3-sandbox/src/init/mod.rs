@@ -11,6 +11,7 @@
 //! - [`stage0`]: the guard outside
 //! - [`child`]: process 1 and the job
 //! - [`net`], [`mounts`], [`cgroup`], [`watch_memory`], [`watch_cpu`], [`limits`], [`lockdown`], [`seccomp`]: one wall each
+//! - [`revealed`]: real values that go to the code past everybody else
 //! - [`sys`]: system calls that no library covers
 
 mod alone;
@@ -22,6 +23,7 @@ mod lockdown;
 mod mounts;
 mod net;
 mod nursery;
+mod revealed;
 mod seccomp;
 mod stage0;
 mod sys;

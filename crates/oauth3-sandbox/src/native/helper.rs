@@ -27,6 +27,7 @@ pub(super) struct Made {
     pub(super) listeners: Vec<OwnedFd>,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
+    pub(super) reveal: OwnedFd,
 }
 
 /// A guard that runs. Dropping it ends everything inside, and waits for that elsewhere.
@@ -64,7 +65,8 @@ impl Helper {
                 if let Some(inner) = &mut helper.inner {
                     inner.processes = Some((guard, tree));
                 }
-                Ok((helper, Made { ready, listeners: fds.collect(), stdout, stderr }))
+                let reveal = fds.next_back().ok_or_else(gone)?;
+                Ok((helper, Made { ready, listeners: fds.collect(), stdout, stderr, reveal }))
             }
         }
     }

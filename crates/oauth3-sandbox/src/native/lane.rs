@@ -56,13 +56,13 @@ impl NativeLane {
         (helper, made): (Helper, Made),
         refill: Option<Arc<Shared>>,
     ) -> Self {
-        let Made { ready, listeners, stdout, stderr } = made;
+        let Made { ready, listeners, stdout, stderr, reveal } = made;
         let (roles, features, cgroup) = match ready {
             FromStage0::Ready { roles, features, cgroup } => (roles, features, cgroup),
             _ => Default::default(),
         };
         let listeners = roles.into_iter().zip(listeners).map(|(role, fd)| ListenerFd { role, fd }).collect();
-        let fds = Some(LaneFds { listeners, stdout, stderr });
+        let fds = Some(LaneFds { listeners, stdout, stderr, reveal });
         Self { spec, task, terms, proxy_port, installed, helper, fds, refill, features, cgroup }
     }
 
@@ -108,7 +108,14 @@ impl NativeLane {
 pub(crate) fn seal(plan: Plan<'_>, env: Vec<(String, String)>, job: &Job) -> Result<OwnedFd, SandboxError> {
     let files = plan.files.iter().map(|(path, bytes)| JobFile { path: path.clone(), size: bytes.len() }).collect();
     let contents: Vec<&[u8]> = plan.files.iter().map(|(_, bytes)| bytes.as_ref()).collect();
-    let head = JobHead { launch: plan.launch, files, directory: plan.directory, env, ca_pem: job.ca_pem.clone() };
+    let head = JobHead {
+        launch: plan.launch,
+        files,
+        directory: plan.directory,
+        env,
+        revealed: job.revealed.clone(),
+        ca_pem: job.ca_pem.clone(),
+    };
     write_job(&head, &contents).map_err(|errno| SandboxError::Config(format!("the job cannot be handed over: {errno}")))
 }
 

@@ -120,5 +120,5 @@ const fn spec(runtime: Runtime) -> LaneSpec {
 }
 
 const fn nothing() -> Job {
-    Job { code: Vec::new(), layer: Vec::new(), env: Vec::new(), ca_pem: String::new() }
+    Job { code: Vec::new(), layer: Vec::new(), env: Vec::new(), revealed: Vec::new(), ca_pem: String::new() }
 }

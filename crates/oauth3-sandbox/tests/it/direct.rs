@@ -40,6 +40,16 @@ async fn deno_and_embedded_run_directly_and_others_do_not() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn real_values_reach_direct_code_too() {
+    for runtime in [Runtime::Embedded, Runtime::Deno] {
+        let lane = runner().prepare(spec(runtime)).await.unwrap();
+        let job = job_with_values("console.log(Deno.env.get('KEY'))", &["KEY"]);
+        let outcome = finish_with(lane, job, giving(b"KEY=real\0")).await;
+        assert_eq!(outcome.stdout, "real\n", "{runtime}: {outcome:?}");
+    }
+}
+
 #[tokio::test]
 async fn denos_permissions_are_what_was_declared() {
     let file = tempfile::NamedTempFile::new().unwrap();

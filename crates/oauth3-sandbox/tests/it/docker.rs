@@ -5,10 +5,10 @@
 use crate::support::*;
 use bollard::Docker;
 use bollard::query_parameters::ListContainersOptions;
-use oauth3_core::{ExitReason, Fault, Lane, LaneSpec, ListenerRole, Runner, Runtime};
+use oauth3_core::{ExitReason, Fault, Lane, LaneFds, LaneSpec, ListenerRole, Runner, Runtime};
 use oauth3_sandbox::{DockerConfig, DockerRunner};
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 
 /// The engine and its image; `None` when these tests were left out on purpose.
@@ -104,6 +104,32 @@ async fn every_runtime_runs_in_a_container() {
         assert_eq!(outcome.exit.code, if runtime == Runtime::Python { 7 } else { 0 }, "{outcome:?}");
         assert_eq!(outcome.exit.reason, ExitReason::Exited);
     }
+    world.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_values_reach_code_in_a_container_and_not_the_engine() {
+    let Some(world) = world().await else { return };
+    let job = || job_with_values("console.log(Deno.env.get('KEY'))", &["KEY"]);
+    for runtime in [Runtime::Embedded, Runtime::Deno] {
+        let outcome = finish_with(world.prepare(spec(runtime)).await, job(), giving(b"KEY=a-real-value\0")).await;
+        assert_eq!(outcome.stdout, "a-real-value\n", "{runtime}: {outcome:?}");
+    }
+    let code = "import os, signal\nprint(os.environ['KEY'], flush=True)\nsignal.pause()";
+    let mut lane = world.prepare(spec(Runtime::Python)).await;
+    let LaneFds { stdout, reveal, .. } = lane.take_fds().unwrap();
+    let run = tokio::spawn(lane.run(job_with_values(code, &["KEY"])));
+    let said = tokio::task::spawn_blocking(move || {
+        giving(b"KEY=a-real-value\0")(reveal.into());
+        let mut said = String::new();
+        BufReader::new(std::fs::File::from(stdout)).read_line(&mut said).map(|_| said)
+    });
+    assert_eq!(said.await.unwrap().unwrap(), "a-real-value\n");
+    let containers = world.containers().await;
+    assert_eq!(containers.len(), 1);
+    let inspected = format!("{:?}", world.docker.inspect_container(&containers[0], None).await.unwrap());
+    assert!(!inspected.contains("a-real-value"), "{inspected}");
+    run.abort();
     world.nothing_is_left().await;
 }
 

@@ -18,3 +18,4 @@ mod limits;
 mod outside;
 mod runs;
 mod support;
+mod values;

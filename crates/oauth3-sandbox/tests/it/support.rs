@@ -36,6 +36,7 @@ pub(crate) fn job(code: &str) -> Job {
         code: code.into(),
         layer: Vec::new(),
         env: vec![("SKILL_ARGS".into(), "{}".into())],
+        revealed: Vec::new(),
         ca_pem: "a certificate\n".into(),
     }
 }
@@ -62,12 +63,35 @@ pub(crate) fn drain(fd: std::os::fd::OwnedFd) -> JoinHandle<String> {
     })
 }
 
-pub(crate) async fn finish(mut lane: Box<dyn Lane>, job: Job) -> Outcome {
-    let LaneFds { stdout, stderr, listeners } = lane.take_fds().unwrap();
+pub(crate) async fn finish(lane: Box<dyn Lane>, job: Job) -> Outcome {
+    // The pipe for values stays open during the run: who has none to take waits for nobody.
+    finish_with(lane, job, std::convert::identity).await
+}
+
+/// With somebody who has values to give, as the keeper has.
+pub(crate) async fn finish_with<T: Send + 'static>(
+    mut lane: Box<dyn Lane>,
+    job: Job,
+    give: impl FnOnce(File) -> T + Send + 'static,
+) -> Outcome {
+    let LaneFds { stdout, stderr, listeners, reveal } = lane.take_fds().unwrap();
     let (stdout, stderr) = (drain(stdout), drain(stderr));
+    let giver = std::thread::spawn(move || give(File::from(reveal)));
     let exit = lane.run(job).await;
-    drop(listeners);
+    drop((listeners, giver.join().unwrap()));
     Outcome { exit, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+/// A job that takes values of these names.
+pub(crate) fn job_with_values(code: &str, names: &[&str]) -> Job {
+    Job { revealed: names.iter().map(|name| name.parse().unwrap()).collect(), ..job(code) }
+}
+
+/// Gives `block` and hangs up.
+pub(crate) fn giving(block: &[u8]) -> impl FnOnce(File) + Send + 'static + use<> {
+    let block = block.to_vec();
+    // Whoever does not take all of it has gone.
+    move |mut pipe| drop(std::io::Write::write_all(&mut pipe, &block))
 }
 
 pub(crate) async fn run_with(spec: LaneSpec, job: Job) -> Outcome {

@@ -68,6 +68,7 @@ pub(crate) fn intent(agent_name: &str, code: &[u8]) -> Intent {
         code_digest: Digest::of(code),
         runtime: Runtime::Embedded,
         secrets: [secret_name("API_KEY")].into(),
+        revealed: Default::default(),
         hosts: [Host::parse("api.example.com").unwrap(), Host::parse("b.example.com:8443").unwrap()].into(),
         limits: Limits { processes: 32, ..Limits::STANDARD },
     }

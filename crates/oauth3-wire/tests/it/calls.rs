@@ -15,21 +15,23 @@ fn secret() -> NewSecret {
     NewSecret { name, hosts: Default::default(), uses: Default::default(), replace: false, by: "cli".into() }
 }
 
-/// A lane whose pipes hold a word each, and the readers of its "listeners".
+/// A lane whose pipes hold a word each, and the readers of its "listeners" and of its pipe for values.
 fn lane(listeners: usize) -> (LaneFds, Vec<PipeReader>) {
     let word = |text: &str| {
         let (read, mut write) = pipe().unwrap();
         write.write_all(text.as_bytes()).unwrap();
         OwnedFd::from(read)
     };
-    let (readers, listeners) = (0..listeners)
+    let (mut readers, listeners): (Vec<_>, Vec<_>) = (0..listeners)
         .map(|port| {
             let (read, write) = pipe().unwrap();
             let role = ListenerRole::Tls { port: u16::try_from(port).unwrap() };
             (read, ListenerFd { role, fd: write.into() })
         })
         .unzip();
-    (LaneFds { listeners, stdout: word("o"), stderr: word("e") }, readers)
+    let (values, reveal) = pipe().unwrap();
+    readers.push(values);
+    (LaneFds { listeners, stdout: word("o"), stderr: word("e"), reveal: reveal.into() }, readers)
 }
 
 #[tokio::test]
@@ -44,6 +46,7 @@ async fn every_call_reaches_the_keeper_and_its_answer_comes_back() {
     let (lane, readers) = lane(3);
     let opened = gateway.open_run(&id(), lane).await.unwrap();
     assert_eq!((opened.placeholders[0].1.as_str(), opened.ca_pem.as_str()), ("ph", "PEM"));
+    assert_eq!(opened.revealed, ["SHOWN".parse().unwrap()]);
     for (place, mut reader) in readers.into_iter().enumerate() {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
@@ -142,8 +145,8 @@ async fn the_owners_socket_allows_three_calls_only() {
 #[tokio::test]
 async fn as_many_descriptors_as_ever_needed_and_no_more() {
     let (gateway, _keeper, _served) = connect(Role::Gateway);
-    gateway.open_run(&id(), lane(oauth3_wire::MAX_FDS - 2).0).await.unwrap();
-    let refused = gateway.open_run(&id(), lane(oauth3_wire::MAX_FDS - 1).0).await;
+    gateway.open_run(&id(), lane(oauth3_wire::MAX_FDS - 3).0).await.unwrap();
+    let refused = gateway.open_run(&id(), lane(oauth3_wire::MAX_FDS - 2).0).await;
     assert!(matches!(refused, Err(Fault::InvalidRequest(_))));
     gateway.ping().await.unwrap();
 }

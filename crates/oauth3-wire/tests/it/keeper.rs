@@ -52,14 +52,16 @@ impl Handler for Scripted {
     async fn open_run(&self, id: RequestId, lane: LaneFds) -> Result<OpenedRun, Fault> {
         let roles: Vec<ListenerRole> = lane.listeners.iter().map(|l| l.role).collect();
         // Each listener is told its place, and what stdout holds is read: the right descriptors came.
-        for (place, listener) in lane.listeners.into_iter().enumerate() {
-            writeln!(File::from(listener.fd), "{place}").unwrap();
+        let writable = lane.listeners.into_iter().map(|listener| listener.fd).chain([lane.reveal]);
+        for (place, fd) in writable.enumerate() {
+            writeln!(File::from(fd), "{place}").unwrap();
         }
         let mut texts = [String::new(), String::new()];
         File::from(lane.stdout).read_to_string(&mut texts[0]).unwrap();
         File::from(lane.stderr).read_to_string(&mut texts[1]).unwrap();
         self.note(format!("open_run {id} {roles:?} {texts:?}"))?;
-        Ok(OpenedRun { placeholders: vec![("KEY".parse().unwrap(), "ph".into())], ca_pem: "PEM".into() })
+        let revealed = vec!["SHOWN".parse().unwrap()];
+        Ok(OpenedRun { placeholders: vec![("KEY".parse().unwrap(), "ph".into())], revealed, ca_pem: "PEM".into() })
     }
     async fn close_run(&self, id: RequestId, _then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
         self.note(format!("close_run {id}"))?;

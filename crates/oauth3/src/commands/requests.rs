@@ -11,7 +11,8 @@ use anyhow::Result;
 use data_encoding::BASE64;
 use oauth3_approve::Card;
 use oauth3_core::{
-    Ceilings, Digest, EgressUsage, Execution, GrantId, OwnerPort, RequestId, Skill, Status, Trust, Usage, Verdict,
+    Ceilings, Digest, EgressUsage, Execution, GrantId, Intent, OwnerPort, RequestId, SecretName, Skill, Status, Trust,
+    Usage, Verdict,
 };
 use std::collections::HashMap;
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub(crate) async fn requests(settings: &Settings, watch: bool, all: bool, out: O
                     e.status.to_string(),
                     i.agent.to_string(),
                     i.skill_id.to_string(),
-                    joined(&i.secrets),
+                    secrets_of(i),
                     joined(&i.hosts),
                 ]
             })
@@ -89,12 +90,18 @@ fn show_change(execution: &Execution, out: Output) {
         execution.id,
         intent.agent,
         intent.skill_id,
-        joined(&intent.secrets),
+        secrets_of(intent),
         joined(&intent.hosts)
     ));
     if execution.status == Status::Pending {
         out.line(dim(&format!("  oauth3 show {0} · oauth3 approve {0} · oauth3 deny {0}", execution.id)));
     }
+}
+
+/// The names of its secrets, and which of them the code gets itself.
+fn secrets_of(intent: &Intent) -> String {
+    let mark = |name: &SecretName| if intent.revealed.contains(name) { " (REAL VALUE)" } else { "" };
+    joined(intent.secrets.iter().map(|name| format!("{name}{}", mark(name))))
 }
 
 /// What scripts see of a request; a result as the agents' API shows it.
@@ -109,6 +116,7 @@ pub(crate) fn summary(e: &Execution) -> serde_json::Value {
         "intent_digest": e.intent_digest,
         "runtime": e.intent.runtime,
         "secrets": e.intent.secrets,
+        "revealed": e.intent.revealed,
         "network": e.intent.hosts,
         "limits": e.intent.limits,
         "args": e.args,
@@ -246,7 +254,7 @@ pub(crate) async fn grants(owner: &Owner, command: Option<GrantsCommand>, out: O
                 i.agent.to_string(),
                 i.skill_id.to_string(),
                 i.code_digest.short(),
-                joined(&i.secrets),
+                secrets_of(i),
                 joined(&i.hosts),
             ]
         })
