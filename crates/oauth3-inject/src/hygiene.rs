@@ -87,8 +87,9 @@ const UNREADABLE_CHARSETS: [&str; 7] = ["utf-16", "utf16", "utf-32", "utf32", "u
 /// Refuses what the egress does not do, and what two readers could read differently.
 pub(crate) fn check_request(head: &Parts) -> Result<(), Refusal> {
     let refuse = |status, sentence: &'static str| Err(Refusal::denied(status, "", sentence));
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "CONNECT and TRACE are refused here");
+    // PRI is how a connection begins HTTP/2 (RFC 9113 §11.5); as a method it has no meaning but to confuse.
+    if head.method == Method::CONNECT || head.method == Method::TRACE || head.method.as_str() == "PRI" {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "CONNECT, TRACE and PRI are refused here");
     }
     if head.headers.contains_key(UPGRADE) {
         return refuse(StatusCode::NOT_IMPLEMENTED, "upgrades other than to WebSocket are not supported");

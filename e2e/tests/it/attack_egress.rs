@@ -4,10 +4,10 @@ use e2e::{Agent, Serve, Standin, World};
 use reqwest::Method;
 use serde_json::json;
 
-const VALUE: &str = "sk-proj-0PzK3mWq8vT1nXs5LrYb7HdJ";
+pub(crate) const VALUE: &str = "sk-proj-0PzK3mWq8vT1nXs5LrYb7HdJ";
 
 /// Both hosts, the secret bound to the first.
-async fn start() -> (World, Serve, Agent, Standin, Standin) {
+pub(crate) async fn start() -> (World, Serve, Agent, Standin, Standin) {
     let api = Standin::echo("api.example.com").await;
     let other = Standin::echo("other.example.com").await;
     let (world, token) = World::ready("").await;
@@ -22,7 +22,7 @@ async fn start() -> (World, Serve, Agent, Standin, Standin) {
     (world, serve, agent, api, other)
 }
 
-async fn begin(world: &World, agent: &Agent, code: &str) -> String {
+pub(crate) async fn begin(world: &World, agent: &Agent, code: &str) -> String {
     let metadata = json!({ "secrets": ["API_KEY"], "network": ["api.example.com"] });
     let id = agent.submit(code, metadata).await;
     assert_eq!(world.cli(&["approve", &id]).await.code(), 0);

@@ -62,7 +62,7 @@ impl Bench {
 }
 
 /// Code that unpacks installed Python packages and goes on with `code`.
-fn with_packages(modules: &[&str], code: &str) -> String {
+pub(crate) fn with_packages(modules: &[&str], code: &str) -> String {
     let pack = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/pack.py");
     let packed = Command::new(installed("OAUTH3_TEST_CLIENTS")).arg(pack).args(modules).output().unwrap();
     assert!(packed.status.success(), "{packed:?}");

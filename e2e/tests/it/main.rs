@@ -1,6 +1,7 @@
 //! Tests of the real binary, from the outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+mod attack_agent;
 mod attack_egress;
 mod bad_input;
 mod canary;
@@ -18,12 +19,14 @@ mod main_path;
 mod notify;
 mod openclaw;
 mod readme;
+mod rebinding;
 mod reflection;
 mod reveal;
 mod runtimes;
 mod secrets_resume;
 mod several_files;
 mod skill_url;
+mod smuggling;
 mod stop;
 mod storm;
 mod telegram;

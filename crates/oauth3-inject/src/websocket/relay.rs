@@ -170,3 +170,28 @@ impl Heard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_of_both_sides_ends_a_websocket_and_a_word_of_either_does_not() {
+        let begun = Instant::now();
+        let heard = Heard::default();
+        let almost = WEBSOCKET_IDLE_TIMEOUT - Duration::from_secs(1);
+        let up = async {
+            // Something comes just in time, twice; then nothing.
+            for _ in 0..2 {
+                tokio::time::sleep(almost).await;
+                heard.now();
+            }
+            pending::<End>().await
+        };
+        let ended = first_end(pin!(up), pin!(pending::<End>()), &heard).await;
+        assert_eq!(ended, (None, End::Fault(Fault::GoingAway)));
+        assert_eq!(begun.elapsed().as_secs(), (almost * 2 + WEBSOCKET_IDLE_TIMEOUT).as_secs());
+    }
+}
