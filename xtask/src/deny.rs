@@ -24,6 +24,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("oauth3-broker", "oauth3-wire"),
     ("oauth3-approve", "oauth3-dial"),
     ("oauth3-sandbox", "oauth3-policy"),
+    ("oauth3-api", "oauth3-provider"),
 ];
 
 pub(crate) fn run(tree: &Tree) -> Result<()> {

@@ -5,6 +5,7 @@ use crate::metadata::Tree;
 
 const CORE: &str = "oauth3-core";
 const POLICY: &str = "oauth3-policy";
+const PROVIDER: &str = "oauth3-provider";
 const DIAL: &str = "oauth3-dial";
 const WIRE: &str = "oauth3-wire";
 const VAULT: &str = "oauth3-vault";
@@ -16,6 +17,7 @@ const STORE: &str = "oauth3-store";
 const MAY_REACH: &[(&str, &[&str])] = &[
     (CORE, &[]),
     (POLICY, &[CORE]),
+    (PROVIDER, &[CORE]),
     (DIAL, &[CORE]),
     (WIRE, &[CORE]),
     (VAULT, &[CORE]),
@@ -24,9 +26,9 @@ const MAY_REACH: &[(&str, &[&str])] = &[
     ("oauth3-api", &[CORE]),
     ("oauth3-approve", &[CORE]),
     ("oauth3-skill", &[CORE]),
-    ("oauth3-broker", &[CORE, POLICY, "oauth3-skill"]),
+    ("oauth3-broker", &[CORE, POLICY, PROVIDER, "oauth3-skill"]),
     (INJECT, &[CORE, POLICY, VAULT, DIAL]),
-    ("oauth3-keeper", &[CORE, POLICY, VAULT, INJECT, STORE, WIRE, DIAL]),
+    ("oauth3-keeper", &[CORE, POLICY, PROVIDER, VAULT, INJECT, STORE, WIRE, DIAL]),
     ("e2e", &[]),
     ("xtask", &[]),
 ];
@@ -36,7 +38,7 @@ const BINARY: &str = "oauth3";
 
 /// Others' crates that these of ours never reach, and what that says.
 const NEVER_REACH: &[(&[&str], &[&str], &str)] = &[
-    (&[CORE, POLICY], &["tokio", "hyper", "rustls", "sqlx-core", "rustix"], "does no I/O"),
+    (&[CORE, POLICY, PROVIDER], &["tokio", "hyper", "rustls", "sqlx-core", "rustix"], "does no I/O"),
     (&[VAULT], &["tokio", "hyper", "rustls", "sqlx-core"], "has no network and no database"),
     (
         &["oauth3-api", "oauth3-approve", "oauth3-broker", "oauth3-skill", "oauth3-sandbox", DIAL, WIRE, INJECT],
