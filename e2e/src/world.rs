@@ -108,6 +108,8 @@ impl World {
             .env_clear()
             .env("OAUTH3_HOME", self.home())
             .env("HOME", self.home())
+            // Many gateways run at once here; a test that wants another address sets it.
+            .env("OAUTH3_PROXY_LISTEN", "127.0.0.1:0")
             .kill_on_drop(true);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.variables.iter().map(|(n, v)| (n, v)));
@@ -168,7 +170,10 @@ impl World {
             tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("serve starts in time").expect("read");
         let value: Value = line.and_then(|l| serde_json::from_str(&l).ok()).unwrap_or_default();
         match value["listening"].as_str() {
-            Some(address) => Ok(Serve { child, base: format!("http://{address}"), log }),
+            Some(address) => {
+                let proxy = value["proxy"].as_str().map(|proxy| format!("http://{proxy}")).unwrap_or_default();
+                Ok(Serve { child, base: format!("http://{address}"), proxy, log })
+            }
             None => {
                 let _ = tokio::time::timeout(PATIENCE, child.wait()).await.expect("ends in time");
                 Err(std::fs::read_to_string(&log).unwrap_or_default())
@@ -188,6 +193,8 @@ pub struct Serve {
     child: Child,
     /// `http://127.0.0.1:port`
     pub base: String,
+    /// `http://127.0.0.1:port` of the API proxy; empty when there is none.
+    pub proxy: String,
     log: PathBuf,
 }
 

@@ -15,6 +15,7 @@ const BENCHES: &[Bench] = &[
         "oauth3-sandbox",
     ),
     ("egress", "a request through the egress, beside a direct one, a bare interception and other proxies", "e2e"),
+    ("proxy", "a call of an API through the proxy, beside a direct one, a bare reverse proxy and nginx", "e2e"),
     ("runs", "a hundred runs at once, and the memory of one", "e2e"),
     ("main_job", "a granted /execute beside the bare runtime, memory at rest, binary size", "e2e"),
 ];
@@ -32,6 +33,9 @@ pub(crate) fn run(tree: &Tree, names: &[String]) -> Result<()> {
         if is_chosen("spawn") {
             peers.push(("OAUTH3_TEST_BWRAP", peers::bubblewrap(tree)?.into_os_string()));
             peers.push(("OAUTH3_TEST_SANDLOCK", peers::sandlock(tree)?.into_os_string()));
+        }
+        if is_chosen("proxy") {
+            peers.push(("OAUTH3_TEST_NGINX", peers::nginx()?.into_os_string()));
         }
         if is_chosen("egress") {
             peers.push(("OAUTH3_TEST_MITMPROXY", peers::mitmproxy(tree)?.into_os_string()));

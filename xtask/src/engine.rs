@@ -59,7 +59,7 @@ pub(crate) fn start(tree: &Tree, runtimes: &[(&'static str, OsString)]) -> Resul
     let dockerd = match shell::find("dockerd") {
         Some(dockerd) => dockerd,
         None => {
-            install().with_context(|| mend.clone())?;
+            shell::install(PACKAGES).with_context(|| mend.clone())?;
             shell::find("dockerd").with_context(|| mend.clone())?
         }
     };
@@ -99,16 +99,6 @@ pub(crate) fn keep(tree: &Tree, runtimes: &[(&'static str, OsString)]) -> Result
     }
     engine.child.wait()?;
     Ok(())
-}
-
-fn install() -> Result<()> {
-    let apt = |arguments: &[&str]| {
-        let mut command = shell::command("apt-get");
-        shell::quiet(command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments)).map(drop)
-    };
-    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
-    arguments.extend(PACKAGES);
-    apt(&arguments).or_else(|_| apt(&["update"]).and_then(|()| apt(&arguments)))
 }
 
 fn docker(host: &str) -> std::process::Command {

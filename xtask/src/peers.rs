@@ -123,6 +123,14 @@ pub(crate) fn sandlock(tree: &Tree) -> Result<PathBuf> {
     Ok(folder.join("bin/sandlock"))
 }
 
+/// The nginx that our proxy is measured beside.
+pub(crate) fn nginx() -> Result<PathBuf> {
+    if shell::find("nginx").is_none() {
+        shell::install(&["nginx-light"])?;
+    }
+    shell::find("nginx").context("nginx is not on the PATH, and the package nginx-light did not bring it")
+}
+
 /// The mitmproxy that our egress is measured beside.
 pub(crate) fn mitmproxy(tree: &Tree) -> Result<PathBuf> {
     Ok(python(&tree.target.join("peers/mitmproxy"), MITMPROXY)?.join("bin/mitmdump"))

@@ -55,6 +55,16 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     result
 }
 
+/// Installs packages of Debian's; the list of what there is is fetched where it is too old.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    let apt = |arguments: &[&str]| {
+        let mut command = command("apt-get");
+        quiet(command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments)).map(drop)
+    };
+    let arguments = [&["install", "--yes", "--no-install-recommends"], packages].concat();
+    apt(&arguments).or_else(|_| apt(&["update"]).and_then(|()| apt(&arguments)))
+}
+
 /// Finds a program on the `PATH`.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

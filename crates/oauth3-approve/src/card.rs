@@ -46,6 +46,8 @@ pub struct Card {
     pub secrets: Vec<CardSecret>,
     /// The hosts that it may talk to.
     pub hosts: Vec<String>,
+    /// Whether it is the use of an API that is asked for; then the terms stand where code would.
+    pub is_access: bool,
     /// What runs it.
     pub runtime: &'static str,
     /// What it may use, one item for each limit.
@@ -156,8 +158,9 @@ impl Card {
             source: execution.skill_url.as_deref().map(visible::one_line),
             secrets: intent.secrets.iter().map(|name| card_secret(name, intent, secrets, missing)).collect(),
             hosts: intent.hosts.iter().map(ToString::to_string).collect(),
-            runtime: intent.runtime.as_str(),
-            limits: limits(&intent.limits, ceilings),
+            is_access: intent.access.is_some(),
+            runtime: if intent.access.is_some() { "none: the keeper makes the calls" } else { intent.runtime.as_str() },
+            limits: if intent.access.is_some() { Vec::new() } else { limits(&intent.limits, ceilings) },
             args,
             code_is_exact: code.is_exact,
             code_bytes: code.bytes,
@@ -265,7 +268,8 @@ pub fn render_text(card: &Card) -> String {
     let mut out = render_text_without_code(card);
     let exact = if card.code_is_exact { "" } else { ", with escapes for what cannot be seen" };
     // Writing to a String cannot fail.
-    let _ = write!(out, "\nCode ({}{exact})\n{}", bytes(card.code_bytes), card.code);
+    let what = if card.is_access { "Terms" } else { "Code" };
+    let _ = write!(out, "\n{what} ({}{exact})\n{}", bytes(card.code_bytes), card.code);
     if !card.code.ends_with('\n') {
         out.push('\n');
     }
@@ -291,7 +295,10 @@ pub(crate) fn render_text_without_code(card: &Card) -> String {
     if !card.claim.is_empty() {
         line("Claim", &format!("{} (the agent's words, not checked)", card.claim));
     }
-    line("Code", &format!("sha256 {}… · {}", card.digest, bytes(card.code_bytes)));
+    line(
+        if card.is_access { "Terms" } else { "Code" },
+        &format!("sha256 {}… · {}", card.digest, bytes(card.code_bytes)),
+    );
     for (n, file) in card.files.iter().enumerate() {
         line(if n == 0 { "Files" } else { "" }, &file_line(file));
     }
@@ -302,8 +309,12 @@ pub(crate) fn render_text_without_code(card: &Card) -> String {
         line("Fetched", source);
     }
     line("Runtime", card.runtime);
-    line("Limits", &card.limits.iter().map(limit_text).collect::<Vec<_>>().join(" · "));
-    if card.secrets.is_empty() {
+    if !card.limits.is_empty() {
+        line("Limits", &card.limits.iter().map(limit_text).collect::<Vec<_>>().join(" · "));
+    }
+    if card.is_access {
+        line("Secrets", "the keys that you assigned to this API; the agent never has them");
+    } else if card.secrets.is_empty() {
         line("Secrets", "none");
     }
     for (n, secret) in card.secrets.iter().enumerate() {
@@ -414,6 +425,7 @@ fn headline(execution: &Execution, missing: &[SecretName]) -> String {
         None => "Not approved",
     };
     match execution.status {
+        Status::Pending if execution.intent.access.is_some() => "🔔 Access to an API wanted".to_owned(),
         Status::Pending => "🔔 Approval wanted".to_owned(),
         Status::AwaitingSecrets => {
             let names: Vec<_> = missing.iter().map(SecretName::as_str).collect();
@@ -423,6 +435,7 @@ fn headline(execution: &Execution, missing: &[SecretName]) -> String {
             };
             format!("🔑 {trust}{by}; waits for {what}")
         }
+        Status::Approved if execution.intent.access.is_some() => format!("⏳ {trust}{by}; good for the next call"),
         Status::Approved => format!("⏳ {trust}{by}; about to run"),
         Status::Executing => format!("⏳ {trust}{by}; runs now"),
         Status::Success | Status::Failed => {

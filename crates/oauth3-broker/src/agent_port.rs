@@ -127,7 +127,7 @@ impl Broker {
         let desk = self.desk.lock().await;
         let execution = own(agent, self.load(id).await?)?;
         match execution.status {
-            Status::Pending | Status::AwaitingSecrets => {
+            status if status.is_open() || status == Status::Approved && execution.intent.access.is_some() => {
                 let event = AuditEvent::new(AuditKind::Cancelled, actor(agent)).request(id).agent(agent);
                 self.record_if_possible(event).await;
                 let from = execution.status;
@@ -141,9 +141,7 @@ impl Broker {
                 gone.wait().await;
                 self.load(id).await
             }
-            Status::Success | Status::Failed | Status::Denied | Status::Expired | Status::Cancelled => {
-                Err(already_decided(&execution))
-            }
+            _ => Err(already_decided(&execution)),
         }
     }
 }

@@ -77,6 +77,8 @@ impl Broker {
         self.recover().await?;
         let me = self.me.clone();
         self.spawn(async move { Self::expire_on_time(me).await });
+        let me = self.me.clone();
+        self.spawn(async move { Self::serve_proxy(me).await });
         Ok(())
     }
 

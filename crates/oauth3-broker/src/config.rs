@@ -1,12 +1,13 @@
 //! What a broker is made from.
 
-use oauth3_core::{AgentName, Ceilings, Clock, Credential, HttpPort, Keeper, Runner, Store};
+use oauth3_core::{AgentName, Budget, Ceilings, Clock, Credential, HttpPort, Keeper, Runner, Store};
+use oauth3_provider::Catalog;
 use oauth3_skill::ImportRules;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The owner's bounds. All but `runs` are bounds on each agent or request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct BrokerConfig {
     /// How long a request waits for a verdict and for missing secrets; after that, silence is a no.
     pub pending_for: Duration,
@@ -22,6 +23,10 @@ pub struct BrokerConfig {
     pub anonymous_agent: Option<AgentName>,
     /// What skills may import from elsewhere.
     pub imports: ImportRules,
+    /// The APIs that are known by name.
+    pub catalog: Arc<Catalog>,
+    /// How much of an API an agent gets that asked for it itself.
+    pub api_budget: Budget,
     /// How agents are woken.
     pub wake: WakeConfig,
 }
@@ -50,6 +55,12 @@ pub struct Ports {
     pub http: Arc<dyn HttpPort>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for BrokerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BrokerConfig")
+    }
 }
 
 impl std::fmt::Debug for Ports {

@@ -1,7 +1,7 @@
 //! Silence becomes a no exactly on time.
 
 use crate::Broker;
-use oauth3_core::{Fault, RequestId, Timestamp};
+use oauth3_core::{Fault, RequestId, Status, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -56,7 +56,9 @@ impl Broker {
     async fn expire_one(&self, id: &RequestId) -> Result<(), Fault> {
         let _desk = self.desk.lock().await;
         let execution = self.load(id).await?;
-        if execution.status.is_open() && self.now() >= execution.expires_at {
+        // A yes to one call of an API that nobody made is over with the time of its request.
+        let unspent = execution.status == Status::Approved && execution.intent.access.is_some();
+        if (execution.status.is_open() || unspent) && self.now() >= execution.expires_at {
             self.expire(execution).await?;
         }
         Ok(())

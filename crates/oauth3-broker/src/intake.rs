@@ -44,6 +44,7 @@ impl Broker {
             revealed,
             hosts: resolved.hosts,
             limits,
+            access: None,
         };
         Ok(Order { intent, description: resolved.description, skill_url, code, layer, args: resolved.args })
     }
@@ -84,6 +85,11 @@ impl Broker {
 }
 
 impl Order {
+    /// One for the use of an API: its terms stand where code would.
+    pub(crate) fn of_access(intent: Intent, description: String, terms: Vec<u8>) -> Self {
+        Self { intent, description, skill_url: None, code: terms, layer: None, args: serde_json::Map::new() }
+    }
+
     /// The request as it is first stored.
     pub(crate) fn into_execution(self, now: Timestamp, pending_for: Duration) -> Result<Execution, Fault> {
         let id = RequestId::random().ok_or_else(no_randomness)?;

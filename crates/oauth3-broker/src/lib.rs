@@ -7,6 +7,7 @@
 //! Where to read: `submit` (a request comes in), `verdict` (the owner decides), `run` (a permit is spent),
 //! `settle` (a final state), `recovery` (after a restart), `wake`.
 
+mod access;
 mod agent_port;
 mod board;
 mod broker;

@@ -5,10 +5,11 @@ use crate::broker::patiently;
 use crate::intake::no_randomness;
 use async_trait::async_trait;
 use oauth3_core::{
-    AgentName, AgentRecord, AgentToken, AuditEvent, AuditKind, AuditRow, ChainReport, Draft, Execution, Fault, Grant,
-    GrantId, NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName, SecretRecord, Status, Submitted, Verdict,
-    WriteOnly,
+    Access, AgentName, AgentRecord, AgentToken, ApiId, ApiKey, AuditEvent, AuditKind, AuditRow, ChainReport,
+    Connection, Draft, Execution, Fault, Grant, GrantId, NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName,
+    SecretRecord, Status, Submitted, Tag, UsageRow, Verdict, WriteOnly,
 };
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Longest text about a stranger's try that the audit keeps, in characters.
@@ -83,6 +84,7 @@ impl OwnerPort for Broker {
         let token = AgentToken::random().ok_or_else(no_randomness)?;
         self.record(AuditEvent::new(AuditKind::AgentChanged, by).agent(name).with("change", "added")).await?;
         self.ports.store.insert_agent(name, &token.id(), &token.hash(), self.now()).await?;
+        self.refresh_proxy().await;
         Ok(token)
     }
 
@@ -94,12 +96,62 @@ impl OwnerPort for Broker {
         let token = AgentToken::random().ok_or_else(no_randomness)?;
         self.record(AuditEvent::new(AuditKind::AgentChanged, by).agent(name).with("change", "rotated")).await?;
         self.ports.store.replace_token(name, &token.id(), &token.hash(), self.now()).await?;
+        self.refresh_proxy().await;
         Ok(token)
     }
 
     async fn revoke_agent(&self, name: &AgentName, by: &str) -> Result<(), Fault> {
         let (name, by) = (name.clone(), by.to_owned());
         self.to_the_end(async move |broker| broker.take_agent(&name, &by).await).await
+    }
+
+    async fn tag_agent(&self, name: &AgentName, tags: BTreeSet<Tag>, by: &str) -> Result<(), Fault> {
+        self.set_tags(name, tags, by).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, Fault> {
+        self.ports.store.api_keys().await
+    }
+
+    async fn put_api_key(&self, key: ApiKey, by: &str) -> Result<(), Fault> {
+        let by = by.to_owned();
+        self.to_the_end(async move |broker| broker.assign_key(key, &by).await).await
+    }
+
+    async fn remove_api_key(&self, api: &ApiId, secret: &SecretName, by: &str) -> Result<(), Fault> {
+        let (api, secret, by) = (api.clone(), secret.clone(), by.to_owned());
+        self.to_the_end(async move |broker| broker.withdraw_key(&api, &secret, &by).await).await
+    }
+
+    async fn connections(&self) -> Result<Vec<Connection>, Fault> {
+        self.ports.store.connections().await
+    }
+
+    async fn put_connection(&self, connection: Connection, by: &str) -> Result<(), Fault> {
+        let by = by.to_owned();
+        self.to_the_end(async move |broker| broker.define_connection(connection, &by).await).await
+    }
+
+    async fn remove_connection(&self, api: &ApiId, by: &str) -> Result<(), Fault> {
+        let (api, by) = (api.clone(), by.to_owned());
+        self.to_the_end(async move |broker| broker.drop_connection(&api, &by).await).await
+    }
+
+    async fn grant_access(
+        &self,
+        agent: &AgentName,
+        access: Access,
+        lifetime: Option<Duration>,
+        by: &str,
+    ) -> Result<Grant, Fault> {
+        let (agent, by) = (agent.clone(), by.to_owned());
+        self.to_the_end(async move |broker| broker.give_access(&agent, access, lifetime, &by).await).await
+    }
+
+    async fn usage(&self, since_day: i64) -> Result<Vec<UsageRow>, Fault> {
+        // What the keeper still has in its hands is stored first.
+        self.refresh_proxy().await;
+        self.ports.store.usage(since_day).await
     }
 
     async fn overview(&self) -> Result<OwnerOverview, Fault> {

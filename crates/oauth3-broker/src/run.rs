@@ -67,7 +67,7 @@ impl Broker {
 
     /// Sandbox, keeper, code, keeper, in this order. The permit's conditions are all that the run is made of.
     async fn run(&self, mut making: Making, permit: Permit, execution: &Execution, ticket: &mut Ticket) -> Outcome {
-        if *permit.intent_digest() != execution.intent_digest {
+        if permit.intent_digest() != execution.intent_digest {
             return Outcome::NotRun(Fault::DeniedByPolicy("the permit is for something else".to_owned()));
         }
         let layer = match self.layer(execution).await {

@@ -19,12 +19,17 @@ impl Broker {
         }
         self.changed(&next);
         self.wake_agent(&next);
+        if next.intent.access.is_some() {
+            // Calls that wait for it hear of it.
+            self.refresh_proxy().await;
+        }
         Ok(Some(next))
     }
 
     /// Nobody said anything in time.
     pub(crate) async fn expire(&self, execution: Execution) -> Result<Execution, Fault> {
         let (what, error) = match execution.status {
+            Status::Approved => ("call", "expired: the call that was approved was not made in time"),
             Status::AwaitingSecrets => ("secret", "expired: a secret was not added in time"),
             _ => ("verdict", "expired: nobody answered in time"),
         };

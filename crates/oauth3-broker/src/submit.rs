@@ -103,7 +103,7 @@ impl Broker {
     }
 
     /// Before anything is read or fetched for it: may this agent ask at all now? The whole decision comes later.
-    async fn admit(&self, agent: &AgentName) -> Result<u32, Fault> {
+    pub(crate) async fn admit(&self, agent: &AgentName) -> Result<u32, Fault> {
         let pace = self.rate.count(agent, self.config.requests_per_minute, self.now());
         let refuse = async |reason: DenyReason| {
             let event = AuditEvent::new(AuditKind::Refused, actor(agent)).agent(agent);
@@ -125,7 +125,7 @@ impl Broker {
         }
     }
 
-    async fn load_of(&self, agent: &AgentName, calls: u32) -> Result<Load, Fault> {
+    pub(crate) async fn load_of(&self, agent: &AgentName, calls: u32) -> Result<Load, Fault> {
         Ok(Load {
             calls_last_minute: calls,
             calls_per_minute: self.config.requests_per_minute,
@@ -154,7 +154,7 @@ impl Broker {
 }
 
 /// An audit event about a request, by its agent.
-fn about(kind: AuditKind, execution: &Execution) -> AuditEvent {
+pub(crate) fn about(kind: AuditKind, execution: &Execution) -> AuditEvent {
     let event = AuditEvent::new(kind, actor(&execution.intent.agent)).request(&execution.id);
     let event = described(event, &execution.intent);
     match &execution.grant_id {

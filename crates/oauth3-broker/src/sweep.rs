@@ -23,6 +23,7 @@ impl Broker {
         self.close_open(Status::Denied, error, by, |execution| execution.grant_id.as_ref() == Some(id)).await?;
         let gone = self.runs.end_grant(id);
         drop(desk);
+        self.refresh_proxy().await;
         gone.wait().await;
         Ok(())
     }
@@ -40,6 +41,7 @@ impl Broker {
         self.close_open(Status::Denied, error, by, |execution| execution.intent.agent == *name).await?;
         let gone = self.runs.end_agent(name);
         drop(desk);
+        self.refresh_proxy().await;
         gone.wait().await;
         Ok(())
     }
@@ -50,7 +52,9 @@ impl Broker {
         let event = AuditEvent::new(AuditKind::KillSwitch, by).with("on", on);
         if !on {
             self.record(event).await?;
-            return self.ports.store.set_kill_switch(false).await;
+            self.ports.store.set_kill_switch(false).await?;
+            self.refresh_proxy().await;
+            return Ok(());
         }
         // The switch itself comes first: it must not wait for a keeper that hangs.
         self.ports.store.set_kill_switch(true).await?;
@@ -58,6 +62,7 @@ impl Broker {
         self.record_if_possible(event).await;
         let closed = self.close_open(Status::Denied, EndReason::KillSwitch.sentence(), by, |_| true).await;
         drop(desk);
+        self.refresh_proxy().await;
         gone.wait().await;
         closed
     }

@@ -109,6 +109,7 @@ impl Broker {
         if self.runs_code().is_err() {
             return;
         }
+        self.refresh_proxy().await;
         let resumed = self.to_the_end(async move |broker| {
             let _desk = broker.desk.lock().await;
             for execution in broker.ports.store.executions(&[Status::AwaitingSecrets], MAX_AWAITING).await? {
@@ -146,7 +147,14 @@ impl Broker {
     async fn go(&self, execution: Execution, grant: Option<Grant>) -> Result<Execution, Fault> {
         if let Some(grant) = &grant {
             // Without its grant the request cannot run either: a grant that cannot be found counts as revoked.
-            self.ports.store.insert_grant(grant).await?;
+            if grant.intent.access.is_some() {
+                self.replace_access(grant).await?;
+            } else {
+                self.ports.store.insert_grant(grant).await?;
+            }
+        }
+        if execution.intent.access.is_some() {
+            return self.go_access(execution).await;
         }
         self.changed(&execution);
         if execution.status != Status::Approved {

@@ -47,6 +47,12 @@ pub enum AuditKind {
     KillSwitch,
     /// Somebody who may not decide tried to.
     VerdictRefused,
+    /// Calls of APIs are about to be made through the proxy, one entry each.
+    ApiCalled,
+    /// The proxy refused calls of agents, one entry each.
+    ApiRefused,
+    /// A key was assigned to an API or taken from it, or a connection was defined or removed.
+    ApiChanged,
 }
 
 impl AuditKind {
@@ -74,6 +80,9 @@ impl AuditKind {
             Self::GrantChanged => "grant_changed",
             Self::KillSwitch => "kill_switch",
             Self::VerdictRefused => "verdict_refused",
+            Self::ApiCalled => "api_called",
+            Self::ApiRefused => "api_refused",
+            Self::ApiChanged => "api_changed",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Verdicts and standing grants.
 
-use crate::{AgentName, Digest, GrantId, Intent, InvalidName, Timestamp};
+use crate::{GrantId, Intent, InvalidName, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -94,14 +94,13 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Whether it covers this intent now. The PDP asks this; nothing else should.
+    /// Whether it covers this intent now: the very same, in every part. The PDP asks this; nothing else should.
     #[must_use]
-    pub fn covers(&self, agent: &AgentName, intent_digest: &Digest, now: Timestamp) -> bool {
+    pub fn covers(&self, intent: &Intent, now: Timestamp) -> bool {
         self.trust != Trust::Once
             && self.revoked_at.is_none()
             && self.expires_at.is_none_or(|at| now < at)
             && self.granted_at <= now
-            && self.intent.agent == *agent
-            && self.intent.digest() == *intent_digest
+            && self.intent == *intent
     }
 }

@@ -1,13 +1,14 @@
 //! What is asked for: the thing that is shown, hashed, decided on and run.
 
-use crate::{AgentName, Digest, DigestBuilder, Host, Limits, Runtime, SecretName, SkillId};
+use crate::{Access, AgentName, Digest, DigestBuilder, Host, Limits, Runtime, SecretName, SkillId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Labels of the digest: four limits; all limits; revealed secrets too.
+/// Labels of the digest: four limits; all limits; revealed secrets too; the use of an API.
 const FIRST: &str = "oauth3 intent v1";
 const SECOND: &str = "oauth3 intent v2";
 const THIRD: &str = "oauth3 intent v3";
+const ACCESS: &str = "oauth3 access v1";
 
 /// Everything that a standing grant binds. Change one part and the digest differs.
 ///
@@ -32,6 +33,9 @@ pub struct Intent {
     pub hosts: BTreeSet<Host>,
     /// What it may use.
     pub limits: Limits,
+    /// The use of an API that is asked for in place of a run; then the code is its description.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
 }
 
 impl Intent {
@@ -42,10 +46,11 @@ impl Intent {
         let limits = &self.limits;
         // A request that an earlier version could have stored keeps the digest that was stored with it. Each label
         // covers exactly what those before it cannot say, so no two intents share a digest.
-        let label = match (self.revealed.is_empty(), limits.is_of_first_version()) {
-            (true, true) => FIRST,
-            (true, false) => SECOND,
-            (false, _) => THIRD,
+        let label = match (&self.access, self.revealed.is_empty(), limits.is_of_first_version()) {
+            (Some(_), ..) => ACCESS,
+            (None, true, true) => FIRST,
+            (None, true, false) => SECOND,
+            (None, false, _) => THIRD,
         };
         let mut digest = DigestBuilder::new(label)
             .field(self.agent.as_ref())
@@ -66,8 +71,12 @@ impl Intent {
                 .number(limits.egress_mb)
                 .number(limits.egress_requests);
         }
-        if label == THIRD {
+        if label == THIRD || label == ACCESS {
             digest = digest.list(self.revealed.iter());
+        }
+        if let Some(access) = &self.access {
+            // The form of JSON is the type's own, so it is the same each time.
+            digest = digest.field(serde_json::to_string(access).unwrap_or_default().as_bytes());
         }
         digest.finish()
     }

@@ -4,6 +4,7 @@
 //! No I/O, no async runtime, no plaintext: nothing here opens a file or a socket, and the only
 //! type that may carry a secret on its way in ([`WriteOnly`]) cannot be printed, cloned or compared.
 
+mod access;
 mod address;
 mod archive;
 mod audit;
@@ -23,11 +24,16 @@ mod ports;
 mod proxy_key;
 mod rule;
 mod skill;
+mod store_port;
 mod submission;
 mod time;
 mod token;
 mod uses;
 
+pub use access::{
+    Access, ApiId, ApiInfo, ApiKey, Budget, Connection, KeyPlace, MAX_MODELS, MicroUsd, ModelPattern, Tag, Tally,
+    UsageRow,
+};
 pub use address::{AddressClass, classify, is_public};
 pub use archive::{read_archive, write_archive};
 pub use audit::{AuditEvent, AuditKind, AuditRow, ChainReport};
@@ -47,13 +53,14 @@ pub use limits::{
 pub use names::{AgentName, ArgName, InvalidName, Runtime, SecretName, SkillId};
 pub use owner::{AgentRecord, NewSecret, OwnerOverview, SecretRecord};
 pub use ports::{
-    AgentPort, AuditMac, Channel, ChannelHealth, Clock, DryRun, Exit, ExitReason, Fault, Health, HttpPort, HttpRequest,
-    HttpResponse, Job, Keeper, Lane, LaneFds, LaneSpec, ListenerFd, ListenerRole, OpenedRun, OwnerPort, RunOutput,
-    Runner, SealedSecret, Store, Submitted,
+    AccessAsk, AgentPort, AuditMac, Channel, ChannelHealth, Clock, DryRun, Exit, ExitReason, Fault, Health, HttpPort,
+    HttpRequest, HttpResponse, Job, Keeper, Lane, LaneFds, LaneSpec, ListenerFd, ListenerRole, OpenedRun, OwnerPort,
+    ProxyEvent, RunOutput, Runner, Submitted,
 };
 pub use proxy_key::ProxyKey;
 pub use rule::{InvalidRule, Rule};
 pub use skill::{Bundle, Package, Packages, Skill, SkillFile};
+pub use store_port::{SealedSecret, Store};
 pub use submission::{Declared, Draft, Parts, Resolved, Several, Source, SubmissionError};
 pub use time::Timestamp;
 pub use token::{AgentToken, TokenHash, TokenId};

@@ -91,6 +91,21 @@ pub enum InvalidName {
     /// No runtime of that name exists.
     #[error("runtime is one of embedded, deno, node, python, shell")]
     Runtime,
+    /// Neither a provider nor a connection.
+    #[error("an API is written v1/PROVIDER or api/CONNECTION, with 1 to 64 of a-z, 0-9, '.', '_', '-' as its name")]
+    Api,
+    /// Not a model's name or the beginning of one.
+    #[error("a model is a name such as gpt-4o, or the beginning of one with a * at its end")]
+    Model,
+    /// Not an amount of money.
+    #[error("money is written in dollars, such as 2.50")]
+    Usd,
+    /// Not a tag.
+    #[error("a tag is 1 to 64 of a-z, 0-9, '.', '_', '-' and begins with a letter or digit")]
+    Tag,
+    /// No place for a key.
+    #[error("a key goes to bearer, scheme:WORD, header:NAME or query:NAME")]
+    KeyPlace,
     /// Not a plain host name.
     #[error("{0:?} is not a plain host name such as api.example.com or api.example.com:8443")]
     Host(String),

@@ -1,6 +1,6 @@
 //! What the owner sees and sets.
 
-use crate::{AgentName, Host, SecretName, Timestamp, Uses, UsesChange};
+use crate::{AgentName, Host, SecretName, Tag, Timestamp, Uses, UsesChange};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -17,6 +17,9 @@ pub struct AgentRecord {
     pub revoked_at: Option<Timestamp>,
     /// When its token was last accepted.
     pub last_seen_at: Option<Timestamp>,
+    /// The words that the owner groups it by.
+    #[serde(default)]
+    pub tags: BTreeSet<Tag>,
 }
 
 /// One secret, without its value.

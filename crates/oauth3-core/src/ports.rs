@@ -1,12 +1,14 @@
 //! The ports through which the parts reach each other. Implementations are wired in the binary.
 
 use crate::{
-    AgentName, AgentRecord, AgentToken, AuditEvent, AuditRow, ChainReport, Digest, Draft, EgressUsage, Execution,
-    Grant, GrantId, Host, Limits, NewSecret, OwnerOverview, ProxyKey, RequestId, RunResult, Runtime, SecretName,
-    SecretRecord, Status, Timestamp, TokenHash, TokenId, Usage, Verdict, WriteOnly,
+    Access, AgentName, AgentRecord, AgentToken, ApiId, ApiKey, AuditEvent, AuditRow, ChainReport, Connection, Draft,
+    EgressUsage, Execution, Grant, GrantId, Host, Limits, NewSecret, OwnerOverview, ProxyKey, RequestId, RunResult,
+    Runtime, SecretName, SecretRecord, Status, Tag, Timestamp, Usage, UsageRow, Verdict, WriteOnly,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -91,128 +93,43 @@ pub trait AuditMac: Send + Sync {
     fn mac(&self, bytes: &[u8]) -> [u8; 32];
 }
 
-/// A sealed value, as the store keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedSecret {
-    /// Everything but the value.
-    pub record: SecretRecord,
-    /// The ciphertext with its header; meaningless without the keeper's key.
-    pub sealed: Vec<u8>,
+/// What a part says that has nothing to do with APIs.
+pub(crate) fn no_apis() -> Fault {
+    Fault::Unavailable("APIs are not kept here".into())
 }
 
-/// Durable state. Every method is atomic, and what it wrote is on disk when it returns.
-///
-/// # Errors
-/// [`Fault::Unavailable`] when the store cannot be read or written; other faults where said.
-#[async_trait]
-pub trait Store: Send + Sync {
-    /// Answers when the store can be read.
-    async fn check(&self) -> Result<(), Fault>;
+/// An agent waits at the proxy for the owner's word on an API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessAsk {
+    /// Tells it from others of this keeper.
+    pub number: u64,
+    /// Who.
+    pub agent: AgentName,
+    /// What.
+    pub api: ApiId,
+    /// The host that it is at.
+    pub host: Host,
+    /// What the API is called, for people.
+    pub title: String,
+    /// Its address, for people.
+    pub base: String,
+    /// The model that the call names.
+    pub model: Option<String>,
+}
 
-    /// Adds an agent; [`Fault::Exists`] when one of that name is there, revoked ones included.
-    async fn insert_agent(&self, name: &AgentName, id: &TokenId, hash: &TokenHash, now: Timestamp)
-    -> Result<(), Fault>;
-    /// Replaces a token; [`Fault::NotFound`] when there is no such agent or it is revoked.
-    async fn replace_token(
-        &self,
-        name: &AgentName,
-        id: &TokenId,
-        hash: &TokenHash,
-        now: Timestamp,
-    ) -> Result<(), Fault>;
-    /// Revokes an agent for good; [`Fault::NotFound`] when there is none.
-    async fn revoke_agent(&self, name: &AgentName, now: Timestamp) -> Result<(), Fault>;
-    /// Every agent, by name.
-    async fn agents(&self) -> Result<Vec<AgentRecord>, Fault>;
-    /// One agent.
-    async fn agent(&self, name: &AgentName) -> Result<Option<AgentRecord>, Fault>;
-    /// The agent whose token has this public part, with the hash to compare against.
-    async fn agent_by_token(&self, id: &TokenId) -> Result<Option<(AgentRecord, TokenHash)>, Fault>;
-    /// Notes when an agent's token was last accepted. For the owner's eyes only, so a store may leave it out.
-    async fn set_agent_seen(&self, _name: &AgentName, _at: Timestamp) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    /// Stores a sealed value, new or replacing.
-    async fn put_secret(&self, secret: &SealedSecret) -> Result<(), Fault>;
-    /// One sealed value.
-    async fn sealed_secret(&self, name: &SecretName) -> Result<Option<SealedSecret>, Fault>;
-    /// Every secret, by name, without values.
-    async fn secrets(&self) -> Result<Vec<SecretRecord>, Fault>;
-    /// Removes one, ciphertext and all; [`Fault::NotFound`] when there is none.
-    async fn remove_secret(&self, name: &SecretName) -> Result<(), Fault>;
-
-    /// Adds a request.
-    async fn insert_execution(&self, execution: &Execution) -> Result<(), Fault>;
-    /// Keeps the files that a skill imports from elsewhere, by their digest. A store may keep none.
-    async fn put_layer(&self, _digest: &Digest, _layer: &[u8]) -> Result<(), Fault> {
-        Err(Fault::Unavailable("imports from elsewhere cannot be kept".into()))
-    }
-    /// What was kept under this digest. Whoever uses it checks that it still has that digest.
-    async fn layer(&self, _digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
-        Ok(None)
-    }
-    /// One request.
-    async fn execution(&self, id: &RequestId) -> Result<Option<Execution>, Fault>;
-    /// Requests in one of these states (all states when empty), newest first, at most `limit`.
-    async fn executions(&self, statuses: &[Status], limit: u32) -> Result<Vec<Execution>, Fault>;
-    /// Requests in a final state whose agent was not woken yet, oldest first.
-    async fn unnotified(&self, limit: u32) -> Result<Vec<Execution>, Fault>;
-    /// How many requests of this agent wait for a verdict or a secret.
-    async fn open_count(&self, agent: &AgentName) -> Result<u32, Fault>;
-    /// Writes `execution` over the stored one if that one's status is still `from`. False, and nothing
-    /// written, when it is not: somebody else was first. The only way a status changes.
-    async fn transition(&self, execution: &Execution, from: Status) -> Result<bool, Fault>;
-    /// Notes that the agent was woken.
-    async fn set_notified(&self, id: &RequestId, at: Timestamp) -> Result<(), Fault>;
-
-    /// Adds a standing grant.
-    async fn insert_grant(&self, grant: &Grant) -> Result<(), Fault>;
-    /// The newest grant of this intent that is not revoked. It may have expired: the PDP looks.
-    async fn grant_for(&self, intent_digest: &Digest) -> Result<Option<Grant>, Fault>;
-    /// One grant.
-    async fn grant(&self, id: &GrantId) -> Result<Option<Grant>, Fault>;
-    /// Every grant, newest first, revoked and expired ones too.
-    async fn grants(&self) -> Result<Vec<Grant>, Fault>;
-    /// Revokes one; false when there is none or it was revoked before.
-    async fn revoke_grant(&self, id: &GrantId, now: Timestamp) -> Result<bool, Fault>;
-
-    /// Whether the kill switch is on.
-    async fn kill_switch(&self) -> Result<bool, Fault>;
-    /// Turns it.
-    async fn set_kill_switch(&self, on: bool) -> Result<(), Fault>;
-
-    /// A channel's own note; channels keep which message shows which request.
-    async fn note(&self, channel: &str, key: &str) -> Result<Option<serde_json::Value>, Fault>;
-    /// Every note of a channel whose key begins so.
-    async fn notes(&self, channel: &str, prefix: &str) -> Result<Vec<(String, serde_json::Value)>, Fault>;
-    /// Writes a note; `None` removes it.
-    async fn set_note(&self, channel: &str, key: &str, value: Option<&serde_json::Value>) -> Result<(), Fault>;
-
-    /// Appends to the audit chain, all or nothing; gives the last row's position. Only the keeper can, for only it
-    /// has the key.
-    async fn append_audit(&self, events: &[AuditEvent], at: Timestamp, mac: &dyn AuditMac) -> Result<i64, Fault>;
-    /// [`Store::append_audit`] and [`Store::transition`] as one: neither happens without the other. False, and nothing
-    /// at all, when the request is not in `from`.
-    async fn append_audit_and_transition(
-        &self,
-        events: &[AuditEvent],
-        at: Timestamp,
-        mac: &dyn AuditMac,
-        execution: &Execution,
-        from: Status,
-    ) -> Result<bool, Fault>;
-    /// Rows after `seq`, oldest first, at most `limit`.
-    async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>, Fault>;
-    /// What the egress refused in the run of a request, oldest first, at most `limit` rows. For the owner's eyes
-    /// only, so a store may leave it out.
-    async fn refusals(&self, _id: &RequestId, _limit: u32) -> Result<Vec<AuditRow>, Fault> {
-        Ok(Vec::new())
-    }
-    /// The last row's position; 0 when there is none.
-    async fn audit_head(&self) -> Result<i64, Fault>;
-    /// Checks every row, and the head that is kept outside the table.
-    async fn verify_audit(&self, mac: &dyn AuditMac) -> Result<ChainReport, Fault>;
+/// What the proxy wants of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyEvent {
+    /// Ask the owner.
+    Ask(AccessAsk),
+    /// The one call that the owner said yes to has been made.
+    Used {
+        /// The request.
+        id: RequestId,
+        /// What went wrong, when something did.
+        error: Option<String>,
+    },
 }
 
 /// What a listener inside the sandbox's network is for.
@@ -302,6 +219,23 @@ pub trait Keeper: Send + Sync {
     async fn open_run(&self, id: &RequestId, lane: LaneFds) -> Result<OpenedRun, Fault>;
     /// Ends the run's network and hands out what the code wrote. What comes of it is recorded together with its end.
     async fn close_run(&self, id: &RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault>;
+    /// Agents, grants, keys, secrets, connections or the kill switch changed: the proxy reads them anew. When this
+    /// returns, calls that may not go on have ended, and the sums of usage are stored.
+    async fn refresh(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+    /// Waits until the proxy wants something of the gateway.
+    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+        std::future::pending().await
+    }
+    /// Where agents reach the proxy; nothing when there is none.
+    async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault> {
+        Ok(None)
+    }
+    /// Says what became of an ask: the request that the owner now sees, or why there is none.
+    async fn answer_ask(&self, _number: u64, _answer: Result<RequestId, Fault>) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// What a sandbox's network and pipes are made from, before anything is known to it.
@@ -508,6 +442,50 @@ pub trait OwnerPort: Send + Sync {
 
     /// The state of the whole.
     async fn overview(&self) -> Result<OwnerOverview, Fault>;
+    /// Replaces an agent's tags.
+    async fn tag_agent(&self, _name: &AgentName, _tags: BTreeSet<Tag>, _by: &str) -> Result<(), Fault> {
+        Err(no_apis())
+    }
+    /// Every key that is assigned to an API.
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, Fault> {
+        Err(no_apis())
+    }
+    /// Assigns a stored secret to an API; its hosts must hold the API's.
+    async fn put_api_key(&self, _key: ApiKey, _by: &str) -> Result<(), Fault> {
+        Err(no_apis())
+    }
+    /// Takes a key from an API; calls with it end.
+    async fn remove_api_key(&self, _api: &ApiId, _secret: &SecretName, _by: &str) -> Result<(), Fault> {
+        Err(no_apis())
+    }
+    /// Every connection.
+    async fn connections(&self) -> Result<Vec<Connection>, Fault> {
+        Err(no_apis())
+    }
+    /// Defines one, new or replacing.
+    async fn put_connection(&self, _connection: Connection, _by: &str) -> Result<(), Fault> {
+        Err(no_apis())
+    }
+    /// Removes one; its keys and calls end with it.
+    async fn remove_connection(&self, _api: &ApiId, _by: &str) -> Result<(), Fault> {
+        Err(no_apis())
+    }
+    /// Grants an API without being asked, in place of what the agent was granted of it before. `lifetime`: `None` is
+    /// until it is revoked.
+    async fn grant_access(
+        &self,
+        _agent: &AgentName,
+        _access: Access,
+        _lifetime: Option<Duration>,
+        _by: &str,
+    ) -> Result<Grant, Fault> {
+        Err(no_apis())
+    }
+    /// The sums of calls from this day on (days since the Unix epoch), current when this returns.
+    async fn usage(&self, _since_day: i64) -> Result<Vec<UsageRow>, Fault> {
+        Err(no_apis())
+    }
+
     /// Turns the kill switch; on also denies what is open and ends what runs.
     async fn set_kill_switch(&self, on: bool, by: &str) -> Result<(), Fault>;
 

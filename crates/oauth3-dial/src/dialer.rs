@@ -103,6 +103,26 @@ impl Dialer {
         self.tls(&Place::Name(host.name().to_owned()), host.port(), Reach::Public, protocols).await
     }
 
+    /// Connects over TLS to a host that the owner's own configuration names, wherever it is.
+    ///
+    /// # Errors
+    /// As [`Dialer::connect_tls`], but for addresses that are not public.
+    pub async fn connect_owners_tls(
+        &self,
+        host: &Host,
+        protocols: Protocols,
+    ) -> Result<TlsStream<TcpStream>, DialError> {
+        self.tls(&Place::Name(host.name().to_owned()), host.port(), Reach::Anywhere, protocols).await
+    }
+
+    /// Connects in clear to a host that the owner's own configuration names, wherever it is.
+    ///
+    /// # Errors
+    /// When the name does not resolve or no address answers in time.
+    pub async fn connect_owners_plain(&self, host: &Host) -> Result<TcpStream, DialError> {
+        self.tcp(&Place::Name(host.name().to_owned()), host.port(), Reach::Anywhere).await
+    }
+
     pub(crate) async fn tls(
         &self,
         place: &Place,

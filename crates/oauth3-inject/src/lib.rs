@@ -33,6 +33,7 @@ mod hygiene;
 mod limits;
 mod listen;
 mod marks;
+pub mod messages;
 mod meter;
 mod observer;
 mod pool;

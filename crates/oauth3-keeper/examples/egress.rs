@@ -67,6 +67,7 @@ async fn serve(args: &[String]) {
         },
         gateway: theirs.into(),
         owner_socket: None,
+        proxy: None,
         clock: Arc::new(System),
     }));
     let keeper = GatewaySide::new(UnixStream::from_std(ours).unwrap());
@@ -120,6 +121,7 @@ fn approved(agent: AgentName, host: &Host) -> Execution {
         revealed: Default::default(),
         hosts: [host.clone()].into(),
         limits,
+        access: None,
     };
     let now = System.now();
     Execution {

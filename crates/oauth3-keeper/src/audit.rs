@@ -57,6 +57,8 @@ impl Audit {
                 | AuditKind::SecretRevealed
                 | AuditKind::EgressRefused
                 | AuditKind::RunClosed
+                | AuditKind::ApiCalled
+                | AuditKind::ApiRefused
         );
         if own || event.actor == ACTOR {
             return Err(Fault::InvalidRequest("only the keeper itself records this".into()));

@@ -47,6 +47,14 @@ pub enum KeeperError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The API proxy has no place to be.
+    #[error("cannot listen on {address} ([proxy] listen): {source}")]
+    Proxy {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Another keeper is at work.
     #[error("another keeper answers on {0}; end the other `oauth3 serve` first")]
     AlreadyRunning(PathBuf),

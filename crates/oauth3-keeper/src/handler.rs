@@ -4,9 +4,13 @@ use crate::audit::Audit;
 use crate::open::Opener;
 use crate::secrets::Secrets;
 use async_trait::async_trait;
-use oauth3_core::{AuditEvent, ChainReport, Fault, LaneFds, NewSecret, OpenedRun, RequestId, RunOutput, Store};
+use oauth3_core::{
+    AuditEvent, ChainReport, Fault, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput, Store,
+};
+use oauth3_proxy::Proxy;
 use oauth3_vault::SecretBytes;
 use oauth3_wire::Handler;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -16,6 +20,14 @@ pub(crate) struct Desk {
     pub(crate) audit: Arc<Audit>,
     pub(crate) secrets: Secrets,
     pub(crate) opener: Opener,
+    /// The API proxy, when there is one.
+    pub(crate) proxy: Option<Served>,
+}
+
+/// A proxy that is being served.
+pub(crate) struct Served {
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) address: SocketAddr,
 }
 
 #[async_trait]
@@ -43,6 +55,33 @@ impl Handler for Desk {
 
     async fn close_run(&self, id: RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
         self.opener.runs.close(&id, then).await
+    }
+
+    async fn refresh(&self) -> Result<(), Fault> {
+        match &self.proxy {
+            Some(served) => served.proxy.refresh().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+        let event = match &self.proxy {
+            Some(served) => served.proxy.next_event().await,
+            // Nothing ever comes.
+            None => std::future::pending().await,
+        };
+        event.ok_or_else(|| Fault::Unavailable("the proxy stops".into()))
+    }
+
+    async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault> {
+        Ok(self.proxy.as_ref().map(|served| served.address))
+    }
+
+    async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault> {
+        if let Some(served) = &self.proxy {
+            served.proxy.answer_ask(number, answer);
+        }
+        Ok(())
     }
 }
 
@@ -76,6 +115,22 @@ impl Handler for OwnerDesk {
     }
 
     async fn close_run(&self, _id: RequestId, _then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
+        Err(refused())
+    }
+
+    async fn refresh(&self) -> Result<(), Fault> {
+        Err(refused())
+    }
+
+    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+        Err(refused())
+    }
+
+    async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault> {
+        Err(refused())
+    }
+
+    async fn answer_ask(&self, _number: u64, _answer: Result<RequestId, Fault>) -> Result<(), Fault> {
         Err(refused())
     }
 }

@@ -5,6 +5,7 @@
 //! decides again. It parses HTTP and TLS of runs, a few typed calls, and nothing else.
 
 mod audit;
+mod backing;
 mod capture;
 mod error;
 mod handler;
@@ -20,6 +21,7 @@ mod watch;
 
 pub use error::KeeperError;
 pub use harden::harden;
+pub use oauth3_proxy::ProxyConfig;
 pub use oauth3_vault::KeySource;
-pub use process::{KeeperConfig, create_key, run};
+pub use process::{KeeperConfig, ProxySetup, create_key, run};
 pub use secrets::MAX_VALUE_BYTES;

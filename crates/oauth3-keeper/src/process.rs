@@ -2,7 +2,8 @@
 
 use crate::KeeperError;
 use crate::audit::{ACTOR, Audit};
-use crate::handler::{Desk, OwnerDesk};
+use crate::backing::Counter;
+use crate::handler::{Desk, OwnerDesk, Served};
 use crate::harden::harden;
 use crate::open::Opener;
 use crate::owner_socket::OwnerSocket;
@@ -10,14 +11,16 @@ use crate::runs::Runs;
 use crate::secrets::Secrets;
 use oauth3_core::{AuditEvent, AuditKind, Clock, Store};
 use oauth3_dial::{DialConfig, Dialer};
+use oauth3_proxy::{Proxy, ProxyConfig};
 use oauth3_store::SqliteStore;
 use oauth3_vault::{KeySource, Vault};
 use oauth3_wire::{Role, serve};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::net::UnixStream;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -37,8 +40,20 @@ pub struct KeeperConfig {
     pub gateway: OwnedFd,
     /// Where the owner's command line finds the keeper; `None` for a keeper that serves one command only.
     pub owner_socket: Option<PathBuf>,
+    /// The API proxy; `None` for a keeper that serves one command only.
+    pub proxy: Option<ProxySetup>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+}
+
+/// The API proxy, and where agents reach it.
+pub struct ProxySetup {
+    /// The address to listen at.
+    pub listen: SocketAddr,
+    /// Whether the keeper goes on without a proxy when something else is at that address.
+    pub may_be_taken: bool,
+    /// The rest.
+    pub config: ProxyConfig,
 }
 
 /// Makes the master key, or a passphrase's parameters. The key never leaves this call.
@@ -70,12 +85,34 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
         clock: Arc::clone(&clock),
         turn: Mutex::new(()),
     };
+    let proxy = match config.proxy {
+        Some(setup) => {
+            let counter = Counter {
+                store: Arc::clone(&store),
+                vault: Arc::clone(&vault),
+                audit: Arc::clone(&audit),
+                clock: Arc::clone(&clock),
+            };
+            listen(setup, counter, &dialer).await?
+        }
+        None => None,
+    };
     let opener =
         Opener { store: Arc::clone(&store), vault, audit: Arc::clone(&audit), clock, dialer, runs: Runs::default() };
-    let desk = Arc::new(Desk { store, audit: Arc::clone(&audit), secrets, opener });
+    let (proxy, listener) = match proxy {
+        Some((proxy, listener)) => {
+            (Some(Served { address: listener.local_addr().map_err(KeeperError::Gateway)?, proxy }), Some(listener))
+        }
+        None => (None, None),
+    };
+    let desk = Arc::new(Desk { store, audit: Arc::clone(&audit), secrets, opener, proxy });
 
     // Ends with this function, however that ends.
     let mut owner = JoinSet::new();
+    let mut agents = JoinSet::new();
+    if let (Some(served), Some(listener)) = (&desk.proxy, listener) {
+        agents.spawn(Arc::clone(&served.proxy).serve(listener));
+    }
     if let Some(path) = config.owner_socket {
         let socket = OwnerSocket::bind(&path).await?;
         // A keeper for one command leaves no trace of its own: what the command does is recorded.
@@ -86,9 +123,32 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
     serve(gateway, Role::Gateway, desk.clone()).await;
     // The socket file goes with it.
     owner.shutdown().await;
+    agents.shutdown().await;
+    if let Some(served) = &desk.proxy {
+        served.proxy.finish().await;
+    }
     desk.opener.runs.close_all().await;
     tracing::info!("the gateway is gone; the keeper ends");
     Ok(())
+}
+
+/// Makes the proxy and binds its address.
+async fn listen(
+    setup: ProxySetup,
+    counter: Counter,
+    dialer: &Dialer,
+) -> Result<Option<(Arc<Proxy>, TcpListener)>, KeeperError> {
+    let listener = match TcpListener::bind(setup.listen).await {
+        Ok(listener) => listener,
+        Err(error) if setup.may_be_taken && error.kind() == std::io::ErrorKind::AddrInUse => {
+            tracing::warn!(address = %setup.listen, "something else is at the proxy's address; there is no proxy");
+            return Ok(None);
+        }
+        Err(source) => return Err(KeeperError::Proxy { address: setup.listen, source }),
+    };
+    let clock = Arc::clone(&counter.clock);
+    let proxy = Proxy::start(setup.config, Arc::new(counter), clock, dialer).await?;
+    Ok(Some((proxy, listener)))
 }
 
 /// Who can write there can put another database or socket in the place of ours.

@@ -174,5 +174,5 @@ fn reveal_changed(facts: &Facts<'_>) -> bool {
 
 fn covering_grant(facts: &Facts<'_>) -> Option<Basis> {
     let grant = facts.grant.filter(|_| !facts.reveal_once)?;
-    grant.covers(&facts.intent.agent, &facts.intent.digest(), facts.now).then(|| Basis::Grant(grant.id.clone()))
+    grant.covers(facts.intent, facts.now).then(|| Basis::Grant(grant.id.clone()))
 }

@@ -1,6 +1,6 @@
 //! Authorization as a value that is spent.
 
-use oauth3_core::{Digest, GrantId, Host, Intent, Limits, SecretName};
+use oauth3_core::{Access, Digest, GrantId, Host, Intent, Limits, SecretName};
 use std::collections::BTreeSet;
 
 /// Why something is permitted.
@@ -12,49 +12,37 @@ pub enum Basis {
     Grant(GrantId),
 }
 
-/// The right to run one intent once, under its conditions. Made by [`crate::decide`] only; neither
+/// The right to do what one intent says once, under its conditions. Made by [`crate::decide`] only; neither
 /// cloned nor stored; whoever acts on it takes it by value.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a permit is spent by running what it permits"]
+#[must_use = "a permit is spent by doing what it permits"]
 pub struct Permit {
-    intent_digest: Digest,
-    secrets: BTreeSet<SecretName>,
-    revealed: BTreeSet<SecretName>,
-    hosts: BTreeSet<Host>,
-    limits: Limits,
+    intent: Box<Intent>,
     basis: Basis,
     once: bool,
 }
 
 impl Permit {
     pub(crate) fn new(intent: &Intent, basis: Basis, once: bool) -> Self {
-        Self {
-            intent_digest: intent.digest(),
-            secrets: intent.secrets.clone(),
-            revealed: intent.revealed.clone(),
-            hosts: intent.hosts.clone(),
-            limits: intent.limits,
-            basis,
-            once,
-        }
+        Self { intent: Box::new(intent.clone()), basis, once }
     }
 
     /// The intent that it is for.
     #[must_use]
-    pub const fn intent_digest(&self) -> &Digest {
-        &self.intent_digest
+    pub fn intent_digest(&self) -> Digest {
+        self.intent.digest()
     }
 
     /// The only secrets whose placeholders may be handed out.
     #[must_use]
-    pub const fn secrets(&self) -> &BTreeSet<SecretName> {
-        &self.secrets
+    pub fn secrets(&self) -> &BTreeSet<SecretName> {
+        &self.intent.secrets
     }
 
     /// Those of them whose real values the code gets, and no others.
     #[must_use]
-    pub const fn revealed(&self) -> &BTreeSet<SecretName> {
-        &self.revealed
+    pub fn revealed(&self) -> &BTreeSet<SecretName> {
+        &self.intent.revealed
     }
 
     /// Whether the owner said yes to this one request, and to no others like it.
@@ -65,14 +53,20 @@ impl Permit {
 
     /// The only hosts that may be dialled.
     #[must_use]
-    pub const fn hosts(&self) -> &BTreeSet<Host> {
-        &self.hosts
+    pub fn hosts(&self) -> &BTreeSet<Host> {
+        &self.intent.hosts
     }
 
     /// What the run may use.
     #[must_use]
-    pub const fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> &Limits {
+        &self.intent.limits
+    }
+
+    /// The use of an API that it is for, when it is for that and not for a run.
+    #[must_use]
+    pub fn access(&self) -> Option<&Access> {
+        self.intent.access.as_ref()
     }
 
     /// Why it is permitted.

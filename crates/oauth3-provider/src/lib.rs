@@ -2,7 +2,7 @@
 //! a call asks for, what its reply used, what that cost, and what a refusal looks like.
 //!
 //! No I/O and no secret: a proxy brings the bytes. [`Catalog`] has the providers, [`Dialect`] reads calls and
-//! writes refusals, [`UsageMeter`] watches replies as they pass, [`Prices`] turns [`Usage`] into [`MicroUsd`].
+//! writes refusals, [`UsageMeter`] watches replies as they pass, [`Prices`] turns [`Usage`] into money.
 
 mod base;
 mod call;
@@ -21,5 +21,5 @@ pub use base::{BaseError, BaseUrl, PathError};
 pub use call::{CallError, CallInfo};
 pub use catalog::{Catalog, CatalogError, CredentialSlot, MissingVariable, Provider};
 pub use dialect::{Dialect, Refusal};
-pub use price::{MicroUsd, Price, PriceError, Prices};
+pub use price::{Price, PriceError, Prices};
 pub use usage::{Usage, UsageMeter};

@@ -1,9 +1,9 @@
 //! What models cost: an embedded table, and the owner's own over it.
 
 use crate::usage::Usage;
+use oauth3_core::MicroUsd;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fmt;
 use toml::{Table, Value};
 
 const EMBEDDED: &str = include_str!("../prices.toml");
@@ -32,17 +32,6 @@ pub enum PriceError {
         /// What is wrong, with the key.
         why: String,
     },
-}
-
-/// A millionth of a US dollar.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MicroUsd(pub u64);
-
-impl fmt::Display for MicroUsd {
-    /// As dollars with six places: `0.001250`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
-    }
 }
 
 /// What a model costs, each in micro-USD for a million tokens.

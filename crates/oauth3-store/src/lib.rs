@@ -4,6 +4,7 @@
 //! each open the same file: it is in WAL mode, every write is one short transaction, and what a method
 //! wrote is on disk when it returns (`synchronous=FULL`).
 
+mod apis;
 mod audit;
 mod error;
 mod head;

@@ -25,6 +25,7 @@ pub(crate) fn agent(row: &SqliteRow) -> Result<AgentRecord, Fault> {
         rotated_at: time_or_none(row, "rotated_at")?,
         revoked_at: time_or_none(row, "revoked_at")?,
         last_seen_at: time_or_none(row, "last_seen_at")?,
+        tags: json(row, "tags")?,
     })
 }
 
@@ -122,7 +123,7 @@ fn grant_id(row: &SqliteRow) -> Result<Option<GrantId>, Fault> {
     text.map(|t| GrantId::parse(&t).map_err(|_| unreadable("grant_id"))).transpose()
 }
 
-fn time(row: &SqliteRow, name: &'static str) -> Result<Timestamp, Fault> {
+pub(crate) fn time(row: &SqliteRow, name: &'static str) -> Result<Timestamp, Fault> {
     column(row, name).map(Timestamp::from_millis)
 }
 
@@ -134,15 +135,15 @@ fn digest(row: &SqliteRow, name: &'static str) -> Result<Digest, Fault> {
     Digest::parse(column(row, name)?).ok_or_else(|| unreadable(name))
 }
 
-fn parsed<T: FromStr>(row: &SqliteRow, name: &'static str) -> Result<T, Fault> {
+pub(crate) fn parsed<T: FromStr>(row: &SqliteRow, name: &'static str) -> Result<T, Fault> {
     parsed_or_none(row, name)?.ok_or_else(|| unreadable(name))
 }
 
-fn parsed_or_none<T: FromStr>(row: &SqliteRow, name: &'static str) -> Result<Option<T>, Fault> {
+pub(crate) fn parsed_or_none<T: FromStr>(row: &SqliteRow, name: &'static str) -> Result<Option<T>, Fault> {
     column::<Option<&str>>(row, name)?.map(|t| t.parse().map_err(|_| unreadable(name))).transpose()
 }
 
-fn json<T: DeserializeOwned>(row: &SqliteRow, name: &'static str) -> Result<T, Fault> {
+pub(crate) fn json<T: DeserializeOwned>(row: &SqliteRow, name: &'static str) -> Result<T, Fault> {
     json_or_none(row, name)?.ok_or_else(|| unreadable(name))
 }
 

@@ -4,12 +4,14 @@ use crate::error::unavailable;
 use crate::{SqliteStore, audit, rows};
 use async_trait::async_trait;
 use oauth3_core::{
-    AgentName, AgentRecord, AuditEvent, AuditMac, AuditRow, ChainReport, Digest, Execution, Fault, Grant, GrantId,
-    RequestId, SealedSecret, SecretName, SecretRecord, Status, Store, Timestamp, TokenHash, TokenId,
+    AgentName, AgentRecord, ApiId, ApiKey, AuditEvent, AuditMac, AuditRow, ChainReport, Connection, Digest, Execution,
+    Fault, Grant, GrantId, RequestId, SealedSecret, SecretName, SecretRecord, Status, Store, Tag, Timestamp, TokenHash,
+    TokenId, UsageRow,
 };
 use sqlx::Sqlite;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use std::collections::BTreeSet;
 
 /// One statement with its values.
 pub(crate) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
@@ -150,6 +152,46 @@ impl Store for SqliteStore {
             .await
             .map(drop)
             .map_err(unavailable)
+    }
+
+    async fn active_agents(&self) -> Result<Vec<(AgentRecord, TokenId, TokenHash)>, Fault> {
+        self.all_active_agents().await
+    }
+
+    async fn set_agent_tags(&self, name: &AgentName, tags: &BTreeSet<Tag>) -> Result<(), Fault> {
+        if self.write_agent_tags(name, tags).await? { Ok(()) } else { Err(no_agent(name)) }
+    }
+
+    async fn put_api_key(&self, key: &ApiKey) -> Result<(), Fault> {
+        self.write_api_key(key).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, Fault> {
+        self.all_api_keys().await
+    }
+
+    async fn remove_api_key(&self, api: &ApiId, secret: &SecretName) -> Result<bool, Fault> {
+        self.delete_api_key(api, secret).await
+    }
+
+    async fn put_connection(&self, connection: &Connection) -> Result<(), Fault> {
+        self.write_connection(connection).await
+    }
+
+    async fn connections(&self) -> Result<Vec<Connection>, Fault> {
+        self.all_connections().await
+    }
+
+    async fn remove_connection(&self, api: &ApiId) -> Result<bool, Fault> {
+        self.delete_connection(api).await
+    }
+
+    async fn add_usage(&self, rows: &[UsageRow]) -> Result<(), Fault> {
+        self.sum_usage(rows).await
+    }
+
+    async fn usage(&self, since_day: i64) -> Result<Vec<UsageRow>, Fault> {
+        self.usage_since(since_day).await
     }
 
     async fn put_secret(&self, secret: &SealedSecret) -> Result<(), Fault> {

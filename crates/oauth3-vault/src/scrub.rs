@@ -89,6 +89,17 @@ impl Scrubber {
         }
     }
 
+    /// Whether any form of a value is in there.
+    #[must_use]
+    pub fn finds(&self, bytes: &[u8]) -> bool {
+        let automaton = &self.0.automaton;
+        let mut state = ROOT;
+        bytes.iter().any(|byte| {
+            state = automaton.step(state, *byte);
+            automaton.ended(state).is_some()
+        })
+    }
+
     /// Scrubs something that is there as a whole.
     #[must_use]
     pub fn scrub(&self, bytes: &[u8]) -> Vec<u8> {

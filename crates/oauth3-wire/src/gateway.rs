@@ -5,9 +5,10 @@ use crate::frame::{Frame, MAX_REPLY_BYTES, read_frame, write_frame};
 use crate::message::{Call, Reply, decode, encode, pack_lane, unpack_output};
 use async_trait::async_trait;
 use oauth3_core::{
-    AuditEvent, ChainReport, Fault, Keeper, LaneFds, NewSecret, OpenedRun, RequestId, RunOutput, WriteOnly,
+    AuditEvent, ChainReport, Fault, Keeper, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput, WriteOnly,
 };
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,8 @@ const WRITE_QUEUE: usize = 64;
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest for anything else that it is asked.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one wait for an agent's ask goes on before it is begun anew.
+const ASK_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Longest for reading the whole audit chain.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -126,6 +129,28 @@ impl Keeper for GatewaySide {
             }
             _ => Err(odd()),
         }
+    }
+
+    async fn refresh(&self) -> Result<(), Fault> {
+        self.done(Call::Refresh, Frame::default(), CALL_TIMEOUT).await
+    }
+
+    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+        match self.call(Call::NextEvent, Frame::default(), ASK_TIMEOUT).await? {
+            (Reply::Event(event), _) => Ok(event),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault> {
+        match self.call(Call::ProxyAddress, Frame::default(), CALL_TIMEOUT).await? {
+            (Reply::Address(address), _) => Ok(address),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault> {
+        self.done(Call::AnswerAsk { number, answer }, Frame::default(), CALL_TIMEOUT).await
     }
 }
 

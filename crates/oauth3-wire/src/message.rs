@@ -3,10 +3,11 @@
 use crate::WireError;
 use crate::frame::Frame;
 use oauth3_core::{
-    AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerFd, ListenerRole, NewSecret, OpenedRun, RequestId,
-    RunOutput,
+    AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerFd, ListenerRole, NewSecret, OpenedRun, ProxyEvent,
+    RequestId, RunOutput,
 };
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use zeroize::Zeroizing;
 
@@ -39,6 +40,13 @@ pub(crate) enum Call {
         id: RequestId,
         then: Vec<AuditEvent>,
     },
+    Refresh,
+    NextEvent,
+    ProxyAddress,
+    AnswerAsk {
+        number: u64,
+        answer: Result<RequestId, Fault>,
+    },
 }
 
 /// What it answers.
@@ -48,6 +56,8 @@ pub(crate) enum Reply {
     Done,
     Chain(ChainReport),
     Opened(OpenedRun),
+    Event(ProxyEvent),
+    Address(Option<SocketAddr>),
     /// The frame's raw part: `stdout_bytes` of stdout, the rest is stderr.
     Output {
         stdout_bytes: usize,

@@ -4,7 +4,8 @@ use crate::WireError;
 use crate::frame::{Frame, MAX_CALL_BYTES, read_frame, write_frame};
 use crate::message::{Call, Reply, decode, encode, pack_output, unpack_lane};
 use async_trait::async_trait;
-use oauth3_core::{AuditEvent, ChainReport, Fault, LaneFds, NewSecret, OpenedRun, RequestId, RunOutput};
+use oauth3_core::{AuditEvent, ChainReport, Fault, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -43,6 +44,14 @@ pub trait Handler: Send + Sync {
     async fn open_run(&self, id: RequestId, lane: LaneFds) -> Result<OpenedRun, Fault>;
     /// Closes it.
     async fn close_run(&self, id: RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault>;
+    /// Reads anew what the proxy goes by.
+    async fn refresh(&self) -> Result<(), Fault>;
+    /// Waits for what the proxy wants.
+    async fn next_event(&self) -> Result<ProxyEvent, Fault>;
+    /// Where agents reach the proxy.
+    async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault>;
+    /// Says what became of an ask.
+    async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault>;
 }
 
 /// Serves one connection until the other side hangs up or sends something that is no call; calls that go on
@@ -52,7 +61,12 @@ pub async fn serve(socket: UnixStream, role: Role, handler: Arc<dyn Handler>) {
     let (out, queue) = mpsc::channel(WRITE_QUEUE);
     let mut writer = tokio::spawn(write_all(Arc::clone(&socket), queue));
     let mut calls = JoinSet::new();
+    // What waits for something to happen, which nobody wants to hear of once the other side is gone.
+    let mut waits = JoinSet::new();
     let ended = loop {
+        if waits.len() >= MAX_CALLS {
+            break Err(WireError::Junk("more waits than anybody needs"));
+        }
         while calls.len() >= MAX_CALLS {
             let _ = calls.join_next().await;
         }
@@ -66,18 +80,21 @@ pub async fn serve(socket: UnixStream, role: Role, handler: Arc<dyn Handler>) {
             Err(error) => break Err(error),
         };
         let (handler, out) = (Arc::clone(&handler), out.clone());
-        calls.spawn(async move {
+        let tasks = if matches!(call.call, Call::NextEvent) { &mut waits } else { &mut calls };
+        tasks.spawn(async move {
             if let Ok(frame) = answer(call, role, &*handler).await {
                 // The writer is gone when the other side is: nobody wants the reply.
                 let _ = out.send(frame).await;
             }
         });
         while calls.try_join_next().is_some() {}
+        while waits.try_join_next().is_some() {}
     };
     if let Err(error) = ended {
         tracing::warn!(%error, ?role, "a connection to the keeper ended");
     }
     drop(out);
+    waits.shutdown().await;
     let finished = tokio::time::timeout(FINISH_GRACE, async { while calls.join_next().await.is_some() {} }).await;
     if finished.is_err() {
         tracing::warn!(?role, "calls were dropped that went on after their connection ended");
@@ -116,6 +133,12 @@ async fn answer(prepared: Prepared, role: Role, handler: &dyn Handler) -> Result
         (_, Call::PutSecret(secret), _) => handler.put_secret(secret, raw).await.map(|()| Reply::Done),
         (Role::Gateway, Call::Audit(event), _) => handler.audit(event).await.map(|()| Reply::Done),
         (Role::Gateway, Call::OpenRun { id, .. }, Some(lane)) => handler.open_run(id, lane).await.map(Reply::Opened),
+        (Role::Gateway, Call::Refresh, _) => handler.refresh().await.map(|()| Reply::Done),
+        (Role::Gateway, Call::ProxyAddress, _) => handler.proxy_address().await.map(Reply::Address),
+        (Role::Gateway, Call::NextEvent, _) => handler.next_event().await.map(Reply::Event),
+        (Role::Gateway, Call::AnswerAsk { number, answer }, _) => {
+            handler.answer_ask(number, answer).await.map(|()| Reply::Done)
+        }
         (Role::Gateway, Call::CloseRun { id, then }, _) => match handler.close_run(id, then).await {
             Ok(output) => return pack_output(number, output),
             Err(fault) => Err(fault),

@@ -2,11 +2,13 @@
 
 use clap::{Args, Parser, Subcommand};
 use oauth3_core::{
-    AgentName, AskedLimits, GrantId, HmacEncoding, HmacOver, Host, RequestId, Rule, Runtime, SecretName, Slot, Trust,
+    AgentName, AskedLimits, GrantId, HmacEncoding, HmacOver, Host, KeyPlace, MicroUsd, ModelPattern, RequestId, Rule,
+    Runtime, SecretName, Slot, Tag, Trust,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Give an agent the right to act, never the keys.
 #[derive(Debug, Parser)]
@@ -65,6 +67,14 @@ pub(crate) enum Command {
     /// Add, list and revoke agents
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// APIs that are known by name: list them, assign keys, grant them to agents
+    #[command(subcommand)]
+    Provider(ProviderCommand),
+    /// Any other HTTP API: define it, grant it to agents
+    #[command(subcommand)]
+    Connection(ConnectionCommand),
+    /// Show what agents used of APIs
+    Usage(UsageArgs),
     /// List requests, newest first
     Requests {
         /// Go on and show each change
@@ -235,11 +245,156 @@ pub(crate) enum AgentCommand {
         /// Its name
         name: AgentName,
     },
+    /// Give one the words that keys are assigned by, in place of those it has
+    Tag {
+        /// Its name
+        name: AgentName,
+        /// The words; none: it has none
+        tags: Vec<Tag>,
+    },
     /// Give one a new token; the old one ends
     Rotate {
         /// Its name
         name: AgentName,
     },
+}
+
+/// `oauth3 provider …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProviderCommand {
+    /// List them, with the keys that are assigned
+    List,
+    /// Assign keys, list them, take them away
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Let an agent use one without asking, in place of what it was granted of it before
+    Grant {
+        /// The provider, such as openai
+        provider: String,
+        /// Who and how much
+        #[command(flatten)]
+        grant: GrantArgs,
+    },
+}
+
+/// `oauth3 provider key …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Assign a stored secret, for one agent, for agents with a tag, or for everybody
+    Add {
+        /// The provider, such as openai, or api/NAME for a connection
+        provider: String,
+        /// The secret that holds the key
+        secret: SecretName,
+        /// The only agent that it is for
+        #[arg(long, conflicts_with = "tag")]
+        agent: Option<AgentName>,
+        /// The tag of the agents that it is for
+        #[arg(long)]
+        tag: Option<Tag>,
+    },
+    /// List them
+    List,
+    /// Take one away; calls with it end
+    Remove {
+        /// The provider, or api/NAME for a connection
+        provider: String,
+        /// The secret
+        secret: SecretName,
+    },
+}
+
+/// Who may use an API, and how much of it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GrantArgs {
+    /// The agent
+    #[arg(long)]
+    pub agent: AgentName,
+    /// A model that it may use, such as gpt-4o or "gpt-4o*"; give several times [default: any]
+    #[arg(long = "model", value_name = "MODEL")]
+    pub models: Vec<ModelPattern>,
+    /// A request that it may make, such as "api.openai.com POST /v1/chat/completions"; give several times
+    #[arg(long = "allow", value_name = "RULE")]
+    pub rules: Vec<Rule>,
+    /// Calls within a minute
+    #[arg(long, value_name = "N")]
+    pub requests_per_minute: Option<u32>,
+    /// Tokens within a minute, in and out together
+    #[arg(long, value_name = "N")]
+    pub tokens_per_minute: Option<u64>,
+    /// Tokens on a day, in and out together
+    #[arg(long, value_name = "N")]
+    pub tokens_per_day: Option<u64>,
+    /// Dollars on a day, such as 2.50
+    #[arg(long, value_name = "X")]
+    pub usd_per_day: Option<MicroUsd>,
+    /// Dollars in all
+    #[arg(long, value_name = "X")]
+    pub usd_total: Option<MicroUsd>,
+    /// For how long, such as 30m, 24h or 7d [default: until it is revoked]
+    #[arg(long = "for", value_name = "TIME", value_parser = lifetime)]
+    pub lifetime: Option<Duration>,
+}
+
+/// `oauth3 connection …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectionCommand {
+    /// Define one, or define it anew
+    Add {
+        /// Its name: it is at /api/NAME/ of the proxy
+        name: String,
+        /// Where it is, such as https://crm.example.com/rest
+        #[arg(long, value_name = "URL")]
+        base_url: String,
+        /// The stored secret that is its key, for every agent
+        #[arg(long)]
+        secret: Option<SecretName>,
+        /// Where its key goes: bearer, scheme:WORD, header:NAME or query:NAME
+        #[arg(long = "in", value_name = "PLACE", default_value = "bearer")]
+        place: KeyPlace,
+        /// A request that may be made at all, such as "crm.example.com GET /rest/people/*"; give several times
+        #[arg(long = "allow", value_name = "RULE")]
+        rules: Vec<Rule>,
+    },
+    /// List them
+    List,
+    /// Remove one, with its keys
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Let an agent use one without asking
+    Grant {
+        /// Its name
+        name: String,
+        /// Who and how much
+        #[command(flatten)]
+        grant: GrantArgs,
+    },
+}
+
+/// `oauth3 usage …`
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    /// What to sum by
+    #[arg(long, value_enum, default_value = "provider")]
+    pub by: UsageBy,
+    /// Only the last days, today included
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub days: Option<u16>,
+}
+
+/// What usage is summed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum UsageBy {
+    /// The agent that called
+    Agent,
+    /// The provider or connection
+    Provider,
+    /// The model
+    Model,
+    /// The day, UTC
+    Day,
 }
 
 /// `oauth3 grants …`
@@ -290,6 +445,26 @@ pub(crate) struct RunArgs {
     /// What it may use, such as memory_mb=128 or cpu_seconds=5; give several times
     #[arg(long = "limit", value_name = "K=V", value_parser = limit)]
     pub limits: Vec<(String, f64)>,
+}
+
+/// Longest life of a grant that ends by itself, in seconds (ten years).
+const MAX_LIFETIME_SECONDS: u64 = 3650 * 24 * 60 * 60;
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time such as 30m, 24h or 7d");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().map_err(|_| wrong())?.saturating_mul(seconds);
+    if !(1..=MAX_LIFETIME_SECONDS).contains(&seconds) {
+        return Err("a grant lives between a second and ten years; leave --for out for one without end".to_owned());
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 fn limit(text: &str) -> Result<(String, f64), String> {

@@ -1,5 +1,6 @@
 //! `oauth3.toml` and the variables over it. Parses without the world: no file but its own is opened here.
 
+use crate::proxy::ProxySection;
 use anyhow::{Context, Result, bail};
 use oauth3_core::{AgentName, Ceilings, Host, Limit, Limits};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ pub(crate) struct Config {
     pub telegram: TelegramSection,
     /// What runs may reach, and how names are found.
     pub egress: EgressSection,
+    /// The API proxy.
+    pub proxy: ProxySection,
     /// How agents are woken.
     pub notify: NotifySection,
     /// Bounds.
@@ -188,6 +191,7 @@ impl Default for Config {
             anonymous_agent: String::new(),
             telegram: TelegramSection::default(),
             egress: EgressSection::default(),
+            proxy: ProxySection::default(),
             notify: NotifySection::default(),
             limits: LimitsSection::default(),
             vault: VaultSection::default(),
@@ -319,6 +323,7 @@ impl Config {
         for name in self.egress.resolve.keys().chain(&self.egress.allow_private) {
             Host::parse(name).with_context(|| format!("configuration: {name:?} in [egress]"))?;
         }
+        self.proxy.check()?;
         self.anonymous_agent()?;
         Ok(())
     }
@@ -421,6 +426,7 @@ enum Kind {
     Text,
     Integer,
     Number,
+    Flag,
     TextList,
     IntegerList,
     Map,
@@ -439,6 +445,16 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("egress", "resolve", Kind::Map),
     ("egress", "extra_ca", Kind::TextList),
     ("egress", "allow_private", Kind::TextList),
+    ("proxy", "listen", Kind::Text),
+    ("proxy", "wait_seconds", Kind::Integer),
+    ("proxy", "durable_audit", Kind::Flag),
+    ("proxy", "providers_file", Kind::Text),
+    ("proxy", "prices_file", Kind::Text),
+    ("proxy", "requests_per_minute", Kind::Integer),
+    ("proxy", "tokens_per_minute", Kind::Integer),
+    ("proxy", "tokens_per_day", Kind::Integer),
+    ("proxy", "usd_per_day", Kind::Text),
+    ("proxy", "usd_total", Kind::Text),
     ("notify", "openclaw_url", Kind::Text),
     ("notify", "openclaw_token_file", Kind::Text),
     ("notify", "command", Kind::TextList),
@@ -536,6 +552,7 @@ fn parse(kind: Kind, text: &str) -> Result<toml::Value> {
         Kind::Text => text.into(),
         Kind::Integer => text.parse::<i64>().context("not a whole number")?.into(),
         Kind::Number => text.parse::<f64>().context("not a number")?.into(),
+        Kind::Flag => text.parse::<bool>().context("true or false")?.into(),
         Kind::TextList | Kind::IntegerList if text.starts_with('[') => toml_value(text)?,
         Kind::TextList => items().map(toml::Value::from).collect::<Vec<_>>().into(),
         Kind::IntegerList => {
@@ -637,6 +654,9 @@ mod tests {
             ("[docker]\ncpus = 0", "docker.cpus"),
             ("public_url = \"nonsense\"", "public_url"),
             ("listen = \"nonsense\"", "listen"),
+            ("[proxy]\nlisten = \"here\"", "proxy.listen"),
+            ("[proxy]\nusd_per_day = \"much\"", "proxy.usd_per_day"),
+            ("[proxy]\nwait_seconds = 4000", "proxy.wait_seconds"),
             ("[limits]\npending_minutes = 0", "limits.pending_minutes"),
             ("[limits]\npending_minutes = nan", "limits.pending_minutes"),
             ("[limits]\npending_minutes = \"soon\"", "limits.pending_minutes"),

@@ -6,9 +6,10 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use oauth3_broker::Broker;
 use oauth3_core::{
-    AuditEvent, ChainReport, Fault, Keeper, LaneFds, NewSecret, OpenedRun, RequestId, RunOutput, WriteOnly,
+    AuditEvent, ChainReport, Fault, Keeper, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput, WriteOnly,
 };
 use oauth3_wire::GatewaySide;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::{Arc, RwLock};
@@ -46,7 +47,7 @@ const KEEPER_VARIABLES: &[&str] = &[
     "OAUTH3_PASSPHRASE_FILE",
 ];
 /// And those that begin so.
-const KEEPER_VARIABLE_PREFIXES: &[&str] = &["OAUTH3_EGRESS_", "OAUTH3_LIMITS_", "OAUTH3_VAULT_"];
+const KEEPER_VARIABLE_PREFIXES: &[&str] = &["OAUTH3_EGRESS_", "OAUTH3_PROXY_", "OAUTH3_LIMITS_", "OAUTH3_VAULT_"];
 
 /// One keeper process and our side of its socket.
 pub(crate) struct RunningKeeper {
@@ -244,5 +245,17 @@ impl Keeper for SupervisedKeeper {
     }
     async fn close_run(&self, id: &RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
         self.side()?.close_run(id, then).await
+    }
+    async fn refresh(&self) -> Result<(), Fault> {
+        self.side()?.refresh().await
+    }
+    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+        self.side()?.next_event().await
+    }
+    async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault> {
+        self.side()?.proxy_address().await
+    }
+    async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault> {
+        self.side()?.answer_ask(number, answer).await
     }
 }

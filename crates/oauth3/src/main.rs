@@ -8,6 +8,7 @@ mod demo;
 mod launch;
 mod output;
 mod owner;
+mod proxy;
 mod serve;
 mod settings;
 mod terminal;

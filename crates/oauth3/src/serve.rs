@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use oauth3_api::{ApiConfig, OwnerHooks, agent_router, bind_owner_socket, serve_agents, serve_owner};
 use oauth3_approve::Telegram;
 use oauth3_broker::{Broker, Ports};
+use oauth3_core::Keeper as _;
 use oauth3_dial::{Dialer, HttpClient};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,9 +69,17 @@ pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, ou
     let owner = tokio::spawn(serve_owner(owner_listener, broker.clone(), poke, stopped.clone()));
     // Before anybody is told that we listen, so that whoever waits for that can stop us in good order.
     let mut signals = Signals::new()?;
+    let proxy = keeper.proxy_address().await?;
+    let apis = proxy.map_or_else(String::new, |proxy| format!(" · APIs on http://{proxy}"));
     out.result(
-        &serde_json::json!({ "listening": address.to_string(), "data_dir": home.dir() }),
-        format!("oauth3 {} listens on http://{address} · data in {}", env!("CARGO_PKG_VERSION"), home.dir().display()),
+        &serde_json::json!({
+            "listening": address.to_string(), "proxy": proxy.map(|proxy| proxy.to_string()), "data_dir": home.dir(),
+        }),
+        format!(
+            "oauth3 {} listens on http://{address}{apis} · data in {}",
+            env!("CARGO_PKG_VERSION"),
+            home.dir().display()
+        ),
     );
 
     let mut watching = tokio::spawn({

@@ -205,6 +205,8 @@ pub(crate) fn broker(settings: &Settings) -> Result<BrokerConfig> {
         runs: limits.runs,
         anonymous_agent: settings.config.anonymous_agent()?,
         imports: imports(&settings.config.imports)?,
+        catalog: Arc::new(crate::proxy::catalog(settings)?),
+        api_budget: settings.config.proxy.budget()?,
         wake: WakeConfig {
             openclaw: pair(&notify.openclaw_url, &settings.openclaw_token, "openclaw_token_file")?,
             command: notify.command.clone(),

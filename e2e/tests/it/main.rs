@@ -18,6 +18,8 @@ mod limits;
 mod main_path;
 mod notify;
 mod openclaw;
+mod proxy;
+mod proxy_streams;
 mod readme;
 mod rebinding;
 mod reflection;

@@ -10,10 +10,11 @@ const DIAL: &str = "oauth3-dial";
 const WIRE: &str = "oauth3-wire";
 const VAULT: &str = "oauth3-vault";
 const INJECT: &str = "oauth3-inject";
+const PROXY: &str = "oauth3-proxy";
 const STORE: &str = "oauth3-store";
 
 /// Which of our own crates each of our own may reach. What is not here may not be there: the plaintext zone
-/// (vault, inject, keeper) is reached by its own members and the binary, and a surface reaches the core alone.
+/// (vault, inject, proxy, keeper) is reached by its own members and the binary, and a surface reaches the core alone.
 const MAY_REACH: &[(&str, &[&str])] = &[
     (CORE, &[]),
     (POLICY, &[CORE]),
@@ -28,7 +29,8 @@ const MAY_REACH: &[(&str, &[&str])] = &[
     ("oauth3-skill", &[CORE]),
     ("oauth3-broker", &[CORE, POLICY, PROVIDER, "oauth3-skill"]),
     (INJECT, &[CORE, POLICY, VAULT, DIAL]),
-    ("oauth3-keeper", &[CORE, POLICY, PROVIDER, VAULT, INJECT, STORE, WIRE, DIAL]),
+    (PROXY, &[CORE, POLICY, PROVIDER, VAULT, INJECT, DIAL]),
+    ("oauth3-keeper", &[CORE, POLICY, PROVIDER, VAULT, INJECT, PROXY, STORE, WIRE, DIAL]),
     ("e2e", &[]),
     ("xtask", &[]),
 ];
@@ -41,7 +43,7 @@ const NEVER_REACH: &[(&[&str], &[&str], &str)] = &[
     (&[CORE, POLICY, PROVIDER], &["tokio", "hyper", "rustls", "sqlx-core", "rustix"], "does no I/O"),
     (&[VAULT], &["tokio", "hyper", "rustls", "sqlx-core"], "has no network and no database"),
     (
-        &["oauth3-api", "oauth3-approve", "oauth3-broker", "oauth3-skill", "oauth3-sandbox", DIAL, WIRE, INJECT],
+        &["oauth3-api", "oauth3-approve", "oauth3-broker", "oauth3-skill", "oauth3-sandbox", DIAL, WIRE, INJECT, PROXY],
         &["sqlx-core"],
         "has no database",
     ),

@@ -1,7 +1,10 @@
 //! What crosses the owner's socket.
 
-use oauth3_core::{AgentName, Draft, Fault, GrantId, RequestId, SecretName, Status, Verdict};
+use oauth3_core::{
+    Access, AgentName, ApiId, ApiKey, Connection, Draft, Fault, GrantId, RequestId, SecretName, Status, Tag, Verdict,
+};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Largest call, in bytes (16 MiB): a draft with the largest code, spelled as a list of numbers.
 pub(super) const MAX_CALL_BYTES: u64 = 16 << 20;
@@ -51,6 +54,34 @@ pub(super) enum Call {
     },
     RevokeAgent {
         name: AgentName,
+    },
+    TagAgent {
+        name: AgentName,
+        tags: BTreeSet<Tag>,
+    },
+    ApiKeys,
+    PutApiKey {
+        key: ApiKey,
+    },
+    RemoveApiKey {
+        api: ApiId,
+        secret: SecretName,
+    },
+    Connections,
+    PutConnection {
+        connection: Connection,
+    },
+    RemoveConnection {
+        api: ApiId,
+    },
+    GrantAccess {
+        agent: AgentName,
+        access: Box<Access>,
+        /// None: until it is revoked.
+        lifetime_ms: Option<u64>,
+    },
+    Usage {
+        since_day: i64,
     },
     Overview,
     SetKillSwitch {

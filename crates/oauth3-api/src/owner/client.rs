@@ -5,10 +5,12 @@ use super::socket::connect;
 use crate::ApiError;
 use async_trait::async_trait;
 use oauth3_core::{
-    AgentName, AgentRecord, AgentToken, AuditRow, ChainReport, Draft, Execution, Fault, Grant, GrantId, Keeper,
-    NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName, SecretRecord, Status, Submitted, Verdict, WriteOnly,
+    Access, AgentName, AgentRecord, AgentToken, ApiId, ApiKey, AuditRow, ChainReport, Connection, Draft, Execution,
+    Fault, Grant, GrantId, Keeper, NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName, SecretRecord, Status,
+    Submitted, Tag, UsageRow, Verdict, WriteOnly,
 };
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -178,6 +180,49 @@ impl OwnerPort for OwnerClient {
 
     async fn revoke_agent(&self, name: &AgentName, _by: &str) -> Result<(), Fault> {
         self.call(&Call::RevokeAgent { name: name.clone() }).await
+    }
+
+    async fn tag_agent(&self, name: &AgentName, tags: BTreeSet<Tag>, _by: &str) -> Result<(), Fault> {
+        self.call(&Call::TagAgent { name: name.clone(), tags }).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, Fault> {
+        self.call(&Call::ApiKeys).await
+    }
+
+    async fn put_api_key(&self, key: ApiKey, _by: &str) -> Result<(), Fault> {
+        self.call(&Call::PutApiKey { key }).await
+    }
+
+    async fn remove_api_key(&self, api: &ApiId, secret: &SecretName, _by: &str) -> Result<(), Fault> {
+        self.call(&Call::RemoveApiKey { api: api.clone(), secret: secret.clone() }).await
+    }
+
+    async fn connections(&self) -> Result<Vec<Connection>, Fault> {
+        self.call(&Call::Connections).await
+    }
+
+    async fn put_connection(&self, connection: Connection, _by: &str) -> Result<(), Fault> {
+        self.call(&Call::PutConnection { connection }).await
+    }
+
+    async fn remove_connection(&self, api: &ApiId, _by: &str) -> Result<(), Fault> {
+        self.call(&Call::RemoveConnection { api: api.clone() }).await
+    }
+
+    async fn grant_access(
+        &self,
+        agent: &AgentName,
+        access: Access,
+        lifetime: Option<Duration>,
+        _by: &str,
+    ) -> Result<Grant, Fault> {
+        let lifetime_ms = lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
+        self.call(&Call::GrantAccess { agent: agent.clone(), access: Box::new(access), lifetime_ms }).await
+    }
+
+    async fn usage(&self, since_day: i64) -> Result<Vec<UsageRow>, Fault> {
+        self.call(&Call::Usage { since_day }).await
     }
 
     async fn overview(&self) -> Result<OwnerOverview, Fault> {

@@ -175,6 +175,17 @@ async fn perform(call: Call, port: &dyn OwnerPort, hooks: &OwnerHooks) -> Zeroiz
             encode(port.rotate_agent(&name, by).await.as_ref().map(AgentToken::reveal).map_err(Fault::clone))
         }
         Call::RevokeAgent { name } => encode(port.revoke_agent(&name, by).await),
+        Call::TagAgent { name, tags } => encode(port.tag_agent(&name, tags, by).await),
+        Call::ApiKeys => encode(port.api_keys().await),
+        Call::PutApiKey { key } => encode(port.put_api_key(key, by).await),
+        Call::RemoveApiKey { api, secret } => encode(port.remove_api_key(&api, &secret, by).await),
+        Call::Connections => encode(port.connections().await),
+        Call::PutConnection { connection } => encode(port.put_connection(connection, by).await),
+        Call::RemoveConnection { api } => encode(port.remove_connection(&api, by).await),
+        Call::GrantAccess { agent, access, lifetime_ms } => {
+            encode(port.grant_access(&agent, *access, lifetime_ms.map(Duration::from_millis), by).await)
+        }
+        Call::Usage { since_day } => encode(port.usage(since_day).await),
         Call::Overview => encode(port.overview().await),
         Call::SetKillSwitch { on } => encode(port.set_kill_switch(on, by).await),
         Call::AuditAfter { seq, limit } => encode(port.audit_after(seq, limit).await),

@@ -87,6 +87,7 @@ pub(crate) fn agent_record() -> AgentRecord {
         created_at: Timestamp::from_millis(CREATED),
         rotated_at: None,
         revoked_at: None,
+        tags: std::collections::BTreeSet::new(),
         last_seen_at: Some(Timestamp::from_millis(CREATED)),
     }
 }

@@ -23,6 +23,7 @@ pub(crate) fn execution(agent_name: &str, status: Status) -> Execution {
         revealed: Default::default(),
         hosts: [Host::parse("api.example.com").unwrap()].into(),
         limits: Limits::STANDARD,
+        access: None,
     };
     let created_at = Timestamp::from_millis(CREATED);
     Execution {

@@ -133,7 +133,10 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
             html = html.text("Fetched from: ").code(source).end();
         }
     }
-    html = limits(html.field("Runtime", card.runtime).text("Limits: "), card).end();
+    html = html.field("Runtime", card.runtime);
+    if !card.limits.is_empty() {
+        html = limits(html.text("Limits: "), card).end();
+    }
     if left.lists {
         let (files, secrets, hosts) = (card.files.len(), card.secrets.len(), card.hosts.len());
         let files = if files == 0 { String::new() } else { format!("{files} files, ") };
@@ -144,7 +147,11 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
         let counts = format!("{files}{secrets} secrets, {hosts} hosts: too many for this message, ");
         html = html.bold("⚠️ ").text(&counts).text(&place(&request)).end();
     } else {
-        html = list(html, "Secrets", card.secrets.iter().map(|s| card::secret_line(s, card.status)).collect());
+        if card.is_access {
+            html = html.text("Secrets: the keys that you assigned to this API; the agent never has them").end();
+        } else {
+            html = list(html, "Secrets", card.secrets.iter().map(|s| card::secret_line(s, card.status)).collect());
+        }
         html = list(html, "Network", card.hosts.clone());
     }
     if left.args {
@@ -153,7 +160,8 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
         html = html.text("Arguments:").end().pre(&card.args).end();
     }
     let size = format!(" · {}", card::bytes(card.code_bytes));
-    html = html.text("Code: sha256 ").code(&card.digest).text("…").text(&size);
+    let what = if card.is_access { "Terms: sha256 " } else { "Code: sha256 " };
+    html = html.text(what).code(&card.digest).text("…").text(&size);
     if !card.files.is_empty() && !left.lists {
         html = list(html.end(), "Files", card.files.iter().map(card::file_line).collect());
     }

@@ -147,6 +147,7 @@ pub(crate) fn execution() -> Execution {
         revealed: Default::default(),
         hosts: BTreeSet::from([Host::parse("api.example.com").unwrap()]),
         limits: Limits { processes: 32, ..Limits::STANDARD },
+        access: None,
     };
     Execution {
         id: RequestId::random().unwrap(),

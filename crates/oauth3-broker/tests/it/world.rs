@@ -32,6 +32,8 @@ pub(crate) struct World {
 
 pub(crate) fn config() -> BrokerConfig {
     BrokerConfig {
+        catalog: std::sync::Arc::new(oauth3_provider::Catalog::embedded().unwrap()),
+        api_budget: oauth3_core::Budget::default(),
         imports: oauth3_broker::ImportRules::default(),
         pending_for: Duration::from_secs(15 * 60),
         requests_per_minute: 60,

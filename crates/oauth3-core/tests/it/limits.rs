@@ -1,6 +1,6 @@
 //! Limits: what may be named, what the owner allows, and requests from before there were so many.
 
-use oauth3_core::{AskedLimits, Ceilings, Digest, Grant, Intent, Limit, Limits, SubmissionError, Timestamp};
+use oauth3_core::{AskedLimits, Ceilings, Grant, Intent, Limit, Limits, SubmissionError, Timestamp};
 use std::collections::BTreeMap;
 
 /// An intent as the first version stored it, and the digest that it stored beside it.
@@ -36,11 +36,11 @@ fn a_grant_from_before_covers_what_it_covered_and_no_more() {
         r#"{{"id":"grt_1","intent":{OLD},"trust":"forever","granted_at":1,"expires_at":null,"revoked_at":null,"granted_by":"cli"}}"#
     );
     let grant: Grant = serde_json::from_str(&old).unwrap();
-    let covers = |digest: &Digest| grant.covers(&grant.intent.agent, digest, Timestamp::from_millis(5));
-    assert!(covers(&Digest::parse(OLD_DIGEST).unwrap()));
+    let covers = |intent: &Intent| grant.covers(intent, Timestamp::from_millis(5));
+    assert!(covers(&serde_json::from_str(OLD).unwrap()));
     let new = Intent { limits: Limits::STANDARD, ..grant.intent.clone() };
     assert_eq!(new.digest().to_string(), NEW_DIGEST);
-    assert!(!covers(&new.digest()));
+    assert!(!covers(&new));
 }
 
 #[test]

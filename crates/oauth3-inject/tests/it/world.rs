@@ -162,6 +162,7 @@ fn permit_within(secrets: &[&str], limits: Limits) -> Permit {
         revealed: Default::default(),
         hosts: [API, OTHER].iter().map(|host| Host::parse(host).unwrap()).collect(),
         limits,
+        access: None,
     };
     let stage = Stage::Stored {
         status: Status::Approved,

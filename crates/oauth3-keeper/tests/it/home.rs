@@ -99,6 +99,7 @@ pub(crate) fn start(dir: &TempDir, dial: DialConfig) -> (GatewaySide, JoinHandle
         dial,
         gateway: theirs.into(),
         owner_socket: Some(dir.path().join("keeper.sock")),
+        proxy: None,
         clock: Arc::new(Stopped),
     }));
     (GatewaySide::new(UnixStream::from_std(ours).unwrap()), task)
@@ -138,6 +139,7 @@ pub(crate) fn approved() -> Execution {
         revealed: Default::default(),
         hosts: [host("api.example.com")].into(),
         limits: Limits { output_bytes: 100, ..Limits::STANDARD },
+        access: None,
     };
     Execution {
         id: RequestId::random().unwrap(),

@@ -40,6 +40,7 @@ fn intents() -> impl Strategy<Value = Intent> {
                 processes: limits.3,
                 ..Limits::STANDARD
             },
+            access: None,
         })
 }
 
@@ -211,7 +212,7 @@ proptest! {
         // Facts that often permit.
         let case = Case { kill_switch: false, agent_active: true, ..case };
         if let Decision::Permit(permit) = case.decide() {
-            prop_assert_eq!(permit.intent_digest(), &case.intent.digest());
+            prop_assert_eq!(permit.intent_digest(), case.intent.digest());
             prop_assert_eq!(permit.secrets(), &case.intent.secrets);
             prop_assert_eq!(permit.revealed(), &case.intent.revealed);
             prop_assert_eq!(permit.hosts(), &case.intent.hosts);

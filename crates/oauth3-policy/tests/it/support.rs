@@ -22,6 +22,7 @@ pub(crate) fn intent() -> Intent {
         revealed: Default::default(),
         hosts: [Host::parse("api.example.com").unwrap()].into(),
         limits: Limits { processes: 32, ..Limits::STANDARD },
+        access: None,
     }
 }
 

@@ -71,6 +71,7 @@ pub(crate) fn intent(agent_name: &str, code: &[u8]) -> Intent {
         revealed: Default::default(),
         hosts: [Host::parse("api.example.com").unwrap(), Host::parse("b.example.com:8443").unwrap()].into(),
         limits: Limits { processes: 32, ..Limits::STANDARD },
+        access: None,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use oauth3_core::{
-    AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerRole, NewSecret, OpenedRun, RequestId, RunOutput,
+    AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerRole, NewSecret, OpenedRun, ProxyEvent, RequestId,
+    RunOutput,
 };
 use oauth3_wire::Handler;
 use std::fs::File;
@@ -74,5 +75,19 @@ impl Handler for Scripted {
             refusals: vec!["no".into()],
             egress: EgressUsage { egress_requests: 3, ..EgressUsage::default() },
         }))
+    }
+    async fn refresh(&self) -> Result<(), Fault> {
+        self.note("refresh")
+    }
+    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+        self.note("next_event")?;
+        std::future::pending().await
+    }
+    async fn proxy_address(&self) -> Result<Option<std::net::SocketAddr>, Fault> {
+        self.note("proxy_address")?;
+        Ok(None)
+    }
+    async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault> {
+        self.note(format!("answer_ask {number} {answer:?}"))
     }
 }

@@ -1,6 +1,7 @@
 //! The commands, one file for each theme.
 
 mod agents;
+mod apis;
 pub(crate) mod audit;
 mod doctor;
 mod following;
@@ -84,6 +85,9 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome> {
         Command::Config => init::config(&settings()?, out)?,
         Command::Secret(command) => return secrets::secret(&settings()?, command, out).await,
         Command::Agent(command) => agents::agent(&Owner::reach(&settings()?).await?, command, out).await?,
+        Command::Provider(command) => apis::provider(&settings()?, command, out).await?,
+        Command::Connection(command) => apis::connection(&Owner::reach(&settings()?).await?, command, out).await?,
+        Command::Usage(args) => apis::usage(&Owner::reach(&settings()?).await?, &args, out).await?,
         Command::Requests { watch, all } => requests::requests(&settings()?, watch, all, out).await?,
         Command::Show { id } => {
             let settings = settings()?;
@@ -141,6 +145,8 @@ async fn keeper(settings: Settings, owner_socket: bool) -> Result<()> {
         dial: wiring::dial(&settings)?,
         gateway,
         owner_socket: owner_socket.then(|| settings.home.keeper_socket()),
+        // A keeper for one command serves no agents.
+        proxy: if owner_socket { crate::proxy::setup(&settings)? } else { None },
         clock: wiring::clock(),
     })
     .await?;

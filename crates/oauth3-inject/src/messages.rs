@@ -1,0 +1,102 @@
+//! What other parts of the plaintext zone need of how messages are kept clean.
+
+use crate::decode::{Decoder, Step};
+use crate::hygiene;
+use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_TIMEOUT, DECODERS_UNIT_BYTES};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// Refuses a request that two readers could read differently, or that asks for what is not done.
+///
+/// # Errors
+/// The status and a sentence.
+pub fn check_request(head: &Parts) -> Result<(), (StatusCode, String)> {
+    hygiene::check_request(head).map_err(|refusal| (refusal.status, refusal.sentence.into_owned()))
+}
+
+/// Makes the fields of a request fit for the next connection, and has it ask for a reply that can be read as it comes.
+pub fn clean_request(headers: &mut HeaderMap) {
+    hygiene::clean_request(headers);
+    hygiene::ask_for_plain(headers, true);
+}
+
+/// Makes the fields of a reply fit for the client.
+pub fn clean_reply(headers: &mut HeaderMap) {
+    hygiene::clean_reply(headers);
+}
+
+/// Memory for undoing content codings, shared by many replies.
+#[derive(Clone)]
+pub struct Decoders(Arc<Semaphore>);
+
+/// A reply whose content codings are undone as it comes.
+pub struct ReplyDecoder {
+    decoder: Decoder,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Default for Decoders {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(DECODERS_MEMORY_BYTES / DECODERS_UNIT_BYTES)))
+    }
+}
+
+impl fmt::Debug for Decoders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Decoders")
+    }
+}
+
+impl Decoders {
+    /// What it takes to read the body of a reply with these fields, which from then on say what it is once read;
+    /// nothing for one that is as it seems.
+    ///
+    /// # Errors
+    /// A sentence, when the body cannot be read.
+    pub async fn open(&self, headers: &mut HeaderMap) -> Result<Option<ReplyDecoder>, &'static str> {
+        let Some(codings) = hygiene::codings(headers) else {
+            return Err("the reply is in an encoding that cannot be scrubbed");
+        };
+        if codings.is_identity() {
+            return Ok(None);
+        }
+        let units = u32::try_from(codings.memory_bytes().div_ceil(DECODERS_UNIT_BYTES)).unwrap_or(u32::MAX);
+        let Ok(Ok(place)) = timeout(DECODERS_TIMEOUT, Arc::clone(&self.0).acquire_many_owned(units)).await else {
+            return Err("too many compressed replies are being read at once");
+        };
+        hygiene::say_decoded(headers);
+        Ok(Some(ReplyDecoder { decoder: Decoder::new(&codings), _place: place }))
+    }
+}
+
+impl ReplyDecoder {
+    /// Takes the next bytes that came, gives `out` each piece of what they are, and says whether that was all.
+    ///
+    /// # Errors
+    /// A sentence, when they are damaged, cut short, or unpack to too much.
+    pub fn push(&mut self, bytes: Bytes, last: bool, mut out: impl FnMut(&[u8])) -> Result<bool, String> {
+        self.decoder.feed(bytes);
+        if last {
+            self.decoder.end();
+        }
+        loop {
+            match self.decoder.step().map_err(|broken| broken.to_string())? {
+                Step::Piece(piece) => out(piece),
+                Step::Hungry if last => return Err("the reply ends within its compressed data".to_owned()),
+                Step::Hungry => return Ok(false),
+                Step::Over => return Ok(true),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ReplyDecoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReplyDecoder")
+    }
+}

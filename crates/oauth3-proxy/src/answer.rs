@@ -1,0 +1,283 @@
+//! The reply of an API on its way to the client: decoded where it was compressed, scrubbed, counted, and cut when the
+//! right to it ends.
+
+use crate::admit::Right;
+use crate::book::Api;
+use crate::keys::Key;
+use crate::limits::REPLY_IDLE_TIMEOUT;
+use crate::proxy::Proxy;
+use crate::refuse::Refused;
+use bytes::Bytes;
+use http::header::{HeaderName, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use oauth3_core::{RequestId, Tally};
+use oauth3_inject::messages::{ReplyDecoder, clean_reply};
+use oauth3_provider::{CallInfo, UsageMeter};
+use oauth3_vault::{ScrubStream, Scrubber};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::time::{Instant, Sleep, sleep};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of an answer.
+pub(crate) enum Reply {
+    /// One of our own.
+    Whole(Option<Bytes>),
+    /// One of an API.
+    Stream(Box<Passing>),
+}
+
+/// A call that was made, as long as its reply goes on. Dropped, it is counted.
+pub(crate) struct Under {
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) right: Right,
+    pub(crate) key: Option<Arc<Key>>,
+    pub(crate) info: CallInfo,
+    pub(crate) request_bytes: u64,
+    pub(crate) began: std::time::Instant,
+    pub(crate) status: StatusCode,
+    pub(crate) meter: Option<UsageMeter>,
+    /// Whether the API answered at all.
+    pub(crate) answered: bool,
+    /// The request of a yes to this one call.
+    pub(crate) once: Option<RequestId>,
+    pub(crate) error: Option<String>,
+}
+
+/// The body of a reply, passing through.
+pub(crate) struct Passing {
+    inner: Incoming,
+    under: Under,
+    scrub: Option<ScrubStream>,
+    decoder: Option<ReplyDecoder>,
+    ended: bool,
+    /// Made when nothing comes at once.
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
+    idle: Pin<Box<Sleep>>,
+    changed: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// Turns an API's reply into the client's.
+pub(crate) async fn hand_back(
+    mut under: Under,
+    api: &Api,
+    scrubber: Option<&Scrubber>,
+    reply: Response<Incoming>,
+) -> Result<Response<Reply>, Refused> {
+    let (mut head, body) = reply.into_parts();
+    under.status = head.status;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Refused::upstream(StatusCode::BAD_GATEWAY, "the API wants another protocol"));
+    }
+    let kind = head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    under.answered = true;
+    // What names no model uses none.
+    under.meter = under.info.model.is_some().then(|| api.dialect.meter(kind, head.status.as_u16()));
+    let unreadable = |sentence: &'static str| Refused::upstream(StatusCode::BAD_GATEWAY, sentence);
+    let decoder = under.proxy.decoders.open(&mut head.headers).await.map_err(unreadable)?;
+    clean_reply(&mut head.headers);
+    // A session with the API would be the owner's, in the hands of the agent.
+    head.headers.remove(SET_COOKIE);
+    if let Some(scrubber) = scrubber {
+        scrub_headers(scrubber, &mut head.headers);
+    }
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    let scrub = scrubber.map(Scrubber::stream);
+    let passing = Passing { inner: body, under, scrub, decoder, ended: false, waiting: None };
+    Ok(Response::from_parts(head, Reply::Stream(Box::new(passing))))
+}
+
+/// Scrubs the values of fields. A field whose name holds the key goes.
+fn scrub_headers(scrubber: &Scrubber, headers: &mut HeaderMap) {
+    let mut named: Vec<HeaderName> = Vec::new();
+    for (name, value) in headers.iter_mut() {
+        if scrubber.finds(name.as_str().as_bytes()) {
+            named.push(name.clone());
+        }
+        if scrubber.finds(value.as_bytes()) {
+            *value = HeaderValue::from_bytes(&scrubber.scrub(value.as_bytes()))
+                .unwrap_or_else(|_| HeaderValue::from_static("scrubbed"));
+        }
+    }
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+impl Reply {
+    pub(crate) const fn whole(bytes: Bytes) -> Self {
+        Self::Whole(Some(bytes))
+    }
+}
+
+impl Passing {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        while !self.ended {
+            let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => match self.poll_waiting(cx) {
+                    Poll::Ready(reason) => return self.fail(reason),
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            if let Some(waiting) = &mut self.waiting {
+                waiting.idle.as_mut().reset(Instant::now() + REPLY_IDLE_TIMEOUT);
+            }
+            // A reply of known length is not asked for its end, so that the end is looked for here.
+            let last = frame.is_none() || self.inner.is_end_stream();
+            let data = match frame {
+                // Trailers are left out: no API of the catalog has any.
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(_)) => return self.fail("the API's reply broke off"),
+                None => Bytes::new(),
+            };
+            match self.take(data, last) {
+                Ok(clean) if clean.is_empty() && !self.ended => {}
+                Ok(clean) if clean.is_empty() => return Poll::Ready(None),
+                Ok(clean) => return Poll::Ready(Some(Ok(Frame::data(clean)))),
+                Err(sentence) => return self.fail(&sentence),
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// The clean form of what came.
+    fn take(&mut self, data: Bytes, last: bool) -> Result<Bytes, String> {
+        let Self { scrub, decoder, under, .. } = self;
+        if scrub.is_none() && decoder.is_none() {
+            under.count(&data);
+            self.ended = last;
+            return Ok(data);
+        }
+        let mut clean = Vec::with_capacity(data.len());
+        let over = match decoder {
+            Some(decoder) => decoder.push(data, last, |piece| clean_into(scrub, piece, &mut clean))? || last,
+            None => {
+                clean_into(scrub, &data, &mut clean);
+                last
+            }
+        };
+        if over {
+            if let Some(scrub) = scrub.take() {
+                scrub.finish(&mut clean);
+            }
+            self.ended = true;
+        }
+        under.count(&clean);
+        Ok(clean.into())
+    }
+
+    /// Ready when the API was silent for too long, or the right to the reply has ended.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
+        let under = &self.under;
+        let waiting = self.waiting.get_or_insert_with(|| Waiting {
+            idle: Box::pin(sleep(REPLY_IDLE_TIMEOUT)),
+            changed: Box::pin(under.proxy.changed()),
+        });
+        while waiting.changed.as_mut().poll(cx).is_ready() {
+            if !under.right.stands(&under.proxy, under.key.as_deref()) {
+                return Poll::Ready("the owner took the right to this back");
+            }
+            waiting.changed = Box::pin(under.proxy.changed());
+        }
+        waiting.idle.as_mut().poll(cx).map(|()| "the API fell silent")
+    }
+
+    fn fail<T>(&mut self, reason: &str) -> Poll<Option<Result<T, BoxError>>> {
+        self.ended = true;
+        self.under.error = Some(reason.to_owned());
+        Poll::Ready(Some(Err(reason.into())))
+    }
+}
+
+fn clean_into(scrub: &mut Option<ScrubStream>, piece: &[u8], clean: &mut Vec<u8>) {
+    match scrub {
+        Some(scrub) => scrub.push(piece, clean),
+        None => clean.extend_from_slice(piece),
+    }
+}
+
+impl Under {
+    fn count(&mut self, bytes: &[u8]) {
+        if let Some(meter) = &mut self.meter {
+            meter.push(bytes);
+        }
+    }
+
+    fn tally(&mut self) -> (Option<String>, Tally) {
+        let usage =
+            self.meter.take().map(|meter| meter.finish().with_request_bytes(self.request_bytes)).unwrap_or_default();
+        // Counted under the model that was asked for: what an API calls it in its reply is finer than grants are.
+        let model = self.info.model.clone().or_else(|| usage.model.clone());
+        let api = &self.right.seat.api;
+        let price = model.as_deref().and_then(|model| self.proxy.prices.price(api.id.name(), model));
+        let usd = price.map(|price| price.cost(&usage)).unwrap_or_default();
+        let tally = Tally {
+            calls: 1,
+            failed: u64::from(!self.answered || !self.status.is_success() || self.error.is_some()),
+            estimated: u64::from(usage.estimated),
+            tokens_in: usage.tokens_in,
+            tokens_out: usage.tokens_out,
+            usd,
+            millis: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        (model, tally)
+    }
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        let now = self.proxy.clock.now();
+        let (model, tally) = self.tally();
+        let right = &self.right;
+        if let Some(meter) = &right.meter {
+            meter.spend(&tally, now);
+        }
+        let (agent, api) = (&right.seat.agent, &right.seat.api.id);
+        self.proxy.ledger.add(agent, api, model.as_deref(), right.grant.as_ref(), &tally, now);
+        if let Some(id) = self.once.take() {
+            let (proxy, error) = (self.proxy.clone(), self.error.take());
+            // Dropped on a runtime thread, always: connections are tasks.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { proxy.asks.used(id, error).await });
+            }
+        }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(passing) => passing.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Stream(passing) => passing.ended,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            // The length that the API announced stands in the field.
+            Self::Stream(passing) if passing.ended => SizeHint::with_exact(0),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! One call. Read [`exchange`] from top to bottom.
+
+use crate::admit::{Patience, Right, admit, invalid_token};
+use crate::answer::{Reply, Under, hand_back};
+use crate::body::{self, Read};
+use crate::book::Api;
+use crate::journal::{Entry, What};
+use crate::keys::Key;
+use crate::limits::{
+    MAX_CALLS_PER_AGENT, MAX_HEADERS, MAX_RECORDED_PATH, MAX_TARGET_BYTES, MAX_TRIES, REPLY_TIMEOUT, REST,
+};
+use crate::proxy::Proxy;
+use crate::refuse::Refused;
+use crate::token;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use oauth3_core::{ApiId, KeyPlace};
+use oauth3_inject::messages;
+use oauth3_provider::{CallInfo, Dialect};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// Fields by which others tell where a request came from: the API must not learn the owner's network.
+const ORIGINS: [HeaderName; 5] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+];
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// Answers one call of an agent.
+pub(crate) async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<Reply> {
+    let mut dialect = if request.uri().path().starts_with("/v1/") { Dialect::OpenAi } else { Dialect::Plain };
+    match exchange(proxy, request, &mut dialect).await {
+        Ok(reply) => reply,
+        Err(refused) => refused.into_response(dialect),
+    }
+}
+
+async fn exchange(
+    proxy: &Arc<Proxy>,
+    request: Request<Incoming>,
+    dialect: &mut Dialect,
+) -> Result<Response<Reply>, Refused> {
+    let began = Instant::now();
+    let (mut head, body) = request.into_parts();
+    let (id, rest) = address(&head.uri)?;
+    let book = proxy.book();
+    let api = book.api(&id).cloned();
+    if let Some(api) = &api {
+        *dialect = api.dialect;
+    }
+    // Whoever has no token learns nothing of what there is.
+    let token = token::take(&mut head.headers, head.uri.query()).map_err(|_| Refused::from(invalid_token()))?;
+    for name in api.iter().flat_map(|api| &api.extra_credentials) {
+        head.headers.remove(name);
+    }
+    if !book.knows(&token) {
+        return Err(invalid_token().into());
+    }
+    let api = api.ok_or_else(|| unknown(proxy, &id))?;
+    let seat = book.seat(&token, &api).ok_or_else(|| Refused::from(invalid_token()))?;
+    drop(book);
+
+    messages::check_request(&head).map_err(|(status, sentence)| Refused::new(status, "invalid_request", sentence))?;
+    let patience = Patience::of(&head.headers, proxy.patience);
+    let target = target(&api, rest, &head)?;
+    if seat.keys.is_empty() && api.place.is_some() {
+        return Err(no_key(&api));
+    }
+    let _going = proxy.going.enter(&seat.agent, MAX_CALLS_PER_AGENT).ok_or_else(too_many)?;
+    let Read { info, body, bytes } = body::read(proxy, &api, &named(rest, head.uri.query()), &head, body).await?;
+
+    let right = admit(proxy, &token, seat, info.model.as_deref(), patience).await?;
+    drop(token);
+    if let Err(refused) = within(proxy, &right, &api, &head, &target, &info) {
+        refuse_in_writing(proxy, &right, &api, &head, &target, &refused);
+        return Err(refused);
+    }
+    let call = Call { api, head: outgoing(head), target, body, bytes, right, info, began };
+    call.make(proxy).await
+}
+
+/// A call that may be made.
+struct Call {
+    api: Arc<Api>,
+    head: Parts,
+    target: Target,
+    body: body::Sent,
+    bytes: u64,
+    right: Right,
+    info: CallInfo,
+    began: Instant,
+}
+
+/// Where a call goes.
+struct Target {
+    /// The path, with the API's own beginning.
+    path: String,
+    /// The same, decoded, for rules.
+    plain: String,
+    /// The query without keys.
+    query: String,
+}
+
+impl Call {
+    /// Records it, makes it with the key whose turn it is, with the next where that one is not taken, and hands back
+    /// the reply.
+    async fn make(mut self, proxy: &Arc<Proxy>) -> Result<Response<Reply>, Refused> {
+        let now = proxy.clock.now();
+        let keys = self.right.seat.keys_in_turn(now);
+        let tries = if self.api.place.is_none() { 1 } else { keys.len().min(MAX_TRIES) };
+        let first = keys.first().cloned();
+        let mut under = Under {
+            proxy: proxy.clone(),
+            key: None,
+            info: self.info,
+            request_bytes: self.bytes,
+            began: self.began,
+            status: StatusCode::BAD_GATEWAY,
+            meter: None,
+            answered: false,
+            once: self.right.once.clone(),
+            error: None,
+            right: self.right,
+        };
+        let mut failure = Refused::upstream(StatusCode::BAD_GATEWAY, "the API was not called");
+        for number in 0..tries {
+            let key = if self.api.place.is_none() { None } else { keys.get(number).cloned().or_else(|| first.clone()) };
+            if !proxy.write(entry(&under, &self.api, &self.head, &self.target, key.as_deref())).await {
+                return Err(Refused::unavailable("the call cannot be recorded, so it is not made"));
+            }
+            under.key.clone_from(&key);
+            let more = number + 1 < tries && self.body.again();
+            let opened = match &key {
+                Some(key) => match key.open(&*proxy.backing, self.api.base.host()).await {
+                    Ok(opened) => Some(opened),
+                    Err(fault) if more => {
+                        failure = fault.into();
+                        continue;
+                    }
+                    Err(fault) => return Err(fault.into()),
+                },
+                None => None,
+            };
+            let Some(body) = self.body.outgoing() else { break };
+            // The last try needs no copy for another.
+            let headers = if more { self.head.headers.clone() } else { std::mem::take(&mut self.head.headers) };
+            let request = fill(&self.api, &self.head, headers, &self.target, opened.map(|opened| &opened.lease), body)?;
+            let client = if self.api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
+            let sent = tokio::select! {
+                sent = timeout(REPLY_TIMEOUT, client.request(request)) => sent,
+                () = ended(proxy, &under) => return Err(Refused::denied("the owner took the right to this back")),
+            };
+            match sent {
+                Ok(Ok(reply)) => {
+                    let tired =
+                        key.as_ref().is_some_and(|key| key.learn(reply.status(), reply.headers(), proxy.clock.now()));
+                    if !(tired && more) {
+                        return hand_back(under, &self.api, opened.map(|opened| &opened.scrubber), reply).await;
+                    }
+                }
+                Ok(Err(error)) => {
+                    tracing::info!(api = %self.api.id, error = %chain(&error), "a call of an API failed");
+                    let sentence = if error.is_connect() { "the API cannot be reached" } else { "the API broke off" };
+                    failure = Refused::upstream(StatusCode::BAD_GATEWAY, sentence);
+                    if !(more && error.is_connect()) {
+                        break;
+                    }
+                    if let Some(key) = &key {
+                        key.rest(REST, proxy.clock.now());
+                    }
+                }
+                Err(_) => {
+                    failure = Refused::upstream(StatusCode::GATEWAY_TIMEOUT, "the API did not answer in time");
+                    break;
+                }
+            }
+        }
+        under.error = Some(failure.sentence.to_string());
+        Err(failure)
+    }
+}
+
+/// Returns when the right to a call ends.
+async fn ended(proxy: &Proxy, under: &Under) {
+    let mut changed = proxy.changed();
+    // What changed between the decision and this is seen here; after it, each change is.
+    while under.right.stands(proxy, under.key.as_deref()) {
+        std::mem::replace(&mut changed, proxy.changed()).await;
+    }
+}
+
+/// Which API an address names, and the rest of its path.
+fn address(uri: &Uri) -> Result<(ApiId, &str), Refused> {
+    let path = uri.path();
+    if path.len() + uri.query().map_or(0, str::len) > MAX_TARGET_BYTES {
+        return Err(Refused::new(StatusCode::URI_TOO_LONG, "invalid_request", "the address is too long"));
+    }
+    if uri.scheme().is_some() || uri.authority().is_some() {
+        return Err(Refused::invalid("send a path, such as /v1/openai/chat/completions"));
+    }
+    let nowhere =
+        || Refused::new(StatusCode::NOT_FOUND, "not_found", "paths here are /v1/PROVIDER/… and /api/CONNECTION/…");
+    let mut parts = path.splitn(4, '/').skip(1);
+    let (kind, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let id = ApiId::parse(&format!("{kind}/{name}")).map_err(|_| nowhere())?;
+    let rest = path.get(1 + kind.len() + 1 + name.len()..).unwrap_or_default();
+    Ok((id, if rest.is_empty() { "/" } else { rest }))
+}
+
+/// The path as it names models: with its query, where some do.
+fn named<'a>(rest: &'a str, query: Option<&str>) -> Cow<'a, str> {
+    query.map_or(Cow::Borrowed(rest), |query| Cow::Owned(format!("{rest}?{query}")))
+}
+
+fn unknown(proxy: &Proxy, id: &ApiId) -> Refused {
+    if let Some(reason) = proxy.unusable.get(id) {
+        return Refused::denied(reason.clone());
+    }
+    let what = if id.is_provider() { "provider" } else { "connection" };
+    Refused::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {what} {}", id.name()))
+}
+
+fn no_key(api: &Api) -> Refused {
+    let sentence = format!(
+        "the owner has assigned no key of {} to this agent; it is done with: oauth3 provider key add {} SECRET",
+        api.title,
+        api.id.name()
+    );
+    Refused::denied(sentence)
+}
+
+fn too_many() -> Refused {
+    let sentence = "too many calls of this agent go on at once";
+    Refused { retry_after: Some(1), ..Refused::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", sentence) }
+}
+
+/// Where a call goes, if nothing in its path plays tricks.
+fn target(api: &Api, rest: &str, head: &Parts) -> Result<Target, Refused> {
+    let path = api.base.join(rest).map_err(|error| Refused::invalid(error.to_string()))?;
+    let plain = percent_encoding::percent_decode_str(&path).decode_utf8();
+    let plain = plain.map_err(|_| Refused::invalid("the path is no text"))?.into_owned();
+    let query = token::clean_query(head.uri.query());
+    let method = head.method.as_str();
+    if !api.rules.is_empty() && !api.rules.iter().any(|rule| rule.allows(api.base.host(), method, &plain)) {
+        return Err(Refused::denied(format!("{method} {rest} is not among what the owner allows of this API")));
+    }
+    Ok(Target { path, plain, query })
+}
+
+/// Whether a call is within its grant, and counts it in.
+fn within(
+    proxy: &Proxy,
+    right: &Right,
+    api: &Api,
+    head: &Parts,
+    target: &Target,
+    info: &CallInfo,
+) -> Result<(), Refused> {
+    let Some(access) = right.permit.access() else { return Err(Refused::denied("the permit is for something else")) };
+    if access.api != api.id || !right.permit.hosts().contains(api.base.host()) {
+        return Err(Refused::denied("the permit is for something else"));
+    }
+    let method = head.method.as_str();
+    let models = || info.model.iter().chain(&info.further_models);
+    if let Some(model) = models().find(|model| !access.covers_model(model)) {
+        return Err(Refused::denied(format!("the model {} is not among what the owner granted", short(model))));
+    }
+    // What only looks uses no model; what else names none might use any.
+    if info.model.is_none() && !access.models.is_empty() && !matches!(method, "GET" | "HEAD" | "OPTIONS") {
+        return Err(Refused::denied("the call names no model, and the owner granted certain models only"));
+    }
+    if !access.covers_request(api.base.host(), method, &target.plain) {
+        return Err(Refused::denied(format!("{method} {} is not among what the owner granted", target.plain)));
+    }
+    let budget = &access.budget;
+    let priced = |model: &str| proxy.prices.price(api.id.name(), model).is_some();
+    let unbounded = budget.needs_prices() && budget.tokens_per_day.is_none() && !info.counts_only;
+    if unbounded && models().any(|model| !priced(model)) {
+        let sentence = "the price of this model is not known, so that it cannot be counted against the budget";
+        return Err(Refused::denied(sentence));
+    }
+    let Some(meter) = &right.meter else { return Ok(()) };
+    meter.enter(budget, proxy.clock.now()).map_err(|spent| Refused {
+        retry_after: spent.retry_after,
+        ..Refused::new(StatusCode::TOO_MANY_REQUESTS, "budget_spent", spent.sentence)
+    })
+}
+
+/// The head without what belongs to the agent's own connection, or tells about it.
+fn outgoing(mut head: Parts) -> Parts {
+    messages::clean_request(&mut head.headers);
+    for name in ORIGINS.iter().chain(&[HOST, PREFER, EXPECT, CONTENT_LENGTH, TRANSFER_ENCODING]) {
+        head.headers.remove(name);
+    }
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    head
+}
+
+/// The request to the API, with its key.
+fn fill(
+    api: &Api,
+    head: &Parts,
+    mut headers: HeaderMap,
+    target: &Target,
+    lease: Option<&oauth3_vault::Lease>,
+    body: body::Outgoing,
+) -> Result<Request<body::Outgoing>, Refused> {
+    let unfit =
+        || Refused::unavailable("the key is in no form that can stand in a request; the owner must set it anew");
+    let mut query = Zeroizing::new(target.query.clone());
+    if headers.len() >= MAX_HEADERS {
+        return Err(Refused::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "too many fields"));
+    }
+    if let (Some(place), Some(lease)) = (&api.place, lease) {
+        let scheme_word = if let KeyPlace::Scheme(word) = place { format!("{word} ") } else { String::new() };
+        let (name, beginning): (HeaderName, &[u8]) = match place {
+            KeyPlace::Bearer => (AUTHORIZATION, b"Bearer "),
+            KeyPlace::Scheme(_) => (AUTHORIZATION, scheme_word.as_bytes()),
+            KeyPlace::Header(name) => (HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit())?, b""),
+            KeyPlace::Query(name) => {
+                let value = lease.value.with(|value| {
+                    percent_encoding::percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string()
+                });
+                let value = Zeroizing::new(value);
+                if !query.is_empty() {
+                    query.push('&');
+                }
+                query.push_str(name);
+                query.push('=');
+                query.push_str(&value);
+                (AUTHORIZATION, b"")
+            }
+        };
+        if !matches!(place, KeyPlace::Query(_)) {
+            let whole = lease.value.with(|value| Zeroizing::new([beginning, value].concat()));
+            let mut value = HeaderValue::from_bytes(&whole).map_err(|_| unfit())?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+    let (scheme, host) = (if api.base.secure() { "https" } else { "http" }, api.base.host());
+    let mut text = Zeroizing::new(format!("{scheme}://{}:{}{}", host.name(), host.port(), target.path));
+    if !query.is_empty() {
+        text.push('?');
+        text.push_str(&query);
+    }
+    let uri = Uri::try_from(text.as_str()).map_err(|_| Refused::invalid("the address cannot be sent on"))?;
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// What is recorded of a call.
+fn entry(under: &Under, api: &Api, head: &Parts, target: &Target, key: Option<&Key>) -> Entry {
+    let right = &under.right;
+    let mut detail = described(api, head, target);
+    if let Some(model) = under.info.model.as_deref() {
+        detail.insert("model".to_owned(), cut(model));
+    }
+    let basis = right.grant.as_ref().map(|id| id.as_str()).or(right.once.as_ref().map(|id| id.as_str()));
+    detail.insert("basis".to_owned(), basis.unwrap_or_default().into());
+    if let Some(key) = key {
+        detail.insert("secret".to_owned(), key.secret.as_str().into());
+    }
+    Entry { what: What::Called, agent: right.seat.agent.clone(), detail }
+}
+
+fn refuse_in_writing(proxy: &Proxy, right: &Right, api: &Api, head: &Parts, target: &Target, refused: &Refused) {
+    let mut detail = described(api, head, target);
+    detail.insert("reason".to_owned(), cut(&refused.sentence));
+    // A flood of refusals may leave some of them out; what was let through is always there.
+    proxy.journal.note(Entry { what: What::Refused, agent: right.seat.agent.clone(), detail });
+}
+
+fn described(api: &Api, head: &Parts, target: &Target) -> Map<String, Value> {
+    let mut detail = Map::new();
+    detail.insert("api".to_owned(), api.id.as_str().into());
+    detail.insert("method".to_owned(), head.method.as_str().into());
+    detail.insert("path".to_owned(), cut(&target.path));
+    detail
+}
+
+/// Text of the client's choosing, bounded.
+fn short(text: &str) -> String {
+    text.chars().take(MAX_RECORDED_PATH).filter(|c| !c.is_control()).collect()
+}
+
+fn cut(text: &str) -> Value {
+    short(text).into()
+}
+
+/// An error with its causes; the client library's own text says little.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

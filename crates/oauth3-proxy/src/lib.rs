@@ -1,0 +1,31 @@
+//! The API reverse proxy: an agent that needs no code, only an API, points its client at oauth3 and uses its own
+//! token as the key. The token is checked, the grant decided on, the budget looked at, the call recorded; every
+//! credential that the client sent goes, the real one takes its place, and the reply streams back scrubbed.
+//!
+//! Part of the plaintext zone. It knows nothing of the master key, the database's form or the audit chain: the keeper
+//! gives it those as [`Backing`].
+//!
+//! Where to read: `call` (one call from top to bottom), `book` (who may do what, as of now), `answer` (the reply).
+//!
+//! What is absent: HTTP/2 toward agents, upgrades (so no WebSocket APIs), trailers of requests.
+
+mod admit;
+mod answer;
+mod asks;
+mod backing;
+mod body;
+mod book;
+mod call;
+mod journal;
+mod keys;
+mod ledger;
+mod limits;
+mod meter;
+mod proxy;
+mod refuse;
+mod serve;
+mod token;
+mod upstream;
+
+pub use backing::{Backing, Lent};
+pub use proxy::{Proxy, ProxyConfig};

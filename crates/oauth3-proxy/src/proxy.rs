@@ -1,0 +1,221 @@
+//! The proxy as a whole.
+
+use crate::asks::Asks;
+use crate::backing::Backing;
+use crate::book::{Api, Book};
+use crate::journal::{Entry, Journal};
+use crate::keys::KeyRing;
+use crate::ledger::Ledger;
+use crate::limits::{USAGE_EVERY, WHOLE_BODIES_BYTES};
+use crate::refuse::Refused;
+use crate::serve;
+use crate::upstream::Upstream;
+use oauth3_core::{AgentName, ApiId, Clock, Fault, ProxyEvent, RequestId};
+use oauth3_dial::Dialer;
+use oauth3_inject::messages::Decoders;
+use oauth3_provider::{Catalog, Prices};
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// In what steps the memory for bodies is shared out, in bytes (4 KiB).
+const ROOM_UNIT_BYTES: usize = 4 << 10;
+
+/// What a proxy is made from.
+pub struct ProxyConfig {
+    /// The APIs that are known by name.
+    pub catalog: Catalog,
+    /// What models cost.
+    pub prices: Prices,
+    /// How long a call waits for the owner, unless its client says less.
+    pub patience: Duration,
+    /// Whether each call is on disk before it leaves. Otherwise it is soon after, and a power failure may lose the
+    /// record of the last moments.
+    pub durable: bool,
+}
+
+/// The reverse proxy.
+pub struct Proxy {
+    pub(crate) backing: Arc<dyn Backing>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) providers: Vec<Arc<Api>>,
+    /// Providers that cannot be called, and what the owner must do first.
+    pub(crate) unusable: HashMap<ApiId, String>,
+    pub(crate) prices: Prices,
+    pub(crate) patience: Duration,
+    durable: bool,
+    book: watch::Sender<Arc<Book>>,
+    pub(crate) keys: KeyRing,
+    pub(crate) ledger: Ledger,
+    pub(crate) journal: Journal,
+    pub(crate) asks: Asks,
+    pub(crate) upstream: Upstream,
+    pub(crate) decoders: Decoders,
+    /// Calls that wait for the owner, and all that go on, by agent.
+    pub(crate) waiting: Counted,
+    pub(crate) going: Counted,
+    room: Arc<Semaphore>,
+    reading: tokio::sync::Mutex<()>,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proxy")
+    }
+}
+
+impl Proxy {
+    /// Reads who may do what, and begins to keep the sums of usage.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn start(
+        config: ProxyConfig,
+        backing: Arc<dyn Backing>,
+        clock: Arc<dyn Clock>,
+        dialer: &Dialer,
+    ) -> Result<Arc<Self>, Fault> {
+        let (mut providers, mut unusable) = (Vec::new(), HashMap::new());
+        for provider in config.catalog.providers() {
+            match (Api::of_provider(provider), ApiId::provider(&provider.name)) {
+                (Ok(api), _) => providers.push(Arc::new(api)),
+                (Err(reason), Ok(id)) => drop(unusable.insert(id, reason)),
+                (Err(_), Err(error)) => tracing::warn!(%error, "a provider's name cannot be used"),
+            }
+        }
+        let proxy = Arc::new(Self {
+            journal: Journal::start(backing.clone()),
+            backing,
+            clock,
+            providers,
+            unusable,
+            prices: config.prices,
+            patience: config.patience,
+            durable: config.durable,
+            book: watch::Sender::new(Arc::default()),
+            keys: KeyRing::default(),
+            ledger: Ledger::default(),
+            asks: Asks::default(),
+            upstream: Upstream::new(dialer),
+            decoders: Decoders::default(),
+            waiting: Counted::default(),
+            going: Counted::default(),
+            room: Arc::new(Semaphore::new(WHOLE_BODIES_BYTES / ROOM_UNIT_BYTES)),
+            reading: tokio::sync::Mutex::new(()),
+        });
+        proxy.refresh().await?;
+        let me = Arc::downgrade(&proxy);
+        tokio::spawn(async move {
+            while let Some(proxy) = me.upgrade() {
+                // Nothing happens when neither does for a second.
+                let _ = tokio::time::timeout(USAGE_EVERY, proxy.ledger.full.notified()).await;
+                proxy.ledger.store(proxy.backing.store()).await;
+            }
+        });
+        Ok(proxy)
+    }
+
+    /// Serves agents until the listener fails for good. Dropped, every call ends.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        serve::serve(self, listener).await;
+    }
+
+    /// Stores the sums of usage, and reads anew who may do what. Calls that may not go on end.
+    ///
+    /// # Errors
+    /// When the store does not answer: then nothing is permitted until it does.
+    pub async fn refresh(&self) -> Result<(), Fault> {
+        let _turn = self.reading.lock().await;
+        self.ledger.store(self.backing.store()).await;
+        let read = Book::read(self, self.clock.now()).await;
+        let (book, outcome) = match read {
+            Ok(book) => (book, Ok(())),
+            Err(fault) => (Book::default(), Err(fault)),
+        };
+        self.book.send_replace(Arc::new(book));
+        outcome
+    }
+
+    /// Stores the sums of usage.
+    pub async fn finish(&self) {
+        self.ledger.store(self.backing.store()).await;
+    }
+
+    /// The next thing that the gateway is to do.
+    pub async fn next_event(&self) -> Option<ProxyEvent> {
+        self.asks.next().await
+    }
+
+    /// Says what became of an ask: the request that the owner sees now, or why there is none.
+    pub fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) {
+        self.asks.answer(number, answer);
+    }
+
+    pub(crate) fn book(&self) -> Arc<Book> {
+        self.book.borrow().clone()
+    }
+
+    /// Returns when the book is another than at the time of this call.
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut book = self.book.subscribe();
+        async move {
+            // Gone with the proxy: whoever waits goes with it.
+            let _ = book.changed().await;
+        }
+    }
+
+    /// Room for a body that is read whole. A small one needs none of its own.
+    pub(crate) async fn room(&self, bytes: usize) -> Result<Option<Arc<OwnedSemaphorePermit>>, Refused> {
+        let units = u32::try_from(bytes / ROOM_UNIT_BYTES).unwrap_or(u32::MAX);
+        if units == 0 {
+            return Ok(None);
+        }
+        let place = Arc::clone(&self.room).acquire_many_owned(units).await;
+        place.map(|place| Some(Arc::new(place))).map_err(|_| Refused::unavailable("the proxy stops"))
+    }
+
+    /// Records a call. False: it must not be made.
+    pub(crate) async fn write(&self, entry: Entry) -> bool {
+        if self.durable { self.journal.record(entry).await } else { self.journal.note(entry) }
+    }
+}
+
+/// Counts what each agent has under way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counted(Arc<Mutex<HashMap<AgentName, usize>>>);
+
+/// One of them, as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Place {
+    counted: Counted,
+    agent: AgentName,
+}
+
+impl Counted {
+    /// One more; nothing when there are `most` already.
+    pub(crate) fn enter(&self, agent: &AgentName, most: usize) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(agent.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { counted: self.clone(), agent: agent.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.counted.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.agent) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.agent);
+            }
+        }
+    }
+}

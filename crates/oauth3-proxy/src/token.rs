@@ -1,0 +1,163 @@
+//! The agent's token, wherever its client puts a key; and no trace of it, or of any other credential, afterwards.
+
+use crate::limits::MAX_TOKEN_BYTES;
+use data_encoding::BASE64;
+use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderValue};
+use oauth3_core::AgentToken;
+use zeroize::Zeroizing;
+
+/// Fields that clients put a key into, besides `Authorization`.
+const KEY_FIELDS: [HeaderName; 8] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("apikey"),
+    HeaderName::from_static("x-auth-token"),
+    HeaderName::from_static("x-access-token"),
+    HeaderName::from_static("private-token"),
+    HeaderName::from_static("xi-api-key"),
+];
+/// Parameters of the query that clients put a key into.
+const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "apikey", "api-key", "access_token"];
+
+/// Why there is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoToken {
+    /// Nothing was sent.
+    Absent,
+    /// What was sent is no token of ours.
+    Malformed,
+    /// Two different ones were.
+    Several,
+}
+
+/// Takes the agent's token out of a request, and every other credential with it. The same token may stand in several
+/// places, as some clients put it; two different ones are refused.
+pub(crate) fn take(headers: &mut HeaderMap, query: Option<&str>) -> Result<AgentToken, NoToken> {
+    let mut found: Result<Option<AgentToken>, NoToken> = Ok(None);
+    let mut see = |text: Option<&str>| {
+        let token = text.filter(|text| text.len() <= MAX_TOKEN_BYTES).and_then(AgentToken::parse);
+        found = match (std::mem::replace(&mut found, Ok(None)), token) {
+            (Err(no), _) => Err(no),
+            (Ok(_), None) => Err(NoToken::Malformed),
+            (Ok(Some(first)), Some(token)) if first.reveal() != token.reveal() => Err(NoToken::Several),
+            (Ok(_), Some(token)) => Ok(Some(token)),
+        };
+    };
+    for value in headers.get_all(AUTHORIZATION) {
+        match bearer(value) {
+            Some(token) => see(Some(token)),
+            None => see(basic(value).as_ref().map(|password| password.as_str())),
+        }
+    }
+    for name in &KEY_FIELDS {
+        for value in headers.get_all(name) {
+            see(value.to_str().ok().map(str::trim));
+        }
+    }
+    for (name, value) in parameters(query) {
+        if is_key(name) {
+            see(Some(value));
+        }
+    }
+    clear(headers);
+    found?.ok_or(NoToken::Absent)
+}
+
+/// Removes every field that could say who calls.
+fn clear(headers: &mut HeaderMap) {
+    for name in KEY_FIELDS.iter().chain(&[AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE]) {
+        headers.remove(name);
+    }
+}
+
+/// The query without every parameter that could say who calls.
+pub(crate) fn clean_query(query: Option<&str>) -> String {
+    let kept = query.unwrap_or_default().split('&').filter(|pair| {
+        let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
+        !pair.is_empty() && !is_key(name)
+    });
+    kept.collect::<Vec<_>>().join("&")
+}
+
+fn parameters(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+    query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='))
+}
+
+/// Whether a parameter is one, however its name is written.
+fn is_key(name: &str) -> bool {
+    let plain = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+    KEY_PARAMETERS.iter().any(|key| plain.eq_ignore_ascii_case(key))
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The password of Basic credentials (RFC 7617), or the user when there is none.
+fn basic(value: &HeaderValue) -> Option<Zeroizing<String>> {
+    let (scheme, rest) = value.to_str().ok()?.trim().split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") || rest.len() > MAX_TOKEN_BYTES * 2 {
+        return None;
+    }
+    let pair = Zeroizing::new(String::from_utf8(BASE64.decode(rest.trim().as_bytes()).ok()?).ok()?);
+    let (user, password) = pair.split_once(':')?;
+    Some(Zeroizing::new(if password.is_empty() { user } else { password }.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_token_is_found_wherever_clients_put_a_key_and_nothing_is_left() {
+        let token = AgentToken::random().unwrap();
+        let text = token.reveal();
+        let basic = format!("Basic {}", BASE64.encode(format!("any:{text}").as_bytes()));
+        for (fields, query) in [
+            (vec![("authorization", format!("Bearer {text}"))], None),
+            (vec![("authorization", format!("bearer  {text}"))], None),
+            (vec![("authorization", basic)], None),
+            (vec![("x-api-key", text.to_owned()), ("authorization", format!("Bearer {text}"))], None),
+            (vec![("api-key", text.to_owned()), ("cookie", "session=1".to_owned())], None),
+            (vec![("x-goog-api-key", text.to_owned())], None),
+            (vec![], Some(format!("alt=sse&key={text}"))),
+            (vec![], Some(format!("%6bey={text}&alt=sse"))),
+        ] {
+            let mut sent = HeaderMap::new();
+            for (name, value) in &fields {
+                sent.append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            let found = take(&mut sent, query.as_deref()).unwrap();
+            assert_eq!(found.reveal(), text);
+            assert!(sent.is_empty(), "{sent:?}");
+            assert!(!clean_query(query.as_deref()).contains(text));
+        }
+        assert_eq!(clean_query(Some("alt=sse&key=x&&API_KEY=y&z")), "alt=sse&z");
+    }
+
+    #[test]
+    fn what_is_no_token_or_two_is_refused() {
+        let (one, two) = (AgentToken::random().unwrap(), AgentToken::random().unwrap());
+        let both = [("x-api-key", one.reveal()), ("api-key", two.reveal())];
+        let long = "oa3_".to_owned() + &"a".repeat(1 << 20);
+        for (fields, why) in [
+            (&[][..], NoToken::Absent),
+            (&both, NoToken::Several),
+            (&[("x-api-key", "sk-real")], NoToken::Malformed),
+            (&[("x-api-key", &*long)], NoToken::Malformed),
+            (&[("authorization", "Negotiate abc")], NoToken::Malformed),
+            (&[("x-api-key", "' OR 1=1 --"), ("api-key", one.reveal())], NoToken::Malformed),
+        ] {
+            let mut sent = headers(fields);
+            assert_eq!(take(&mut sent, None).err(), Some(why));
+            assert!(sent.is_empty());
+        }
+    }
+}
