@@ -343,7 +343,7 @@ pub(crate) enum ConnectionCommand {
     Add {
         /// Its name: it is at /api/NAME/ of the proxy
         name: String,
-        /// Where it is, such as https://crm.example.com/rest
+        /// Where it is, such as `https://crm.example.com/rest`
         #[arg(long, value_name = "URL")]
         base_url: String,
         /// The stored secret that is its key, for every agent
