@@ -12,9 +12,13 @@ use oauth3_core::{AuditEvent, AuditMac, ChainReport, Digest, DigestBuilder, Faul
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// The mac before the first row.
 const GENESIS: &str = "";
+/// How long the head may be on its way to disk.
+const SYNC_AFTER: Duration = Duration::from_secs(1);
 /// Rows that a check reads at once.
 const PAGE_ROWS: i64 = 500;
 
@@ -55,7 +59,7 @@ pub(crate) async fn append(
     key: &dyn AuditMac,
     only_with: Option<Statement<'_>>,
 ) -> Result<Option<i64>, Fault> {
-    let turn = Arc::clone(&store.append_turn).lock_owned().await;
+    let _turn = store.append_turn.lock().await;
     let mut tx = store.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
     if let Some(statement) = only_with
         && statement.execute(&mut *tx).await.map_err(unavailable)?.rows_affected() != 1
@@ -69,7 +73,7 @@ pub(crate) async fn append(
     let head = head::read(&store.audit_head, key).map_err(unavailable)?;
     if last.is_none() && head == Head::Missing {
         // Without this, a crash before the first head is written would look like a removed head.
-        head::write(&store.audit_head, 0, GENESIS, key).map_err(unavailable)?;
+        head::create(&store.audit_head, 0, GENESIS, key).map_err(unavailable)?;
     }
     let (first, mut mac) = follow(last, head);
     let mut seq = first;
@@ -80,24 +84,37 @@ pub(crate) async fn append(
         rows.push(row);
     }
 
-    // On its way to disk beside the rows; it counts only once they are durable. It keeps the turn, for the next
-    // append writes the same file, even when nobody waits for this one any more.
-    let next = head::Next::new(&store.audit_head, seq, &mac, key);
-    let staged = tokio::task::spawn_blocking(move || (next.and_then(head::Next::stage), turn));
     for row in rows {
         row.insert().execute(&mut *tx).await.map_err(unavailable)?;
     }
     tx.commit().await.map_err(unavailable)?;
 
     // The rows are durable. A head that stays behind is made good by the next append.
-    let placed = match staged.await {
-        Ok((staged, _turn)) => staged.and_then(head::Staged::place),
-        Err(lost) => Err(std::io::Error::other(lost)),
+    let written = match head::write(&store.audit_head, seq, &mac, key) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => head::create(&store.audit_head, seq, &mac, key),
+        other => other,
     };
-    if let Err(cause) = placed {
-        tracing::error!(%cause, "cannot write the audit head");
+    match written {
+        Ok(()) => sync_soon(store),
+        Err(cause) => tracing::error!(%cause, "cannot write the audit head"),
     }
     Ok(Some(seq))
+}
+
+/// Brings the head to disk within a second. Not at each append: the rows are there, and what a power failure could
+/// take of the head the next append makes good.
+fn sync_soon(store: &SqliteStore) {
+    if store.head_syncs.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let (path, syncs) = (store.audit_head.clone(), Arc::clone(&store.head_syncs));
+    tokio::spawn(async move {
+        tokio::time::sleep(SYNC_AFTER).await;
+        syncs.store(false, Ordering::SeqCst);
+        if let Ok(Err(cause)) = tokio::task::spawn_blocking(move || head::sync(&path)).await {
+            tracing::error!(%cause, "cannot bring the audit head to disk");
+        }
+    });
 }
 
 /// A row that is to be inserted.

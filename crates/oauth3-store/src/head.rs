@@ -4,11 +4,13 @@ use oauth3_core::{AuditMac, DigestBuilder};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
 
 /// Largest head file that is read, in bytes.
 const MAX_HEAD_BYTES: u64 = 1024;
+/// Size of the file, in bytes.
+const HEAD_BYTES: usize = 512;
 
 /// What the head file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,44 +42,37 @@ pub(crate) fn read(path: &Path, key: &dyn AuditMac) -> io::Result<Head> {
     Ok(if head.seal == seal(head.seq, &head.mac, key) { Head::At(head.seq, head.mac) } else { Head::Forged })
 }
 
-/// Writes the head so that a crash leaves the old one or the new one.
+/// Makes the file, on disk when this returns: from then on one that is missing was removed.
+pub(crate) fn create(path: &Path, seq: i64, mac: &str, key: &dyn AuditMac) -> io::Result<()> {
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(&text(seq, mac, key)?)?;
+    file.sync_data()?;
+    fs::rename(temporary, path)?;
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Writes the head over the one before, which a crash of ours cannot tear. Whoever wants it on disk calls [`sync`]:
+/// after a power failure it may be behind the rows, and the next append makes that good.
 pub(crate) fn write(path: &Path, seq: i64, mac: &str, key: &dyn AuditMac) -> io::Result<()> {
-    Next::new(path, seq, mac, key)?.stage()?.place()
+    let file = fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(&text(seq, mac, key)?, 0)
 }
 
-/// A head that is to be written.
-pub(crate) struct Next {
-    path: PathBuf,
-    text: String,
+/// Brings what was written to disk.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_data()
 }
 
-/// A head that is on disk beside the one that counts.
-pub(crate) struct Staged {
-    path: PathBuf,
-    temporary: PathBuf,
-}
-
-impl Next {
-    pub(crate) fn new(path: &Path, seq: i64, mac: &str, key: &dyn AuditMac) -> io::Result<Self> {
-        let head = HeadFile { seq, mac: mac.to_owned(), seal: seal(seq, mac, key) };
-        Ok(Self { path: path.to_owned(), text: serde_json::to_string(&head)? })
-    }
-
-    /// Writes it to disk, where it does not count yet.
-    pub(crate) fn stage(self) -> io::Result<Staged> {
-        let temporary = self.path.with_extension(format!("{}.tmp", std::process::id()));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(self.text.as_bytes())?;
-        file.sync_data()?;
-        Ok(Staged { path: self.path, temporary })
-    }
-}
-
-impl Staged {
-    /// Puts it in the place of the one before.
-    pub(crate) fn place(self) -> io::Result<()> {
-        fs::rename(self.temporary, self.path)
-    }
+/// One sector, which disks write whole or not at all.
+fn text(seq: i64, mac: &str, key: &dyn AuditMac) -> io::Result<Vec<u8>> {
+    let head = HeadFile { seq, mac: mac.to_owned(), seal: seal(seq, mac, key) };
+    let mut text = serde_json::to_vec(&head)?;
+    text.resize(HEAD_BYTES.max(text.len()), b' ');
+    Ok(text)
 }
 
 fn seal(seq: i64, mac: &str, key: &dyn AuditMac) -> String {

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -32,7 +33,9 @@ pub struct SqliteStore {
     pub(crate) pool: SqlitePool,
     pub(crate) audit_head: PathBuf,
     /// Appends of this process go one by one, so that the head file follows the table in order.
-    pub(crate) append_turn: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) append_turn: tokio::sync::Mutex<()>,
+    /// Whether the head will be brought to disk anyway.
+    pub(crate) head_syncs: Arc<AtomicBool>,
 }
 
 impl SqliteStore {
@@ -67,7 +70,12 @@ impl SqliteStore {
             .map_err(|source| StoreError::Migrate { path: db.to_owned(), source })?;
         tx.commit().await.map_err(failed)?;
 
-        Ok(Self { pool, audit_head: audit_head.to_owned(), append_turn: Arc::default() })
+        Ok(Self {
+            pool,
+            audit_head: audit_head.to_owned(),
+            append_turn: tokio::sync::Mutex::default(),
+            head_syncs: Arc::default(),
+        })
     }
 
     /// Closes every connection; what follows is refused. Needed only before the file is moved or copied.
