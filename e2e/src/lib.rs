@@ -5,8 +5,10 @@
 
 pub mod agent;
 pub mod certificate;
+pub mod llm;
 pub mod openclaw;
 pub mod peer;
+pub mod sdks;
 pub mod standin;
 pub mod telegram_emulator;
 pub mod world;

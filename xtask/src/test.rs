@@ -3,16 +3,14 @@
 use crate::metadata::Tree;
 use crate::{engine, peers, shell, tidy};
 use anyhow::Result;
+use std::ffi::OsString;
 
 pub(crate) fn run(tree: &Tree, filters: &[String]) -> Result<()> {
     let peers = shell::step("test peers", || peers::install(tree))?;
     let engine = shell::step("container engine", || engine::start(tree, &peers))?;
     let engine_variables = engine.as_ref().map(|engine| engine.variables.clone()).unwrap_or_default();
     let nextest = peers::tool(tree, "cargo-nextest");
-    shell::step("build the binary that the outside tests start", || {
-        shell::run(shell::cargo().args(["build", "--quiet", "--package", "oauth3"]).current_dir(&tree.root))
-    })?;
-    let binary = std::env::var_os("OAUTH3_TEST_BIN").unwrap_or_else(|| tree.target.join("debug/oauth3").into());
+    let binary = binary(tree)?;
 
     if filters.is_empty() && tidy::has_doc_tests(tree)? {
         shell::step("documentation tests", || {
@@ -38,4 +36,20 @@ pub(crate) fn run(tree: &Tree, filters: &[String]) -> Result<()> {
     shell::run(
         tests.args(filters).envs(peers).envs(engine_variables).env("OAUTH3_TEST_BIN", binary).current_dir(&tree.root),
     )
+}
+
+/// The test that needs LiteLLM, which `run` leaves out.
+pub(crate) fn litellm(tree: &Tree) -> Result<()> {
+    let peers = shell::step("test peers", || peers::litellm(tree))?;
+    let binary = binary(tree)?;
+    let mut test = shell::cargo();
+    test.args(["test", "--quiet", "--package", "e2e", "--test", "litellm"]);
+    shell::run(test.envs(peers).env("OAUTH3_TEST_BIN", binary).current_dir(&tree.root))
+}
+
+fn binary(tree: &Tree) -> Result<OsString> {
+    shell::step("build the binary that the outside tests start", || {
+        shell::run(shell::cargo().args(["build", "--quiet", "--package", "oauth3"]).current_dir(&tree.root))
+    })?;
+    Ok(std::env::var_os("OAUTH3_TEST_BIN").unwrap_or_else(|| tree.target.join("debug/oauth3").into()))
 }

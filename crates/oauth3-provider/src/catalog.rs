@@ -83,6 +83,8 @@ pub struct Provider {
     pub extra_credentials: Vec<String>,
     /// A path below the base, for a cheap GET that shows whether a key is good.
     pub check_path: Option<String>,
+    /// Its streams of completions tell what they used if they are asked; see [`crate::ask_for_usage`].
+    pub stream_usage: bool,
     /// Its documentation.
     pub docs: String,
     base: Result<BaseUrl, MissingVariable>,
@@ -196,6 +198,8 @@ struct Entry {
     #[serde(default)]
     extra_credentials: Vec<String>,
     check: Option<String>,
+    #[serde(default)]
+    stream_usage: bool,
     docs: String,
     /// Versions that clients may name in the place of the base's own.
     #[serde(default)]
@@ -227,6 +231,9 @@ impl Entry {
         if !self.versions.iter().all(|version| is_segment(version)) {
             return Err("versions: each is one segment of a path".to_owned());
         }
+        if self.stream_usage && !matches!(dialect, Dialect::OpenAi | Dialect::Azure) {
+            return Err("stream_usage: only the dialects openai and azure can be asked".to_owned());
+        }
         let base = base.map(|base| base.with_versions(self.versions));
         if let (Some(check), Ok(base)) = (&self.check, &base) {
             base.join(check.split('?').next().unwrap_or_default()).map_err(|why| format!("check: {why}"))?;
@@ -246,6 +253,7 @@ impl Entry {
             secret: self.secret,
             extra_credentials,
             check_path: self.check,
+            stream_usage: self.stream_usage,
             docs: self.docs,
             base,
         })

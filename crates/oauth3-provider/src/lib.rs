@@ -15,6 +15,7 @@ mod json;
 mod multipart;
 mod price;
 mod sse;
+mod stream_usage;
 mod usage;
 
 pub use base::{BaseError, BaseUrl, PathError};
@@ -22,4 +23,5 @@ pub use call::{CallError, CallInfo};
 pub use catalog::{Catalog, CatalogError, CredentialSlot, MissingVariable, Provider};
 pub use dialect::{Dialect, Refusal};
 pub use price::{Price, PriceError, Prices};
+pub use stream_usage::{UsageTrim, ask_for_usage};
 pub use usage::{Usage, UsageMeter};

@@ -8,13 +8,13 @@ use crate::limits::REPLY_IDLE_TIMEOUT;
 use crate::proxy::Proxy;
 use crate::refuse::Refused;
 use bytes::Bytes;
-use http::header::{HeaderName, SET_COOKIE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use oauth3_core::{RequestId, Tally};
 use oauth3_inject::messages::{ReplyDecoder, clean_reply};
-use oauth3_provider::{CallInfo, UsageMeter};
+use oauth3_provider::{CallInfo, UsageMeter, UsageTrim};
 use oauth3_vault::{ScrubStream, Scrubber};
 use std::future::Future;
 use std::pin::Pin;
@@ -38,6 +38,8 @@ pub(crate) struct Under {
     pub(crate) right: Right,
     pub(crate) key: Option<Arc<Key>>,
     pub(crate) info: CallInfo,
+    /// The stream was asked for its usage by us, so that the client is not to see it.
+    pub(crate) asked_for_usage: bool,
     pub(crate) request_bytes: u64,
     pub(crate) began: std::time::Instant,
     pub(crate) status: StatusCode,
@@ -55,6 +57,7 @@ pub(crate) struct Passing {
     under: Under,
     scrub: Option<ScrubStream>,
     decoder: Option<ReplyDecoder>,
+    trim: Option<UsageTrim>,
     ended: bool,
     /// Made when nothing comes at once.
     waiting: Option<Waiting>,
@@ -77,13 +80,18 @@ pub(crate) async fn hand_back(
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refused::upstream(StatusCode::BAD_GATEWAY, "the API wants another protocol"));
     }
-    let kind = head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_events = kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream"));
+    let trim = (under.asked_for_usage && is_events).then(UsageTrim::default);
     under.answered = true;
     // What names no model uses none.
     under.meter = under.info.model.is_some().then(|| api.dialect.meter(kind, head.status.as_u16()));
     let unreadable = |sentence: &'static str| Refused::upstream(StatusCode::BAD_GATEWAY, sentence);
     let decoder = under.proxy.decoders.open(&mut head.headers).await.map_err(unreadable)?;
     clean_reply(&mut head.headers);
+    if trim.is_some() {
+        head.headers.remove(CONTENT_LENGTH);
+    }
     // A session with the API would be the owner's, in the hands of the agent.
     head.headers.remove(SET_COOKIE);
     if let Some(scrubber) = scrubber {
@@ -92,7 +100,7 @@ pub(crate) async fn hand_back(
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let scrub = scrubber.map(Scrubber::stream);
-    let passing = Passing { inner: body, under, scrub, decoder, ended: false, waiting: None };
+    let passing = Passing { inner: body, under, scrub, decoder, trim, ended: false, waiting: None };
     Ok(Response::from_parts(head, Reply::Stream(Box::new(passing))))
 }
 
@@ -152,11 +160,10 @@ impl Passing {
 
     /// The clean form of what came.
     fn take(&mut self, data: Bytes, last: bool) -> Result<Bytes, String> {
-        let Self { scrub, decoder, under, .. } = self;
+        let Self { scrub, decoder, .. } = self;
         if scrub.is_none() && decoder.is_none() {
-            under.count(&data);
             self.ended = last;
-            return Ok(data);
+            return Ok(self.counted(data));
         }
         let mut clean = Vec::with_capacity(data.len());
         let over = match decoder {
@@ -172,8 +179,19 @@ impl Passing {
             }
             self.ended = true;
         }
-        under.count(&clean);
-        Ok(clean.into())
+        Ok(self.counted(clean.into()))
+    }
+
+    /// What the client gets of it.
+    fn counted(&mut self, clean: Bytes) -> Bytes {
+        self.under.count(&clean);
+        let Some(trim) = &mut self.trim else { return clean };
+        let mut kept = Vec::with_capacity(clean.len());
+        trim.push(&clean, &mut kept);
+        if self.ended {
+            trim.finish(&mut kept);
+        }
+        kept.into()
     }
 
     /// Ready when the API was silent for too long, or the right to the reply has ended.

@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use oauth3_provider::{CallInfo, Dialect};
+use oauth3_provider::{CallInfo, Dialect, ask_for_usage};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -60,6 +60,17 @@ impl Sent {
                 Outgoing::Stream(Box::new(Streaming { inner, left: MAX_BODY_BYTES, idle }))
             }),
         }
+    }
+
+    /// Has a stream tell what it used, where the client does not ask for that itself. Says whether it was asked here.
+    pub(crate) fn ask_for_usage(&mut self, api: &Api, path: &str, info: &CallInfo) -> bool {
+        let Self::Whole { bytes, .. } = self else { return false };
+        let edited = if api.stream_usage { ask_for_usage(api.dialect, path, info, bytes) } else { None };
+        let asked = edited.is_some();
+        if let Some(edited) = edited {
+            *bytes = edited.into();
+        }
+        asked
     }
 
     /// Whether it can be sent again.

@@ -27,6 +27,8 @@ pub(crate) struct Api {
     pub(crate) dialect: Dialect,
     /// The requests that may be made at all; empty: any.
     pub(crate) rules: BTreeSet<Rule>,
+    /// Streams of completions can be asked what they used.
+    pub(crate) stream_usage: bool,
     /// Further fields by which clients send a key.
     pub(crate) extra_credentials: Vec<String>,
     /// The owner said where it is, so it may be on this machine or in a network of the owner's.
@@ -95,6 +97,7 @@ impl Api {
             place,
             dialect: provider.dialect,
             rules: BTreeSet::new(),
+            stream_usage: provider.stream_usage,
             extra_credentials: provider.extra_credentials.clone(),
         })
     }
@@ -107,6 +110,7 @@ impl Api {
             place: Some(connection.place.clone()),
             dialect: Dialect::Plain,
             rules: connection.rules.clone(),
+            stream_usage: false,
             extra_credentials: Vec::new(),
             is_the_owners: true,
         })

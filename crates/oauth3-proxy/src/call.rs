@@ -77,7 +77,9 @@ async fn exchange(
         return Err(no_key(&api));
     }
     let _going = proxy.going.enter(&seat.agent, MAX_CALLS_PER_AGENT).ok_or_else(too_many)?;
-    let Read { info, body, bytes } = body::read(proxy, &api, &named(rest, head.uri.query()), &head, body).await?;
+    let Read { info, mut body, bytes } =
+        body::read(proxy, &api, &named(rest, head.uri.query()), &head, body).await?;
+    let asked_for_usage = body.ask_for_usage(&api, rest, &info);
 
     let right = admit(proxy, &token, seat, info.model.as_deref(), patience).await?;
     drop(token);
@@ -85,7 +87,7 @@ async fn exchange(
         refuse_in_writing(proxy, &right, &api, &head, &target, &refused);
         return Err(refused);
     }
-    let call = Call { api, head: outgoing(head), target, body, bytes, right, info, began };
+    let call = Call { api, head: outgoing(head), target, body, bytes, right, info, asked_for_usage, began };
     call.make(proxy).await
 }
 
@@ -98,6 +100,8 @@ struct Call {
     bytes: u64,
     right: Right,
     info: CallInfo,
+    /// By us, not by the client.
+    asked_for_usage: bool,
     began: Instant,
 }
 
@@ -123,6 +127,7 @@ impl Call {
             proxy: proxy.clone(),
             key: None,
             info: self.info,
+            asked_for_usage: self.asked_for_usage,
             request_bytes: self.bytes,
             began: self.began,
             status: StatusCode::BAD_GATEWAY,

@@ -25,6 +25,7 @@ mod rebinding;
 mod reflection;
 mod reveal;
 mod runtimes;
+mod sdks;
 mod secrets_resume;
 mod several_files;
 mod skill_url;
