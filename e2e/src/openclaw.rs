@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
@@ -18,6 +19,9 @@ use tokio::process::{Child, Command};
 pub const HOOK_TOKEN: &str = "hook-test-token-0123456789abcdef";
 /// Its gateway's token.
 pub const GATEWAY_TOKEN: &str = "gateway-test-token-0123456789abcdef";
+
+/// Longest for one of its commands: a turn of its agent takes 15 s of a processor.
+const CLI_PATIENCE: Duration = Duration::from_secs(180);
 
 /// A running gateway. Ended when dropped.
 pub struct OpenClaw {
@@ -67,6 +71,24 @@ impl OpenClaw {
         Self { home, path, port, told, child: None }
     }
 
+    /// Its home: configuration, state, workspace, logs.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Its configuration.
+    pub fn config_file(&self) -> PathBuf {
+        self.home.path().join("openclaw.json")
+    }
+
+    /// Has its agent use this model, such as `scripted/scripted`.
+    pub fn use_model(&self, model: &str) {
+        let text = std::fs::read_to_string(self.config_file()).expect("its configuration");
+        let mut config: Value = serde_json::from_str(&text).expect("JSON");
+        config["agents"]["defaults"]["model"]["primary"] = model.into();
+        std::fs::write(self.config_file(), config.to_string()).expect("its configuration");
+    }
+
     /// A `PATH` on which `openclaw` and its runtime are found.
     pub fn path(&self) -> String {
         self.path.to_string_lossy().into_owned()
@@ -89,14 +111,19 @@ impl OpenClaw {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             assert!(ended.is_none(), "OpenClaw ended: {}", self.log());
             assert!(tokio::time::Instant::now() < deadline, "OpenClaw does not listen: {}", self.log());
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Has its agent answer a message, without the gateway; what it printed.
+    pub async fn turn(&self, message: &str) -> String {
+        self.cli(&["agent", "--local", "--agent", "main", "--message", message, "--json"]).await
     }
 
     /// Runs one of its commands and gives back what it printed.
     pub async fn cli(&self, args: &[&str]) -> String {
         let run = self.command(args).stdin(Stdio::null()).output();
-        let output = tokio::time::timeout(PATIENCE, run).await.expect("ends in time").expect("starts");
+        let output = tokio::time::timeout(CLI_PATIENCE, run).await.expect("ends in time").expect("starts");
         assert!(output.status.success(), "openclaw {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use url::Url;
 
 /// Give an agent the right to act, never the keys.
 #[derive(Debug, Parser)]
@@ -75,6 +76,11 @@ pub(crate) enum Command {
     Connection(ConnectionCommand),
     /// Show what agents used of APIs
     Usage(UsageArgs),
+    /// Print the variables with which an agent's SDKs use the proxy
+    Env(AgentSide),
+    /// Have OpenClaw's models, secrets and skill go through here
+    #[command(subcommand)]
+    Openclaw(OpenclawCommand),
     /// List requests, newest first
     Requests {
         /// Go on and show each change
@@ -395,6 +401,46 @@ pub(crate) enum UsageBy {
     Model,
     /// The day, UTC
     Day,
+}
+
+/// Who an agent is, and where it reaches us.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AgentSide {
+    /// File with the agent's token [default: standard input]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Where the agent reaches the gateway [default: public_url, else listen of the configuration]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<Url>,
+    /// Where the agent reaches the proxy [default: proxy.listen of the configuration]
+    #[arg(long, value_name = "URL")]
+    pub proxy_url: Option<Url>,
+}
+
+/// `oauth3 openclaw …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum OpenclawCommand {
+    /// Print what its configuration needs, or put it in
+    Setup(OpenclawSetup),
+    /// Answer OpenClaw, which asks for an agent's token on standard input
+    Secrets,
+}
+
+/// `oauth3 openclaw setup …`
+#[derive(Debug, Args)]
+pub(crate) struct OpenclawSetup {
+    /// Which agent it is
+    #[command(flatten)]
+    pub agent: AgentSide,
+    /// A model, such as openai/gpt-4o; give several times
+    #[arg(long = "model", value_name = "PROVIDER/MODEL", required = true)]
+    pub models: Vec<String>,
+    /// Merge it into this file, such as ~/.openclaw/openclaw.json
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Print it, which is what happens without --write
+    #[arg(long, conflicts_with = "write")]
+    pub print: bool,
 }
 
 /// `oauth3 grants …`

@@ -97,7 +97,11 @@ impl ProxySection {
         })
     }
 
-    fn address(&self) -> Result<Option<SocketAddr>> {
+    /// Where agents reach it; nothing when it is off.
+    ///
+    /// # Errors
+    /// When it is no address.
+    pub(crate) fn address(&self) -> Result<Option<SocketAddr>> {
         if self.listen == OFF {
             return Ok(None);
         }

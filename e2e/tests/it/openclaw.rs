@@ -1,7 +1,9 @@
 //! OpenClaw's real gateway: our wake call reaches its agent, a wrong token costs nothing but the wake, the command
-//! form works, and it accepts our skill.
+//! form works, and it accepts our skill. Its models go through the proxy, and it never has a key.
 
 use crate::runtimes::installed;
+use crate::sdks::{grant, world as models};
+use e2e::llm::{self, APIS};
 use e2e::openclaw::{GATEWAY_TOKEN, HOOK_TOKEN, OpenClaw};
 use e2e::{Agent, World, eventually};
 use serde_json::{Value, json};
@@ -79,4 +81,98 @@ async fn request(world: &World, id: &str) -> Value {
 async fn notified(world: &World, id: &str) {
     let noted = async { while request(world, id).await["notified_at"].is_null() {} };
     tokio::time::timeout(e2e::PATIENCE, noted).await.expect("the wake is noted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_models_go_through_the_proxy_and_it_never_has_a_key() {
+    let (peer, node) = (installed("OAUTH3_TEST_OPENCLAW"), installed("OAUTH3_TEST_NODE"));
+    let api = llm::start().await;
+    let (world, token) = models(&api).await;
+    for provider in ["openai", "anthropic"] {
+        grant(&world, provider, &[]).await;
+    }
+    let serve = world.serve().await;
+    let skill = Path::new(env!("CARGO_MANIFEST_DIR")).join("../integrations/openclaw/oauth3");
+    let openclaw = OpenClaw::new(&peer, &node, &[&skill], json!({})).await;
+    let file = openclaw.config_file();
+    let file = file.to_str().unwrap();
+    let setup = ["openclaw", "setup", "--url", &serve.base, "--proxy-url", &serve.proxy];
+    let models = ["--model", "openai/gpt-4o", "--model", "anthropic/claude-sonnet-4-5", "--write", file];
+    let done = world.cli_with(&[&setup[..], &models].concat(), &token).await;
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert!(!std::fs::read_to_string(file).unwrap().contains(&token), "the token is asked for, and not written down");
+
+    for (model, target) in
+        [("oauth3-openai/gpt-4o", "/v1/chat/completions"), ("oauth3-anthropic/claude-sonnet-4-5", "/v1/messages")]
+    {
+        openclaw.use_model(model);
+        let before = api.seen().len();
+        let said = openclaw.turn("hi").await;
+        assert!(said.contains("hello"), "{model}: {said}");
+        let seen = api.seen().split_off(before);
+        assert!(seen.iter().any(|seen| seen.target.starts_with(target)), "{model}: {seen:?}");
+        assert!(!format!("{seen:?}").contains(&token), "{model}");
+    }
+    // The stand-in answers the right key only, so each of them saw it; OpenClaw did not.
+    let mut files = 0;
+    for path in all_files(openclaw.home()) {
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let holds = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(APIS.iter().all(|(.., key)| !holds(key)), "{}", path.display());
+        files += 1;
+    }
+    assert!(files > 5, "it has a state");
+    let usage = world.cli(&["usage", "--by", "provider", "--json"]).await.json();
+    assert!(usage["usage"].as_array().unwrap().iter().all(|item| item["estimated"] == 0), "{usage}");
+    assert!(serve.stop().await.success());
+}
+
+fn all_files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let below = entries.flat_map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => all_files(&entry.path()),
+        Ok(kind) if kind.is_file() => vec![entry.path()],
+        _ => Vec::new(),
+    });
+    below.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_secret_provider_hands_out_the_agents_token_and_nothing_else() {
+    let (world, token) = World::ready("").await;
+    let ask =
+        json!({ "protocolVersion": 1, "provider": "oauth3", "ids": ["agent/token", "OPENAI_API_KEY"] }).to_string();
+    let secrets = ["openclaw", "secrets"];
+    let early = world.cli_with(&secrets, &ask).await;
+    assert!(early.code() == 1 && early.stderr.contains("openclaw setup"), "{early:?}");
+    let key = "sk-proj-Xw2Vc8Nm4Qz6Lp1Ks9Jd";
+    world.add_secret("OPENAI_API_KEY", key, &["api.openai.com"]).await;
+    assert_eq!(world.cli(&["provider", "key", "add", "openai", "OPENAI_API_KEY"]).await.code(), 0);
+    let setup = ["openclaw", "setup", "--model", "openai/gpt-4o"];
+    let refused = world.cli_with(&setup, key).await;
+    assert!(refused.code() == 1 && !format!("{refused:?}").contains(key), "a key is no token: {refused:?}");
+    let printed = world.cli_with(&setup, &token).await.json();
+    let provider = &printed["models"]["providers"]["oauth3-openai"];
+    assert_eq!(provider["api"], "openai-completions", "{printed}");
+    assert_eq!(provider["apiKey"], json!({ "source": "exec", "provider": "oauth3", "id": "agent/token" }));
+    assert_eq!(world.cli_with(&["openclaw", "setup", "--model", "google/gemini"], &token).await.code(), 1);
+
+    let answer = world.cli_with(&secrets, &ask).await.json();
+    let expected = json!({ "protocolVersion": 1, "values": { "agent/token": token },
+                           "errors": { "OPENAI_API_KEY": { "code": "NOT_FOUND" } } });
+    assert_eq!(answer, expected);
+    for wrong in ["", "[]", &ask.replace(":1,", ":2,")] {
+        let done = world.cli_with(&secrets, wrong).await;
+        assert!(done.code() == 1 && done.stdout.is_empty(), "{wrong}: {done:?}");
+    }
+    // Whatever else comes to be in that file is not handed out, and neither is a file that others can read.
+    let file = world.home().join("openclaw.token");
+    let mode = |mode| std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions()) & 0o777, 0o600);
+    mode(0o644);
+    assert_eq!(world.cli_with(&secrets, &ask).await.code(), 1);
+    mode(0o600);
+    std::fs::write(&file, key).unwrap();
+    let done = world.cli_with(&secrets, &ask).await;
+    assert!(done.code() == 1 && !format!("{done:?}").contains(key), "{done:?}");
 }

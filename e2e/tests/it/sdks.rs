@@ -149,3 +149,38 @@ async fn every_sdk_shows_a_refusal_as_its_own_exception() {
     assert_eq!(api.seen().len(), first.len() + calls.len());
     sdks.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sdk_needs_nothing_but_the_variables() {
+    let api = llm::start().await;
+    let (world, token) = world(&api).await;
+    for (provider, ..) in APIS {
+        grant(&world, provider, &[]).await;
+    }
+    let serve = world.serve().await;
+    let file = world.home().join("token");
+    std::fs::write(&file, format!("{token}\n")).unwrap();
+    let env = ["env", "--proxy-url", &serve.proxy, "--token-file", file.to_str().unwrap()];
+    let lines = world.cli(&env).await;
+    let object = world.cli_with(&["env", "--proxy-url", &serve.proxy, "--json"], &token).await.json();
+    let of_line = |line: &str| {
+        let (name, value) = line.strip_prefix("export ").unwrap().split_once('=').unwrap();
+        (name.to_owned(), value.to_owned())
+    };
+    let variables: Vec<(String, String)> = lines.stdout.lines().map(of_line).collect();
+    assert_eq!(object.as_object().unwrap().len(), variables.len());
+    assert!(variables.iter().all(|(name, value)| object[name] == *value), "{object} {lines:?}");
+    assert_eq!(object["OAUTH3_TOKEN"], token);
+    assert!(variables.iter().all(|(name, _)| !name.starts_with("GROQ")), "there is no key of it");
+    let mut sdks = Sdks::start(&installed("OAUTH3_TEST_SDKS"), &variables);
+    let calls = [CALLS[0], CALLS[7], CALLS[8], CALLS[11]];
+    for line in sdks.ask(None, "", "hi", &calls).await {
+        assert_eq!(line["text"], "hello", "{line}");
+    }
+    sdks.stop().await;
+    assert_eq!(api.seen().len(), calls.len());
+    // A key in the place of a token goes no further.
+    let refused = world.cli_with(&["env"], APIS[0].4).await;
+    assert_eq!((refused.code(), refused.stdout.as_str()), (1, ""), "{refused:?}");
+    without_keys(&refused.stderr);
+}

@@ -1,12 +1,15 @@
 //! The commands, one file for each theme.
 
+mod agent_side;
 mod agents;
 mod apis;
 pub(crate) mod audit;
 mod doctor;
+mod env;
 mod following;
 mod in_seconds;
 mod init;
+mod openclaw;
 mod requests;
 mod run;
 mod secrets;
@@ -88,6 +91,8 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome> {
         Command::Provider(command) => apis::provider(&settings()?, command, out).await?,
         Command::Connection(command) => apis::connection(&Owner::reach(&settings()?).await?, command, out).await?,
         Command::Usage(args) => apis::usage(&Owner::reach(&settings()?).await?, &args, out).await?,
+        Command::Env(side) => env::env(&settings()?, &side, out).await?,
+        Command::Openclaw(command) => return openclaw::openclaw(&settings()?, command, out).await,
         Command::Requests { watch, all } => requests::requests(&settings()?, watch, all, out).await?,
         Command::Show { id } => {
             let settings = settings()?;
