@@ -172,7 +172,8 @@ impl World {
         match value["listening"].as_str() {
             Some(address) => {
                 let proxy = value["proxy"].as_str().map(|proxy| format!("http://{proxy}")).unwrap_or_default();
-                Ok(Serve { child, base: format!("http://{address}"), proxy, log })
+                let metrics = value["metrics"].as_str().map(|metrics| format!("http://{metrics}")).unwrap_or_default();
+                Ok(Serve { child, base: format!("http://{address}"), proxy, metrics, log })
             }
             None => {
                 let _ = tokio::time::timeout(PATIENCE, child.wait()).await.expect("ends in time");
@@ -195,6 +196,8 @@ pub struct Serve {
     pub base: String,
     /// `http://127.0.0.1:port` of the API proxy; empty when there is none.
     pub proxy: String,
+    /// The same of the sums for monitoring.
+    pub metrics: String,
     log: PathBuf,
 }
 

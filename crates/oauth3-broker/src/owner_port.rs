@@ -5,7 +5,7 @@ use crate::broker::patiently;
 use crate::intake::no_randomness;
 use async_trait::async_trait;
 use oauth3_core::{
-    Access, AgentName, AgentRecord, AgentToken, ApiId, ApiKey, AuditEvent, AuditKind, AuditRow, ChainReport,
+    Access, AgentName, AgentRecord, AgentToken, ApiCheck, ApiId, ApiKey, AuditEvent, AuditKind, AuditRow, ChainReport,
     Connection, Draft, Execution, Fault, Grant, GrantId, NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName,
     SecretRecord, Status, Submitted, Tag, UsageRow, Verdict, WriteOnly,
 };
@@ -146,6 +146,10 @@ impl OwnerPort for Broker {
     ) -> Result<Grant, Fault> {
         let (agent, by) = (agent.clone(), by.to_owned());
         self.to_the_end(async move |broker| broker.give_access(&agent, access, lifetime, &by).await).await
+    }
+
+    async fn check_api(&self, api: &ApiId) -> Result<Vec<ApiCheck>, Fault> {
+        self.ports.keeper.check_api(api).await
     }
 
     async fn usage(&self, since_day: i64) -> Result<Vec<UsageRow>, Fault> {

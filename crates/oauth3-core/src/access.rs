@@ -99,6 +99,19 @@ impl From<ApiId> for String {
     }
 }
 
+/// What came of trying one key of an API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiCheck {
+    /// The secret that holds the key; none where the API takes none.
+    pub secret: Option<SecretName>,
+    /// The HTTP status of the reply; neither this nor an error: nothing is known to try the key by.
+    pub status: Option<u16>,
+    /// Why there is no reply, in a sentence.
+    pub error: Option<String>,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+}
+
 /// Money in millionths of a US dollar.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -31,8 +31,8 @@ mod token;
 mod uses;
 
 pub use access::{
-    Access, ApiId, ApiInfo, ApiKey, Budget, Connection, KeyPlace, MAX_MODELS, MicroUsd, ModelPattern, Tag, Tally,
-    UsageRow,
+    Access, ApiCheck, ApiId, ApiInfo, ApiKey, Budget, Connection, KeyPlace, MAX_MODELS, MicroUsd, ModelPattern, Tag,
+    Tally, UsageRow,
 };
 pub use address::{AddressClass, classify, is_public};
 pub use archive::{read_archive, write_archive};

@@ -1,9 +1,9 @@
 //! The ports through which the parts reach each other. Implementations are wired in the binary.
 
 use crate::{
-    Access, AgentName, AgentRecord, AgentToken, ApiId, ApiKey, AuditEvent, AuditRow, ChainReport, Connection, Draft,
-    EgressUsage, Execution, Grant, GrantId, Host, Limits, NewSecret, OwnerOverview, ProxyKey, RequestId, RunResult,
-    Runtime, SecretName, SecretRecord, Status, Tag, Timestamp, Usage, UsageRow, Verdict, WriteOnly,
+    Access, AgentName, AgentRecord, AgentToken, ApiCheck, ApiId, ApiKey, AuditEvent, AuditRow, ChainReport, Connection,
+    Draft, EgressUsage, Execution, Grant, GrantId, Host, Limits, NewSecret, OwnerOverview, ProxyKey, RequestId,
+    RunResult, Runtime, SecretName, SecretRecord, Status, Tag, Timestamp, Usage, UsageRow, Verdict, WriteOnly,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -232,6 +232,10 @@ pub trait Keeper: Send + Sync {
     async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault> {
         Ok(None)
     }
+    /// Tries each key of an API.
+    async fn check_api(&self, _api: &ApiId) -> Result<Vec<ApiCheck>, Fault> {
+        Err(no_apis())
+    }
     /// Says what became of an ask: the request that the owner now sees, or why there is none.
     async fn answer_ask(&self, _number: u64, _answer: Result<RequestId, Fault>) -> Result<(), Fault> {
         Ok(())
@@ -456,6 +460,10 @@ pub trait OwnerPort: Send + Sync {
     }
     /// Takes a key from an API; calls with it end.
     async fn remove_api_key(&self, _api: &ApiId, _secret: &SecretName, _by: &str) -> Result<(), Fault> {
+        Err(no_apis())
+    }
+    /// Tries each key of an API with a call of its own.
+    async fn check_api(&self, _api: &ApiId) -> Result<Vec<ApiCheck>, Fault> {
         Err(no_apis())
     }
     /// Every connection.

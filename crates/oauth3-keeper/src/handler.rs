@@ -5,7 +5,8 @@ use crate::open::Opener;
 use crate::secrets::Secrets;
 use async_trait::async_trait;
 use oauth3_core::{
-    AuditEvent, ChainReport, Fault, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput, Store,
+    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput,
+    Store,
 };
 use oauth3_proxy::Proxy;
 use oauth3_vault::SecretBytes;
@@ -77,6 +78,13 @@ impl Handler for Desk {
         Ok(self.proxy.as_ref().map(|served| served.address))
     }
 
+    async fn check_api(&self, api: ApiId) -> Result<Vec<ApiCheck>, Fault> {
+        match &self.proxy {
+            Some(served) => served.proxy.check(&api).await,
+            None => Err(Fault::Unavailable("there is no proxy: proxy.listen is off".into())),
+        }
+    }
+
     async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault> {
         if let Some(served) = &self.proxy {
             served.proxy.answer_ask(number, answer);
@@ -127,6 +135,10 @@ impl Handler for OwnerDesk {
     }
 
     async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault> {
+        Err(refused())
+    }
+
+    async fn check_api(&self, _api: ApiId) -> Result<Vec<ApiCheck>, Fault> {
         Err(refused())
     }
 

@@ -51,6 +51,11 @@ pub(crate) struct Streaming {
 }
 
 impl Sent {
+    /// No body.
+    pub(crate) const fn nothing() -> Self {
+        Self::Whole { bytes: Bytes::new(), _place: None }
+    }
+
     /// The body for one try; nothing when it can be had once only and was.
     pub(crate) fn outgoing(&mut self) -> Option<Outgoing> {
         match self {
@@ -82,11 +87,10 @@ impl Sent {
 /// Reads as much of a call as is needed to know what it is.
 pub(crate) async fn read(proxy: &Proxy, api: &Api, path: &str, head: &Parts, body: Incoming) -> Result<Read, Refused> {
     let hint = body.size_hint();
-    let nothing = || Sent::Whole { bytes: Bytes::new(), _place: None };
     let wanted = api.dialect.needs_body(head.method.as_str(), path);
     if body.is_end_stream() {
         let info = understand(api.dialect, path, &head.headers, &[])?;
-        return Ok(Read { info, body: nothing(), bytes: 0 });
+        return Ok(Read { info, body: Sent::nothing(), bytes: 0 });
     }
     if hint.lower() > MAX_BODY_BYTES {
         return Err(too_large(MAX_BODY_BYTES));

@@ -29,6 +29,8 @@ pub(crate) struct Api {
     pub(crate) rules: BTreeSet<Rule>,
     /// Streams of completions can be asked what they used.
     pub(crate) stream_usage: bool,
+    /// A path below the base that shows whether a key is good.
+    pub(crate) check: Option<String>,
     /// Further fields by which clients send a key.
     pub(crate) extra_credentials: Vec<String>,
     /// The owner said where it is, so it may be on this machine or in a network of the owner's.
@@ -98,6 +100,7 @@ impl Api {
             dialect: provider.dialect,
             rules: BTreeSet::new(),
             stream_usage: provider.stream_usage,
+            check: provider.check_path.clone(),
             extra_credentials: provider.extra_credentials.clone(),
         })
     }
@@ -111,6 +114,7 @@ impl Api {
             dialect: Dialect::Plain,
             rules: connection.rules.clone(),
             stream_usage: false,
+            check: None,
             extra_credentials: Vec::new(),
             is_the_owners: true,
         })

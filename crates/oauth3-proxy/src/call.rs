@@ -106,13 +106,13 @@ struct Call {
 }
 
 /// Where a call goes.
-struct Target {
+pub(crate) struct Target {
     /// The path, with the API's own beginning.
-    path: String,
+    pub(crate) path: String,
     /// The same, decoded, for rules.
-    plain: String,
+    pub(crate) plain: String,
     /// The query without keys.
-    query: String,
+    pub(crate) query: String,
 }
 
 impl Call {
@@ -313,7 +313,7 @@ fn outgoing(mut head: Parts) -> Parts {
 }
 
 /// The request to the API, with its key.
-fn fill(
+pub(crate) fn fill(
     api: &Api,
     head: &Parts,
     mut headers: HeaderMap,

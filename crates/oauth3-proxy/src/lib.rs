@@ -16,6 +16,7 @@ mod backing;
 mod body;
 mod book;
 mod call;
+mod check;
 mod journal;
 mod keys;
 mod ledger;

@@ -30,6 +30,8 @@ pub(crate) const REQUEST_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longest silence within the body of a reply.
 pub(crate) const REPLY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest for trying one key.
+pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection to an API is kept without use.
 pub(crate) const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 /// Most connections to one API that are kept without use.

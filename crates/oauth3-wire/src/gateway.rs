@@ -5,7 +5,8 @@ use crate::frame::{Frame, MAX_REPLY_BYTES, read_frame, write_frame};
 use crate::message::{Call, Reply, decode, encode, pack_lane, unpack_output};
 use async_trait::async_trait;
 use oauth3_core::{
-    AuditEvent, ChainReport, Fault, Keeper, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput, WriteOnly,
+    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, Keeper, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId,
+    RunOutput, WriteOnly,
 };
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -145,6 +146,13 @@ impl Keeper for GatewaySide {
     async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault> {
         match self.call(Call::ProxyAddress, Frame::default(), CALL_TIMEOUT).await? {
             (Reply::Address(address), _) => Ok(address),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn check_api(&self, api: &ApiId) -> Result<Vec<ApiCheck>, Fault> {
+        match self.call(Call::CheckApi(api.clone()), Frame::default(), CALL_TIMEOUT).await? {
+            (Reply::Checks(checks), _) => Ok(checks),
             _ => Err(odd()),
         }
     }

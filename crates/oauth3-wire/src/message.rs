@@ -3,8 +3,8 @@
 use crate::WireError;
 use crate::frame::Frame;
 use oauth3_core::{
-    AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerFd, ListenerRole, NewSecret, OpenedRun, ProxyEvent,
-    RequestId, RunOutput,
+    ApiCheck, ApiId, AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerFd, ListenerRole, NewSecret,
+    OpenedRun, ProxyEvent, RequestId, RunOutput,
 };
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -43,6 +43,7 @@ pub(crate) enum Call {
     Refresh,
     NextEvent,
     ProxyAddress,
+    CheckApi(ApiId),
     AnswerAsk {
         number: u64,
         answer: Result<RequestId, Fault>,
@@ -58,6 +59,7 @@ pub(crate) enum Reply {
     Opened(OpenedRun),
     Event(ProxyEvent),
     Address(Option<SocketAddr>),
+    Checks(Vec<ApiCheck>),
     /// The frame's raw part: `stdout_bytes` of stdout, the rest is stderr.
     Output {
         stdout_bytes: usize,

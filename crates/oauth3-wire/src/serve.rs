@@ -4,7 +4,9 @@ use crate::WireError;
 use crate::frame::{Frame, MAX_CALL_BYTES, read_frame, write_frame};
 use crate::message::{Call, Reply, decode, encode, pack_output, unpack_lane};
 use async_trait::async_trait;
-use oauth3_core::{AuditEvent, ChainReport, Fault, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput};
+use oauth3_core::{
+    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +52,8 @@ pub trait Handler: Send + Sync {
     async fn next_event(&self) -> Result<ProxyEvent, Fault>;
     /// Where agents reach the proxy.
     async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault>;
+    /// Tries each key of an API.
+    async fn check_api(&self, api: ApiId) -> Result<Vec<ApiCheck>, Fault>;
     /// Says what became of an ask.
     async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault>;
 }
@@ -135,6 +139,7 @@ async fn answer(prepared: Prepared, role: Role, handler: &dyn Handler) -> Result
         (Role::Gateway, Call::OpenRun { id, .. }, Some(lane)) => handler.open_run(id, lane).await.map(Reply::Opened),
         (Role::Gateway, Call::Refresh, _) => handler.refresh().await.map(|()| Reply::Done),
         (Role::Gateway, Call::ProxyAddress, _) => handler.proxy_address().await.map(Reply::Address),
+        (Role::Gateway, Call::CheckApi(api), _) => handler.check_api(api).await.map(Reply::Checks),
         (Role::Gateway, Call::NextEvent, _) => handler.next_event().await.map(Reply::Event),
         (Role::Gateway, Call::AnswerAsk { number, answer }, _) => {
             handler.answer_ask(number, answer).await.map(|()| Reply::Done)

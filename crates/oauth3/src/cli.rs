@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Connection(ConnectionCommand),
     /// Show what agents used of APIs
     Usage(UsageArgs),
+    /// Print the sums of usage and what goes on now, as Prometheus reads it
+    Metrics,
     /// Print the variables with which an agent's SDKs use the proxy
     Env(AgentSide),
     /// Have OpenClaw's models, secrets and skill go through here
@@ -273,6 +275,11 @@ pub(crate) enum ProviderCommand {
     /// Assign keys, list them, take them away
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Try each key with a call of its own; exit code 1 when one fails
+    Check {
+        /// The provider; none: every one that has keys
+        provider: Option<String>,
+    },
     /// Let an agent use one without asking, in place of what it was granted of it before
     Grant {
         /// The provider, such as openai
@@ -421,7 +428,7 @@ pub(crate) struct AgentSide {
 #[derive(Debug, Subcommand)]
 pub(crate) enum OpenclawCommand {
     /// Print what its configuration needs, or put it in
-    Setup(OpenclawSetup),
+    Setup(Box<OpenclawSetup>),
     /// Answer OpenClaw, which asks for an agent's token on standard input
     Secrets,
 }

@@ -1,5 +1,6 @@
 //! `oauth3.toml` and the variables over it. Parses without the world: no file but its own is opened here.
 
+use crate::metrics::MetricsSection;
 use crate::proxy::ProxySection;
 use anyhow::{Context, Result, bail};
 use oauth3_core::{AgentName, Ceilings, Host, Limit, Limits};
@@ -26,6 +27,8 @@ pub(crate) struct Config {
     pub egress: EgressSection,
     /// The API proxy.
     pub proxy: ProxySection,
+    /// What a monitoring system reads.
+    pub metrics: MetricsSection,
     /// How agents are woken.
     pub notify: NotifySection,
     /// Bounds.
@@ -192,6 +195,7 @@ impl Default for Config {
             telegram: TelegramSection::default(),
             egress: EgressSection::default(),
             proxy: ProxySection::default(),
+            metrics: MetricsSection::default(),
             notify: NotifySection::default(),
             limits: LimitsSection::default(),
             vault: VaultSection::default(),
@@ -324,6 +328,7 @@ impl Config {
             Host::parse(name).with_context(|| format!("configuration: {name:?} in [egress]"))?;
         }
         self.proxy.check()?;
+        self.metrics.address()?;
         self.anonymous_agent()?;
         Ok(())
     }
@@ -455,6 +460,7 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("proxy", "tokens_per_day", Kind::Integer),
     ("proxy", "usd_per_day", Kind::Text),
     ("proxy", "usd_total", Kind::Text),
+    ("metrics", "listen", Kind::Text),
     ("notify", "openclaw_url", Kind::Text),
     ("notify", "openclaw_token_file", Kind::Text),
     ("notify", "command", Kind::TextList),

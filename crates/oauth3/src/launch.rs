@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use oauth3_broker::Broker;
 use oauth3_core::{
-    AuditEvent, ChainReport, Fault, Keeper, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput, WriteOnly,
+    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, Keeper, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId,
+    RunOutput, WriteOnly,
 };
 use oauth3_wire::GatewaySide;
 use std::net::SocketAddr;
@@ -254,6 +255,9 @@ impl Keeper for SupervisedKeeper {
     }
     async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault> {
         self.side()?.proxy_address().await
+    }
+    async fn check_api(&self, api: &ApiId) -> Result<Vec<ApiCheck>, Fault> {
+        self.side()?.check_api(api).await
     }
     async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault> {
         self.side()?.answer_ask(number, answer).await

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod demo;
 mod launch;
+mod metrics;
 mod output;
 mod owner;
 mod proxy;

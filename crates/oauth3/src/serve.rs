@@ -5,7 +5,7 @@ use crate::output::Output;
 use crate::settings::Settings;
 use crate::wiring;
 use anyhow::{Context, Result, bail};
-use oauth3_api::{ApiConfig, OwnerHooks, agent_router, bind_owner_socket, serve_agents, serve_owner};
+use oauth3_api::{ApiConfig, OwnerHooks, agent_router, bind_owner_socket, metrics_router, serve_agents, serve_owner};
 use oauth3_approve::Telegram;
 use oauth3_broker::{Broker, Ports};
 use oauth3_core::Keeper as _;
@@ -39,6 +39,13 @@ pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, ou
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
 
+    let metrics = match settings.config.metrics.address()? {
+        Some(listen) => {
+            let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+            Some((listener.local_addr()?, listener))
+        }
+        None => None,
+    };
     let home = settings.home.clone();
     let keeper = SupervisedKeeper::start(settings).await?;
     let http = Arc::new(HttpClient::new(dialer));
@@ -66,6 +73,9 @@ pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, ou
         })
     };
     let agents = tokio::spawn(serve_agents(listener, agent_router(broker.clone(), api), stopped.clone()));
+    let metrics_address = metrics.as_ref().map(|(address, _)| address.to_string());
+    let metrics = metrics
+        .map(|(_, listener)| tokio::spawn(serve_agents(listener, metrics_router(broker.clone()), stopped.clone())));
     let owner = tokio::spawn(serve_owner(owner_listener, broker.clone(), poke, stopped.clone()));
     // Before anybody is told that we listen, so that whoever waits for that can stop us in good order.
     let mut signals = Signals::new()?;
@@ -73,7 +83,8 @@ pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, ou
     let apis = proxy.map_or_else(String::new, |proxy| format!(" · APIs on http://{proxy}"));
     out.result(
         &serde_json::json!({
-            "listening": address.to_string(), "proxy": proxy.map(|proxy| proxy.to_string()), "data_dir": home.dir(),
+            "listening": address.to_string(), "proxy": proxy.map(|proxy| proxy.to_string()),
+            "metrics": metrics_address, "data_dir": home.dir(),
         }),
         format!(
             "oauth3 {} listens on http://{address}{apis} · data in {}",
@@ -95,6 +106,9 @@ pub(crate) async fn serve(mut settings: Settings, listen: Option<SocketAddr>, ou
         broker.shutdown().await;
         let _ = stop.send(true);
         let _ = agents.await;
+        if let Some(metrics) = metrics {
+            let _ = metrics.await;
+        }
         let _ = owner.await;
         if !watching.is_finished() {
             let _ = watching.await;

@@ -67,6 +67,9 @@ pub(super) enum Call {
         api: ApiId,
         secret: SecretName,
     },
+    CheckApi {
+        api: ApiId,
+    },
     Connections,
     PutConnection {
         connection: Connection,

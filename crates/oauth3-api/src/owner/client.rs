@@ -5,9 +5,9 @@ use super::socket::connect;
 use crate::ApiError;
 use async_trait::async_trait;
 use oauth3_core::{
-    Access, AgentName, AgentRecord, AgentToken, ApiId, ApiKey, AuditRow, ChainReport, Connection, Draft, Execution,
-    Fault, Grant, GrantId, Keeper, NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName, SecretRecord, Status,
-    Submitted, Tag, UsageRow, Verdict, WriteOnly,
+    Access, AgentName, AgentRecord, AgentToken, ApiCheck, ApiId, ApiKey, AuditRow, ChainReport, Connection, Draft,
+    Execution, Fault, Grant, GrantId, Keeper, NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName, SecretRecord,
+    Status, Submitted, Tag, UsageRow, Verdict, WriteOnly,
 };
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -196,6 +196,10 @@ impl OwnerPort for OwnerClient {
 
     async fn remove_api_key(&self, api: &ApiId, secret: &SecretName, _by: &str) -> Result<(), Fault> {
         self.call(&Call::RemoveApiKey { api: api.clone(), secret: secret.clone() }).await
+    }
+
+    async fn check_api(&self, api: &ApiId) -> Result<Vec<ApiCheck>, Fault> {
+        self.call(&Call::CheckApi { api: api.clone() }).await
     }
 
     async fn connections(&self) -> Result<Vec<Connection>, Fault> {

@@ -179,6 +179,7 @@ async fn perform(call: Call, port: &dyn OwnerPort, hooks: &OwnerHooks) -> Zeroiz
         Call::ApiKeys => encode(port.api_keys().await),
         Call::PutApiKey { key } => encode(port.put_api_key(key, by).await),
         Call::RemoveApiKey { api, secret } => encode(port.remove_api_key(&api, &secret, by).await),
+        Call::CheckApi { api } => encode(port.check_api(&api).await),
         Call::Connections => encode(port.connections().await),
         Call::PutConnection { connection } => encode(port.put_connection(connection, by).await),
         Call::RemoveConnection { api } => encode(port.remove_connection(&api, by).await),

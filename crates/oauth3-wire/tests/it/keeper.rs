@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use oauth3_core::{
-    AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerRole, NewSecret, OpenedRun, ProxyEvent, RequestId,
-    RunOutput,
+    ApiCheck, ApiId, AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerRole, NewSecret, OpenedRun,
+    ProxyEvent, RequestId, RunOutput,
 };
 use oauth3_wire::Handler;
 use std::fs::File;
@@ -86,6 +86,10 @@ impl Handler for Scripted {
     async fn proxy_address(&self) -> Result<Option<std::net::SocketAddr>, Fault> {
         self.note("proxy_address")?;
         Ok(None)
+    }
+    async fn check_api(&self, api: ApiId) -> Result<Vec<ApiCheck>, Fault> {
+        self.note(format!("check_api {api}"))?;
+        Ok(Vec::new())
     }
     async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault> {
         self.note(format!("answer_ask {number} {answer:?}"))

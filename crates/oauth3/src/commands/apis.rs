@@ -1,7 +1,7 @@
 //! `provider …`, `connection …` and `usage`
 
-use super::BY;
 use super::in_seconds::in_seconds;
+use super::{BY, Outcome, check};
 use crate::cli::{ConnectionCommand, GrantArgs, KeyCommand, ProviderCommand, UsageArgs, UsageBy};
 use crate::output::{Output, joined, when};
 use crate::owner::Owner;
@@ -15,14 +15,18 @@ use std::collections::BTreeMap;
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// Lists providers, assigns keys, grants.
-pub(crate) async fn provider(settings: &Settings, command: ProviderCommand, out: Output) -> Result<()> {
+pub(crate) async fn provider(settings: &Settings, command: ProviderCommand, out: Output) -> Result<Outcome> {
     match command {
-        ProviderCommand::List => list(settings, out).await,
-        ProviderCommand::Key(command) => key(&Owner::reach(settings).await?, command, out).await,
+        ProviderCommand::Check { provider } => {
+            return check::check(&Owner::reach(settings).await?, provider.as_deref(), out).await;
+        }
+        ProviderCommand::List => list(settings, out).await?,
+        ProviderCommand::Key(command) => key(&Owner::reach(settings).await?, command, out).await?,
         ProviderCommand::Grant { provider, grant } => {
-            give(&Owner::reach(settings).await?, ApiId::provider(&provider)?, grant, out).await
+            give(&Owner::reach(settings).await?, ApiId::provider(&provider)?, grant, out).await?;
         }
     }
+    Ok(Outcome::Done)
 }
 
 async fn list(settings: &Settings, out: Output) -> Result<()> {

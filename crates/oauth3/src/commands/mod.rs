@@ -4,6 +4,7 @@ mod agent_side;
 mod agents;
 mod apis;
 pub(crate) mod audit;
+mod check;
 mod doctor;
 mod env;
 mod following;
@@ -88,9 +89,14 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome> {
         Command::Config => init::config(&settings()?, out)?,
         Command::Secret(command) => return secrets::secret(&settings()?, command, out).await,
         Command::Agent(command) => agents::agent(&Owner::reach(&settings()?).await?, command, out).await?,
-        Command::Provider(command) => apis::provider(&settings()?, command, out).await?,
+        Command::Provider(command) => return apis::provider(&settings()?, command, out).await,
         Command::Connection(command) => apis::connection(&Owner::reach(&settings()?).await?, command, out).await?,
         Command::Usage(args) => apis::usage(&Owner::reach(&settings()?).await?, &args, out).await?,
+        Command::Metrics => {
+            let owner = Owner::reach(&settings()?).await?;
+            let text = oauth3_api::metrics(owner.port()).await?;
+            out.result(&serde_json::json!({ "metrics": text }), text.trim_end());
+        }
         Command::Env(side) => env::env(&settings()?, &side, out).await?,
         Command::Openclaw(command) => return openclaw::openclaw(&settings()?, command, out).await,
         Command::Requests { watch, all } => requests::requests(&settings()?, watch, all, out).await?,

@@ -33,7 +33,7 @@ const NOT_FOUND: &str = "NOT_FOUND";
 /// Sets OpenClaw up, or answers it.
 pub(crate) async fn openclaw(settings: &Settings, command: OpenclawCommand, out: Output) -> Result<Outcome> {
     match command {
-        OpenclawCommand::Setup(args) => setup(settings, args, out).await?,
+        OpenclawCommand::Setup(args) => setup(settings, *args, out).await?,
         OpenclawCommand::Secrets => secrets(settings)?,
     }
     Ok(Outcome::Done)
