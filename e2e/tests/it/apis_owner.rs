@@ -1,5 +1,6 @@
 //! What the owner sees of the API proxy: whether keys are good, and sums for a monitoring system.
 
+use crate::readme::{commands_of, words};
 use crate::sdks::{grant, world};
 use e2e::llm::{APIS, USED};
 use e2e::sdks::without_keys;
@@ -89,4 +90,42 @@ async fn a_monitoring_system_reads_sums_and_states() {
     quiet.write_config("[metrics]\nlisten = \"here\"\n");
     let refused = quiet.try_serve().await.err().expect("it does not start");
     assert!(refused.contains("metrics.listen"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_about_apis_works() {
+    let commands = commands_of("docs/proxy.md");
+    assert!(commands.len() > 20, "the page has an example of each command");
+    let api = llm::start().await;
+    let (world, token) = World::ready("").await;
+    world.write_config(&api.egress(world.home()));
+    let (token_file, openclaw) = (world.home().join("agent-token"), world.home().join("openclaw.json"));
+    std::fs::write(&token_file, &token).unwrap();
+    std::fs::write(&openclaw, r#"{"models":{"providers":{"mine":{}}},"gateway":{"port":1}}"#).unwrap();
+    let _serve = world.serve().await;
+    for command in &commands {
+        let mut args = words(command);
+        for arg in &mut args {
+            match arg.as_str() {
+                "TOKEN" => *arg = token_file.display().to_string(),
+                "OPENCLAW_JSON" => *arg = openclaw.display().to_string(),
+                _ => {}
+            }
+        }
+        if command.starts_with("secret add") {
+            args.push("--stdin".into());
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let done = world.cli_with(&args, APIS[0].4).await;
+        assert_eq!(done.code(), 0, "oauth3 {command}: {done:?}");
+        without_keys(&format!("{done:?}"));
+    }
+    let merged: Value = serde_json::from_str(&std::fs::read_to_string(&openclaw).unwrap()).unwrap();
+    assert_eq!(
+        (&merged["gateway"]["port"], &merged["models"]["providers"]["mine"]),
+        (&json!(1), &json!({})),
+        "{merged}"
+    );
+    assert_eq!(merged["models"]["providers"]["oauth3-openai"]["models"][0]["id"], "gpt-4o", "{merged}");
+    assert_eq!(api.seen().len(), 1, "the check of the one key");
 }

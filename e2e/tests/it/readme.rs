@@ -53,6 +53,11 @@ async fn every_command_of_the_readme_works() {
                     *arg = world.cli(&["grants", "--json"]).await.json()["grants"][0]["id"].as_str().unwrap().to_owned()
                 }
                 "SKILL" => *arg = skill.display().to_string(),
+                "TOKEN" => {
+                    let file = world.home().join("agent-token");
+                    std::fs::write(&file, &token).unwrap();
+                    *arg = file.display().to_string();
+                }
                 _ => {}
             }
         }

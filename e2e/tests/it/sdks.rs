@@ -127,6 +127,8 @@ async fn every_sdk_shows_a_refusal_as_its_own_exception() {
     check(&wrong, 401, "AuthenticationError", "this token is not valid");
     let model = sdks.ask(proxy, &token, "hi", &calls).await;
     check(&model, 403, "PermissionDeniedError", "is not among what the owner granted");
+    let unknown = sdks.ask(proxy, &token, "hi", &[("litellm", "gpt-4o")]).await;
+    assert_eq!((&unknown[0]["error"], &unknown[0]["status"]), (&json!("openai.NotFoundError"), &json!(404)));
     assert!(api.seen().is_empty());
 
     // One token is spent by the first call of each provider.
