@@ -1,6 +1,6 @@
 //! What fuzzing holds this crate to. Ships nothing: a feature that only `fuzz/` asks for, and tests.
 
-use crate::{Dialect, Usage, UsageMeter};
+use crate::{CallInfo, Dialect, Usage, UsageMeter, UsageTrim, ask_for_usage};
 
 const TYPES: [&str; 5] =
     ["application/json", "text/event-stream", "application/vnd.amazon.eventstream", "text/plain", "audio/mpeg"];
@@ -21,12 +21,22 @@ pub fn reply(data: &[u8]) {
     assert_eq!(usage, read(usize::from(*cut)));
     assert!(usage.cached_in + usage.cache_written <= usage.tokens_in);
     assert!(usage.cache_written_hour <= usage.cache_written);
+    let trimmed = |size: usize| {
+        let (mut trim, mut out) = (UsageTrim::default(), Vec::new());
+        body.chunks(size.max(1)).for_each(|piece| trim.push(piece, &mut out));
+        trim.finish(&mut out);
+        out
+    };
+    let kept = trimmed(body.len());
+    assert_eq!(kept, trimmed(usize::from(*cut)));
+    assert!(kept == body || body.windows(b"usage".len()).any(|part| part == b"usage"));
 }
 
 /// The first byte chooses a dialect and a type, the rest up to a line feed is the path, and what follows the body.
 ///
 /// # Panics
-/// When what is read as JSON is none for serde_json, or it reads another model.
+/// When what is read as JSON is none for serde_json, or it reads another model; or when asking for the usage changes
+/// anything else.
 pub fn call(data: &[u8]) {
     let [kind, rest @ ..] = data else { return };
     let (path, body) = rest.iter().position(|byte| *byte == b'\n').map_or((rest, &[][..]), |at| rest.split_at(at));
@@ -55,6 +65,12 @@ pub fn call(data: &[u8]) {
             _ => model,
         })
     );
+    let info = CallInfo { streaming: true, ..CallInfo::default() };
+    if let Some(edited) = ask_for_usage(Dialect::OpenAi, "/chat/completions", &info, body) {
+        let mut expected = value;
+        expected["stream_options"]["include_usage"] = true.into();
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&edited).ok(), Some(expected));
+    }
 }
 
 #[cfg(test)]
@@ -75,8 +91,13 @@ mod tests {
         }
 
         #[test]
-        fn anything_like_events_holds(cut in 1_u8..20, text in "(data|:| |\n|\r|\r\n|\\{\"usage\":\\{\"prompt_tokens\":[0-9]{1,3}\\}\\}|event|\\[DONE\\]|é){0,40}") {
+        fn anything_like_events_holds(cut in 1_u8..20, text in "(data|:| |\n|\r|\r\n|\\{\"usage\":\\{\"prompt_tokens\":[0-9]{1,3}\\}\\}|event|\\{\"choices\":\\[\\],\"usage\":\\{\\}\\}|\\[DONE\\]|é){0,40}") {
             super::reply(&[&[1, cut], text.as_bytes()].concat());
+        }
+
+        #[test]
+        fn any_options_of_a_stream_hold(body in "[ {]\\{ ?(\"(a|m\\\\u006f)\":[\\[{]?[\\]}1]?,)?\"stream(_options|_option\\\\u0073)?\" ?:(null|true|\\{ ?\\}|\\{(\"x\":\\[\\{\\}\\],)?\"include_usage\": ?(true|false|null|1)\\})(,\"stream_options\":\\{\\})?\\}") {
+            super::call(&[b"\0/\n".as_slice(), body.as_bytes()].concat());
         }
     }
 }
