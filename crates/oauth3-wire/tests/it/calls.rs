@@ -2,7 +2,7 @@
 
 use super::{connect, id};
 use oauth3_core::{
-    AuditEvent, AuditKind, EgressUsage, Fault, Keeper, LaneFds, ListenerFd, ListenerRole, NewSecret, RunOutput,
+    ApiId, AuditEvent, AuditKind, EgressUsage, Fault, Keeper, LaneFds, ListenerFd, ListenerRole, NewSecret, RunOutput,
     WriteOnly,
 };
 use oauth3_wire::{MAX_OUTPUT_BYTES, Role};
@@ -139,6 +139,7 @@ async fn the_owners_socket_allows_three_calls_only() {
     refused(owner.audit(AuditEvent::new(AuditKind::Asked, "x")).await.unwrap_err());
     refused(owner.open_run(&id(), lane(2).0).await.unwrap_err());
     refused(owner.close_run(&id(), Vec::new()).await.unwrap_err());
+    refused(owner.check_api(&ApiId::provider("openai").unwrap()).await.unwrap_err());
     assert_eq!(keeper.seen(), ["ping", "put_secret KEY [118]", "verify_audit"]);
 }
 
