@@ -20,6 +20,8 @@ const CLIENTS: &[&str] = &["requests==2.*", "httpx[http2]==0.28.*", "websockets=
 const SDKS: &[&str] = &["openai==2.54.*", "anthropic==2.11.*", "google-genai==3.4.*"];
 /// A proxy of others with made-up models behind it. Its installation takes minutes.
 const LITELLM: &[&str] = &["litellm[proxy]==1.106.*"];
+/// Python packages whose word on signatures counts beside ours.
+const SIGNING: &[&str] = &["botocore==1.*", "pyjwt[crypto]==2.*"];
 /// A JavaScript client, and what makes one file of it.
 const AXIOS: &[&str] = &["axios@1", "esbuild@0.25"];
 /// Makes requests that are written to be read in two ways: a program of ours around somebody else's crate.
@@ -52,6 +54,9 @@ pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
     }
     if missing(&["OAUTH3_TEST_CLIENTS"]) {
         found.push(("OAUTH3_TEST_CLIENTS", python(&peers.join("clients"), CLIENTS)?.join("bin/python")));
+    }
+    if missing(&["OAUTH3_TEST_SIGNING"]) {
+        found.push(("OAUTH3_TEST_SIGNING", python(&peers.join("signing"), SIGNING)?.join("bin/python")));
     }
     if missing(&["OAUTH3_TEST_SMUGGLER"]) {
         found.push(("OAUTH3_TEST_SMUGGLER", smuggler(tree, &peers.join("smuggler"))?));

@@ -29,6 +29,7 @@ mod runtimes;
 mod sdks;
 mod secrets_resume;
 mod several_files;
+mod signing;
 mod skill_url;
 mod smuggling;
 mod stop;

@@ -238,10 +238,11 @@ fn set_query(head: &mut Parts, query: &str) -> Result<(), Cow<'static, str>> {
 }
 
 fn canonical_request(plan: &Plan, head: &Parts, names: &str, payload: &str) -> String {
-    let mut pairs: Vec<(String, String)> = parameters(head.uri.query().unwrap_or_default())
-        .into_iter()
-        .filter(|(name, _)| !(plan.in_query && name == "X-Amz-Signature"))
-        .map(|(name, value)| (escaped(name.as_bytes()), escaped(value.as_bytes())))
+    // By bytes: what is no UTF-8 is signed as it is sent.
+    let mut pairs: Vec<(String, String)> = pairs(head.uri.query().unwrap_or_default())
+        .map(|(name, value)| (decoded(name), decoded(value)))
+        .filter(|(name, _)| !(plan.in_query && name == b"X-Amz-Signature"))
+        .map(|(name, value)| (escaped(&name), escaped(&value)))
         .collect();
     pairs.sort();
     let query = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
@@ -294,13 +295,16 @@ fn signing_key(secret: &SecretBytes, scope: &str, text: &[u8]) -> hmac::Tag {
     hmac::sign(&key, text)
 }
 
+/// What the query says, as text; only good for what is text.
 fn parameters(query: &str) -> Vec<(String, String)> {
     let plain = |text: &str| String::from_utf8_lossy(&decoded(text)).into_owned();
+    pairs(query).map(|(name, value)| (plain(name), plain(value))).collect()
+}
+
+/// Names and values of a query as they are written.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (plain(name), plain(value)))
-        .collect()
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 /// The one value of a field.
