@@ -186,4 +186,7 @@ pub struct EgressUsage {
     pub egress_received_bytes: u64,
     /// Requests, refused ones too.
     pub egress_requests: u64,
+    /// Different things that were refused to its code; nothing in what earlier versions stored.
+    #[serde(default)]
+    pub egress_refused: u64,
 }

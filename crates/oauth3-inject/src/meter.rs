@@ -37,6 +37,8 @@ impl Meter {
             egress_sent_bytes: self.sent.load(Ordering::Relaxed),
             egress_received_bytes: self.received.load(Ordering::Relaxed),
             egress_requests: self.requests.load(Ordering::Relaxed),
+            // Known when the run ends.
+            egress_refused: 0,
         }
     }
 

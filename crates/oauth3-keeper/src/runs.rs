@@ -125,13 +125,14 @@ impl Run {
     async fn close(self: Box<Self>, then: Vec<AuditEvent>) -> Result<RunOutput, Fault> {
         let Self { egress, stdout, stderr, scrubber, watch, delivery } = *self;
         drop(delivery);
-        let used = egress.usage();
+        let mut used = egress.usage();
         let refusals: Vec<String> = egress
             .close()
             .await
             .into_iter()
             .map(|sentence| String::from_utf8_lossy(&scrubber.scrub(sentence.as_bytes())).into_owned())
             .collect();
+        used.egress_refused = u64::try_from(refusals.len()).unwrap_or(u64::MAX);
         let ((stdout, cut_out), (stderr, cut_err)) =
             tokio::join!(stdout.finish(OUTPUT_GRACE), stderr.finish(OUTPUT_GRACE));
         let truncated = cut_out || cut_err;

@@ -105,4 +105,6 @@ async fn a_secret_does_what_its_binding_says_and_nothing_else() {
     assert!(results[2].starts_with("403 "), "{results:?}");
     let audit = world.cli(&["audit", "export"]).await.stdout;
     assert!(audit.contains("no rule of the secret allows this method and path"), "{audit}");
+    let shown = world.cli(&["show", &id]).await.stdout;
+    assert!(shown.contains("refusals by the egress: 1,"), "{shown}");
 }

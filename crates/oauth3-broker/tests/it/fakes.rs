@@ -49,7 +49,12 @@ impl FakeKeeper {
             stderr: String::new(),
             truncated: false,
             refusals: vec![],
-            egress: EgressUsage { egress_sent_bytes: 10, egress_received_bytes: 20, egress_requests: 1 },
+            egress: EgressUsage {
+                egress_sent_bytes: 10,
+                egress_received_bytes: 20,
+                egress_requests: 1,
+                egress_refused: 0,
+            },
         };
         Self {
             store,

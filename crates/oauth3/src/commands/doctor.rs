@@ -1,6 +1,7 @@
 //! `doctor`: one line for each part, with the mend.
 
 use super::Outcome;
+use crate::config::ImportsSection;
 use crate::output::{Output, green, red, wrapped};
 use crate::owner::Owner;
 use crate::settings::Settings;
@@ -156,6 +157,7 @@ async fn peers(settings: &Settings, checks: &mut Vec<Check>) {
         },
     };
     checks.push(telegram);
+    checks.push(imports(&settings.config.imports));
     let notify = &settings.config.notify;
     if !notify.openclaw_url.is_empty() {
         let url = format!("{}/health", notify.openclaw_url.trim_end_matches('/'));
@@ -175,6 +177,20 @@ async fn peers(settings: &Settings, checks: &mut Vec<Check>) {
     } else {
         checks.push(good("notifications", "configured".into()));
     }
+}
+
+/// Which of the sources of imports are allowed, and where they are. That none is, is how it begins.
+fn imports(imports: &ImportsSection) -> Check {
+    if imports.allow.is_empty() {
+        let mend = "skills bring all of their code; [imports] allow lets them name pinned packages (docs/skills.md)";
+        return Check { optional: true, ..bad("imports", "none allowed".into(), mend) };
+    }
+    let place = |source: &String| match source.as_str() {
+        "npm" => format!("npm from {}", imports.npm_registry),
+        "jsr" => format!("jsr from {}", imports.jsr_registry),
+        other => other.to_owned(),
+    };
+    good("imports", format!("allowed: {}", imports.allow.iter().map(place).collect::<Vec<_>>().join(", ")))
 }
 
 fn request(method: &'static str, url: String) -> HttpRequest {
@@ -199,4 +215,21 @@ fn good(name: &str, detail: String) -> Check {
 
 fn bad(name: &str, detail: String, mend: &str) -> Check {
     line(name, false, &detail, mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_imported_is_told_with_its_place() {
+        let none = imports(&ImportsSection::default());
+        assert!(!none.ok && none.optional && none.mend.contains("[imports] allow"));
+        let section = ImportsSection {
+            allow: vec!["npm".into(), "https".into()],
+            npm_registry: "https://npm.example".into(),
+            ..ImportsSection::default()
+        };
+        assert_eq!(imports(&section).detail, "allowed: npm from https://npm.example, https");
+    }
 }

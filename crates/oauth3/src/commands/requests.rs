@@ -198,10 +198,12 @@ fn code_fields(code: &[u8]) -> Vec<(String, serde_json::Value)> {
 fn used(usage: &Usage) -> String {
     let cpu = usage.cpu_ms.map(|ms| format!("{ms} ms CPU")).into_iter();
     let memory = usage.memory_bytes.map(|bytes| format!("{} MiB memory", bytes.div_ceil(1 << 20)));
-    let EgressUsage { egress_sent_bytes: sent, egress_received_bytes: received, egress_requests: requests } =
+    let EgressUsage { egress_sent_bytes: sent, egress_received_bytes: received, egress_requests, egress_refused } =
         usage.egress;
-    let network = format!("{requests} network requests, {sent} bytes sent, {received} received");
-    format!("Used: {}", cpu.chain(memory).chain([network]).collect::<Vec<_>>().join(" · "))
+    let network = format!("{egress_requests} network requests, {sent} bytes sent, {received} received");
+    let refused = (egress_refused > 0)
+        .then(|| format!("refusals by the egress: {egress_refused}, the same thing counted once (oauth3 audit)"));
+    format!("Used: {}", cpu.chain(memory).chain([network]).chain(refused).collect::<Vec<_>>().join(" · "))
 }
 
 /// Says yes.
