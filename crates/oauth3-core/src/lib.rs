@@ -11,6 +11,8 @@ mod audit;
 mod credential;
 mod digest;
 mod execution;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod grant;
 mod header;
 mod host;

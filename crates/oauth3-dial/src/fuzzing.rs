@@ -14,3 +14,32 @@ pub fn url(data: &[u8]) {
         assert!(name.parse::<std::net::IpAddr>().is_err(), "{text:?} names an address");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    fn kept(target: &str) -> Vec<Vec<u8>> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/").to_owned() + target;
+        std::fs::read_dir(folder).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_kept_input_holds() {
+        let kept = kept("url");
+        assert!(!kept.is_empty());
+        kept.iter().for_each(|data| super::url(data));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_hold(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            super::url(&data);
+        }
+
+        #[test]
+        fn anything_like_an_address_holds(text in "(https|http|data|HTTPS|)(://|:|)([a-z0-9.@:\\[\\]%/?#\\\\-]|127\\.0\\.0\\.1|::1|0x7f|localhost|é){0,20}") {
+            super::url(text.as_bytes());
+        }
+    }
+}

@@ -6,10 +6,15 @@
 //! compressed cannot be scrubbed.
 
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod inspect;
 mod pipe;
 mod relay;
 mod utf8;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzzing::fuzz;
 
 use crate::body::Body;
 use crate::fill;

@@ -69,6 +69,18 @@ pub fn scrub(data: &[u8]) {
 mod tests {
     use proptest::prelude::*;
 
+    fn kept(target: &str) -> Vec<Vec<u8>> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/").to_owned() + target;
+        std::fs::read_dir(folder).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_kept_input_holds() {
+        let kept = kept("scrub");
+        assert!(!kept.is_empty());
+        kept.iter().for_each(|data| super::scrub(data));
+    }
+
     proptest! {
         #[test]
         fn scrubbing_holds_for_any_input(data in proptest::collection::vec(any::<u8>(), 0..200)) {

@@ -30,3 +30,41 @@ pub fn frame(data: &[u8]) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    fn kept(target: &str) -> Vec<Vec<u8>> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/").to_owned() + target;
+        std::fs::read_dir(folder).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_kept_input_holds() {
+        let kept = kept("frame");
+        assert!(!kept.is_empty());
+        kept.iter().for_each(|data| super::frame(data));
+    }
+
+    proptest! {
+        // Each makes a socket.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_bytes_hold(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            super::frame(&data);
+        }
+
+        #[test]
+        fn anything_like_frames_holds(frames in proptest::collection::vec((0_u32..64, 0_u32..64, proptest::collection::vec(any::<u8>(), 0..64)), 0..4)) {
+            let mut data = Vec::new();
+            for (json, raw, bytes) in frames {
+                data.extend(json.to_be_bytes());
+                data.extend(raw.to_be_bytes());
+                data.extend(bytes);
+            }
+            super::frame(&data);
+        }
+    }
+}
