@@ -74,6 +74,9 @@ def main():
     for words in (["link", "set", "lo", "up"], ["addr", "add", f"{PUBLIC}/32", "dev", "lo"]):
         subprocess.run(["ip", *words], check=True)
     for name, text in (("resolv.conf", "nameserver 127.0.0.1\n"), ("nsswitch.conf", "hosts: dns\n")):
+        # Not every system has both; without the second, names are asked for over DNS anyway.
+        if not os.path.exists(f"/etc/{name}"):
+            continue
         with open(f"{folder}/{name}", "w") as file:
             file.write(text)
         subprocess.run(["mount", "--bind", f"{folder}/{name}", f"/etc/{name}"], check=True)
