@@ -77,8 +77,7 @@ async fn exchange(
         return Err(no_key(&api));
     }
     let _going = proxy.going.enter(&seat.agent, MAX_CALLS_PER_AGENT).ok_or_else(too_many)?;
-    let Read { info, mut body, bytes } =
-        body::read(proxy, &api, &named(rest, head.uri.query()), &head, body).await?;
+    let Read { info, mut body, bytes } = body::read(proxy, &api, &named(rest, head.uri.query()), &head, body).await?;
     let asked_for_usage = body.ask_for_usage(&api, rest, &info);
 
     let right = admit(proxy, &token, seat, info.model.as_deref(), patience).await?;

@@ -89,7 +89,8 @@ async fn ask(proxy: &Proxy, api: &Api, check: &str, key: Option<&Key>) -> Result
     }
     let (head, ()) = request.body(()).map_err(|error| error.to_string())?.into_parts();
     let body = Sent::nothing().outgoing().ok_or("there is no body")?;
-    let request = fill(api, &head, &target, opened.map(|opened| &opened.lease), body);
+    let headers = head.headers.clone();
+    let request = fill(api, &head, headers, &target, opened.map(|opened| &opened.lease), body);
     let request = request.map_err(|refused| refused.sentence.into_owned())?;
     let client = if api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
     match client.request(request).await {

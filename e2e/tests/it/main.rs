@@ -1,8 +1,8 @@
 //! Tests of the real binary, from the outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
-mod attack_agent;
 mod apis_owner;
+mod attack_agent;
 mod attack_egress;
 mod bad_input;
 mod canary;
