@@ -102,6 +102,10 @@ async fn its_models_go_through_the_proxy_and_it_never_has_a_key() {
     assert_eq!(done.code(), 0, "{done:?}");
     assert!(!std::fs::read_to_string(file).unwrap().contains(&token), "the token is asked for, and not written down");
 
+    // OpenClaw's own word on it: what we gave it leads to a value.
+    let audit = openclaw.cli(&["secrets", "audit", "--allow-exec"]).await;
+    assert!(audit.contains("unresolved=0"), "{audit}");
+
     for (model, target) in
         [("oauth3-openai/gpt-4o", "/v1/chat/completions"), ("oauth3-anthropic/claude-sonnet-4-5", "/v1/messages")]
     {
@@ -156,6 +160,14 @@ async fn its_secret_provider_hands_out_the_agents_token_and_nothing_else() {
     assert_eq!(provider["api"], "openai-completions", "{printed}");
     assert_eq!(provider["apiKey"], json!({ "source": "exec", "provider": "oauth3", "id": "agent/token" }));
     assert_eq!(world.cli_with(&["openclaw", "setup", "--model", "google/gemini"], &token).await.code(), 1);
+
+    // A configuration with comments would lose them: it stays as it is.
+    let config = world.home().join("openclaw.json");
+    std::fs::write(&config, "// mine\n{}").unwrap();
+    let merge = [&setup[..], &["--write", config.to_str().unwrap()]].concat();
+    let done = world.cli_with(&merge, &token).await;
+    assert!(done.code() == 1 && done.stderr.contains("--print"), "{done:?}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), "// mine\n{}");
 
     let answer = world.cli_with(&secrets, &ask).await.json();
     let expected = json!({ "protocolVersion": 1, "values": { "agent/token": token },
