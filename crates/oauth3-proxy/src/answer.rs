@@ -5,7 +5,7 @@ use crate::admit::Right;
 use crate::book::Api;
 use crate::keys::Key;
 use crate::limits::REPLY_IDLE_TIMEOUT;
-use crate::proxy::Proxy;
+use crate::proxy::{Place, Proxy};
 use crate::refuse::Refused;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, SET_COOKIE};
@@ -42,6 +42,8 @@ pub(crate) struct Under {
     pub(crate) asked_for_usage: bool,
     pub(crate) request_bytes: u64,
     pub(crate) began: std::time::Instant,
+    /// Its place among the calls of its agent, until the reply has ended.
+    pub(crate) _going: Place,
     pub(crate) status: StatusCode,
     pub(crate) meter: Option<UsageMeter>,
     /// Whether the API answered at all.

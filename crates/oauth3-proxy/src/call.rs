@@ -9,7 +9,7 @@ use crate::keys::Key;
 use crate::limits::{
     MAX_CALLS_PER_AGENT, MAX_HEADERS, MAX_RECORDED_PATH, MAX_TARGET_BYTES, MAX_TRIES, REPLY_TIMEOUT, REST,
 };
-use crate::proxy::Proxy;
+use crate::proxy::{Place, Proxy};
 use crate::refuse::Refused;
 use crate::token;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING};
@@ -76,7 +76,7 @@ async fn exchange(
     if seat.keys.is_empty() && api.place.is_some() {
         return Err(no_key(&api));
     }
-    let _going = proxy.going.enter(&seat.agent, MAX_CALLS_PER_AGENT).ok_or_else(too_many)?;
+    let going = proxy.going.enter(&seat.agent, MAX_CALLS_PER_AGENT).ok_or_else(too_many)?;
     let Read { info, mut body, bytes } = body::read(proxy, &api, &named(rest, head.uri.query()), &head, body).await?;
     let asked_for_usage = body.ask_for_usage(&api, rest, &info);
 
@@ -86,7 +86,7 @@ async fn exchange(
         refuse_in_writing(proxy, &right, &api, &head, &target, &refused);
         return Err(refused);
     }
-    let call = Call { api, head: outgoing(head), target, body, bytes, right, info, asked_for_usage, began };
+    let call = Call { api, head: outgoing(head), target, body, bytes, right, info, asked_for_usage, began, going };
     call.make(proxy).await
 }
 
@@ -102,6 +102,7 @@ struct Call {
     /// By us, not by the client.
     asked_for_usage: bool,
     began: Instant,
+    going: Place,
 }
 
 /// Where a call goes.
@@ -129,6 +130,7 @@ impl Call {
             asked_for_usage: self.asked_for_usage,
             request_bytes: self.bytes,
             began: self.began,
+            _going: self.going,
             status: StatusCode::BAD_GATEWAY,
             meter: None,
             answered: false,
