@@ -104,7 +104,7 @@ pub(crate) async fn run(yes: bool, out: Output) -> Result<Outcome> {
 async fn set_up(stage: &Stage, api: &Api, secret: &str, story: Story) -> Result<String> {
     std::fs::write(stage.home().join("demo-ca.pem"), &api.ca_pem)?;
     let config = format!(
-        "listen = \"127.0.0.1:0\"\n[egress]\nextra_ca = [\"demo-ca.pem\"]\nresolve = {{ \"{}\" = \"{}\" }}\n",
+        "listen = \"127.0.0.1:0\"\n[proxy]\nlisten = \"off\"\n[egress]\nextra_ca = [\"demo-ca.pem\"]\nresolve = {{ \"{}\" = \"{}\" }}\n",
         api::HOST,
         api.address
     );
