@@ -353,3 +353,78 @@ async fn any_http_api_can_be_a_connection() {
     assert_eq!(world.cli(&["connection", "remove", "crm"]).await.code(), 0);
     assert_eq!(call(Method::GET, "/people/7").await.unwrap().status(), 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_compressed_is_scrubbed_and_a_bomb_is_cut() {
+    let (world, _api, token) = openai(|seen| {
+        let gzip = |bytes: &[u8]| {
+            let mut coder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            std::io::Write::write_all(&mut coder, bytes).unwrap();
+            coder.finish().unwrap()
+        };
+        assert_eq!(seen.header("accept-encoding"), Some("identity"), "it is not asked for");
+        let (coding, body) = match seen.target.as_str() {
+            "/v1/models/plain" => ("gzip", gzip(format!("{{\"key\":\"{KEY}\"}}").as_bytes())),
+            "/v1/models/bomb" => ("gzip", gzip(&vec![b'a'; 300 << 20])),
+            _ => ("snappy", b"what is this".to_vec()),
+        };
+        let reply = Response::builder().header("content-type", "application/json").header("content-encoding", coding);
+        reply.body(Full::from(body)).unwrap()
+    })
+    .await;
+    grant(&world, &[]).await;
+    let serve = world.serve().await;
+    let get = |path: &str| Client::new().get(format!("{}/v1/openai{path}", serve.proxy)).bearer_auth(&token).send();
+    let plain = get("/models/plain").await.unwrap();
+    assert!(plain.status() == 200 && !plain.headers().contains_key("content-encoding"));
+    let text = plain.text().await.unwrap();
+    assert!(text.starts_with("{\"key\":\"") && !text.contains(KEY), "{text}");
+    let mut bomb = get("/models/bomb").await.unwrap();
+    let (mut came, mut cut) = (0, false);
+    while !cut {
+        match bomb.chunk().await {
+            Ok(Some(piece)) => came += piece.len(),
+            Ok(None) => break,
+            Err(_) => cut = true,
+        }
+    }
+    assert!(cut && came < 300 << 20, "{came} bytes came of it");
+    let odd = get("/models/odd").await.unwrap();
+    assert_eq!(odd.status(), 502);
+    assert!(json_of(&odd.text().await.unwrap())["error"]["message"].as_str().unwrap().contains("encoding"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_without_a_good_certificate_never_gets_the_key() {
+    let api = Standin::start("api.openai.com", completion).await;
+    let (world, token) = World::ready("").await;
+    // Its name leads there, and nobody trusts who signed for it.
+    world.write_config(&format!("[egress]\nresolve = {{ \"api.openai.com\" = \"{}\" }}\n", api.address));
+    world.add_secret("OPENAI_API_KEY", KEY, &["api.openai.com"]).await;
+    assert_eq!(world.cli(&["provider", "key", "add", "openai", "OPENAI_API_KEY"]).await.code(), 0);
+    grant(&world, &[]).await;
+    let serve = world.serve().await;
+    let (status, body) = chat(&serve, &token, "gpt-4o").await;
+    assert_eq!(status, 502, "{body}");
+    assert!(body["error"]["message"].as_str().unwrap().contains("cannot be reached"), "{body}");
+    assert!(api.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_goes_to_no_host_that_it_was_not_sealed_for() {
+    let (world, api, token) = openai(completion).await;
+    grant(&world, &[]).await;
+    let elsewhere = ["provider", "key", "add", "anthropic", "OPENAI_API_KEY"];
+    let refused = world.cli(&elsewhere).await;
+    assert!(refused.code() == 1 && refused.stderr.contains("api.anthropic.com"), "{refused:?}");
+    // The owner's file says that the provider is elsewhere now: the key stays.
+    let moved = "[openai]\nbase = \"https://api.evil.example/v1\"\n";
+    std::fs::write(world.home().join("providers.toml"), moved).unwrap();
+    let config = std::fs::read_to_string(world.home().join("oauth3.toml")).unwrap();
+    let config = config.replace("\"api.openai.com\"", "\"api.evil.example\"");
+    std::fs::write(world.home().join("oauth3.toml"), config).unwrap();
+    let serve = world.serve().await;
+    let (status, body) = chat(&serve, &token, "gpt-4o").await;
+    assert_eq!(status, 403, "{body}");
+    assert!(api.seen().is_empty(), "{:?}", api.seen());
+}
