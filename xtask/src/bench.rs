@@ -16,6 +16,7 @@ const BENCHES: &[Bench] = &[
     ),
     ("egress", "a request through the egress, beside a direct one, a bare interception and other proxies", "e2e"),
     ("proxy", "a call of an API through the proxy, beside a direct one, a bare reverse proxy and nginx", "e2e"),
+    ("scrub", "text through the scrubber, beside copying it", "oauth3-vault"),
     ("runs", "a hundred runs at once, and the memory of one", "e2e"),
     ("main_job", "a granted /execute beside the bare runtime, memory at rest, binary size", "e2e"),
 ];

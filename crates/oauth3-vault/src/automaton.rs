@@ -10,6 +10,10 @@ use zeroize::{Zeroize, Zeroizing};
 pub(crate) type State = u32;
 /// The start.
 pub(crate) const ROOT: State = 0;
+/// How far apart the pairs of a text are that are looked at.
+const STRIDE: usize = 4;
+/// A bit for each pair of bytes.
+type Pairs = [u64; 256 * 256 / 64];
 /// No such node or pattern.
 const NONE: u32 = u32::MAX;
 
@@ -24,6 +28,13 @@ pub(crate) struct Automaton {
     /// The longest pattern that ends in each state.
     longest: Vec<u32>,
     root: Box<[State; 256]>,
+    /// With which two bytes a pattern begins. Most text has few of them, so that most of it needs no walk.
+    pairs: Box<Pairs>,
+    /// Which two bytes stand early in a pattern, at one of its first [`STRIDE`] places: so that only every fourth pair
+    /// of a text needs a look.
+    early: Box<Pairs>,
+    /// Bytes of the shortest pattern.
+    shortest: usize,
 }
 
 impl Automaton {
@@ -39,6 +50,9 @@ impl Automaton {
             depth: Vec::new(),
             longest: Vec::new(),
             root: Box::new([ROOT; 256]),
+            pairs: Box::new([0; 256 * 256 / 64]),
+            early: Box::new([0; 256 * 256 / 64]),
+            shortest: usize::MAX,
         };
         new.add_node(0, 0);
         for (index, pattern) in (0u32..).zip(patterns) {
@@ -64,6 +78,36 @@ impl Automaton {
         self.root.get(usize::from(byte)).copied().unwrap_or(ROOT)
     }
 
+    /// Where in these bytes, seen from the start, a pattern may begin; their length when none does. The last byte
+    /// counts by itself, for what follows it is not known.
+    pub(crate) fn next_begin(&self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        if self.shortest > STRIDE {
+            // Every pattern has one of its first pairs at one of these places.
+            while let Some([a, b]) = bytes.get(at..at + 2) {
+                if has(&self.early, *a, *b)
+                    && let Some(found) = self.begin_in(bytes, at.saturating_sub(STRIDE - 1), at + 1)
+                {
+                    return found;
+                }
+                at += STRIDE;
+            }
+        }
+        let rest = at.saturating_sub(STRIDE - 1);
+        let last = bytes.len().saturating_sub(1);
+        self.begin_in(bytes, rest, last).unwrap_or_else(|| match bytes.last() {
+            Some(byte) if self.first(*byte) != ROOT => last,
+            _ => bytes.len(),
+        })
+    }
+
+    /// The first place within these bounds where the first two bytes of a pattern stand.
+    fn begin_in(&self, bytes: &[u8], from: usize, to: usize) -> Option<usize> {
+        let places = bytes.get(from..=to.min(bytes.len().checked_sub(1)?))?;
+        let pairs = places.iter().zip(places.iter().skip(1));
+        pairs.enumerate().find(|(_, (a, b))| has(&self.pairs, **a, **b)).map(|(at, _)| from + at)
+    }
+
     /// How many of the last bytes are the beginning of a pattern: what must be held back.
     pub(crate) fn depth(&self, state: State) -> u32 {
         if state == ROOT { 0 } else { at(&self.depth, state) }
@@ -86,6 +130,15 @@ impl Automaton {
     }
 
     fn insert(&mut self, index: u32, pattern: &[u8]) {
+        match *pattern {
+            [a, b, ..] => note(&mut self.pairs, a, b),
+            [a] => (0..=u8::MAX).for_each(|b| note(&mut self.pairs, a, b)),
+            [] => return,
+        }
+        self.shortest = self.shortest.min(pattern.len());
+        for (a, b) in pattern.iter().zip(pattern.iter().skip(1)).take(STRIDE) {
+            note(&mut self.early, *a, *b);
+        }
         let mut state = ROOT;
         for (byte, depth) in pattern.iter().zip(1u32..) {
             let known = if state == ROOT { Some(self.first(*byte)).filter(|s| *s != ROOT) } else { None };
@@ -145,8 +198,22 @@ impl Automaton {
 
 impl Drop for Automaton {
     fn drop(&mut self) {
-        // The table says with which bytes patterns begin; the labels wipe themselves.
+        // The tables say with which bytes patterns begin; the labels wipe themselves.
         self.root.as_mut_slice().zeroize();
+        self.pairs.as_mut_slice().zeroize();
+        self.early.as_mut_slice().zeroize();
+    }
+}
+
+fn has(pairs: &Pairs, a: u8, b: u8) -> bool {
+    let pair = usize::from(a) << 8 | usize::from(b);
+    pairs.get(pair / 64).is_some_and(|word| word >> (pair % 64) & 1 == 1)
+}
+
+fn note(pairs: &mut Pairs, a: u8, b: u8) {
+    let pair = usize::from(a) << 8 | usize::from(b);
+    if let Some(word) = pairs.get_mut(pair / 64) {
+        *word |= 1 << (pair % 64);
     }
 }
 
@@ -162,5 +229,37 @@ fn slot(list: &mut [u32], state: State) -> Option<&mut u32> {
 fn set(list: &mut [u32], state: State, value: u32) {
     if let Some(slot) = slot(list, state) {
         *slot = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn letters(size: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(prop::sample::select(b"abc".to_vec()), size)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn no_beginning_of_a_pattern_is_passed_over(
+            patterns in proptest::collection::vec(letters(1..12), 1..4),
+            long in any::<bool>(),
+            text in letters(0..60),
+        ) {
+            // With short patterns each place is looked at, with long ones every fourth.
+            let patterns: Vec<Vec<u8>> =
+                patterns.into_iter().map(|p| if long { [p, b"abcab".to_vec()].concat() } else { p }).collect();
+            let automaton = Automaton::new(patterns.iter().map(|p| &p[..]));
+            let begins = |at: usize| {
+                let rest = &text[at..];
+                patterns.iter().any(|p| rest.starts_with(p) || (!rest.is_empty() && p.starts_with(rest)))
+            };
+            let found = automaton.next_begin(&text);
+            prop_assert!(found <= text.len());
+            prop_assert!((0..found).all(|at| !begins(at)), "{found} in {text:?} with {patterns:?}");
+        }
     }
 }
