@@ -84,6 +84,10 @@ async fn exchange(
     drop(token);
     if let Err(refused) = within(proxy, &right, &api, &head, &target, &info) {
         refuse_in_writing(proxy, &right, &api, &head, &target, &refused);
+        // A yes to this one call is spent with it, and its request must not stay under way.
+        if let Some(id) = right.once {
+            proxy.asks.used(id, Some(refused.sentence.to_string())).await;
+        }
         return Err(refused);
     }
     let call = Call { api, head: outgoing(head), target, body, bytes, right, info, asked_for_usage, began, going };
@@ -122,7 +126,6 @@ impl Call {
         let now = proxy.clock.now();
         let keys = self.right.seat.keys_in_turn(now);
         let tries = if self.api.place.is_none() { 1 } else { keys.len().min(MAX_TRIES) };
-        let first = keys.first().cloned();
         let mut under = Under {
             proxy: proxy.clone(),
             key: None,
@@ -140,7 +143,7 @@ impl Call {
         };
         let mut failure = Refused::upstream(StatusCode::BAD_GATEWAY, "the API was not called");
         for number in 0..tries {
-            let key = if self.api.place.is_none() { None } else { keys.get(number).cloned().or_else(|| first.clone()) };
+            let key = keys.get(number).filter(|_| self.api.place.is_some()).cloned();
             if !proxy.write(entry(&under, &self.api, &self.head, &self.target, key.as_deref())).await {
                 return Err(Refused::unavailable("the call cannot be recorded, so it is not made"));
             }
