@@ -6,7 +6,7 @@ use crate::intake::{Order, no_randomness};
 use crate::submit::refusal;
 use oauth3_core::{
     Access, AccessAsk, AgentName, ApiId, ApiInfo, ApiKey, AuditEvent, AuditKind, Connection, Digest, Execution, Fault,
-    Grant, GrantId, Intent, MAX_MODELS, ProxyEvent, RequestId, Runtime, SecretName, SkillId, Status, Tag, Trust,
+    Grant, GrantId, Intent, KeeperEvent, MAX_MODELS, RequestId, Runtime, SecretName, SkillId, Status, Tag, Trust,
 };
 use oauth3_policy::{Decision, decide, gather};
 use oauth3_provider::BaseUrl;
@@ -33,13 +33,14 @@ impl Broker {
             let event = keeper.next_event().await;
             let Some(broker) = broker.upgrade() else { return };
             match event {
-                Ok(ProxyEvent::Used { id, error }) => {
+                Ok(KeeperEvent::Used { id, error }) => {
                     let used = broker.to_the_end(async move |broker| broker.finish_access(&id, error).await).await;
                     if let Err(fault) = used {
                         tracing::error!(%fault, "the end of a call is not stored; the next start marks it failed");
                     }
                 }
-                Ok(ProxyEvent::Ask(ask)) => {
+                Ok(KeeperEvent::SignIn(connection)) => broker.sign_in_changed(&connection),
+                Ok(KeeperEvent::Ask(ask)) => {
                     let number = ask.number;
                     let answer = broker.to_the_end(async move |broker| broker.ask_access(ask).await).await;
                     if let Err(fault) = patiently(keeper.answer_ask(number, answer)).await {

@@ -6,8 +6,8 @@ use crate::submit::actor;
 use crate::verdict::already_decided;
 use async_trait::async_trait;
 use oauth3_core::{
-    AgentName, AgentPort, AgentRecord, AgentToken, AuditEvent, AuditKind, Draft, DryRun, Execution, Fault, Health,
-    RequestId, SecretRecord, Status, Submitted,
+    AgentName, AgentPort, AgentRecord, AgentToken, ApiId, AuditEvent, AuditKind, ConnectionView, Draft, DryRun,
+    Execution, Fault, Health, RequestId, SecretRecord, Status, Submitted,
 };
 use std::time::Duration;
 
@@ -74,6 +74,15 @@ impl AgentPort for Broker {
 
     async fn secrets(&self) -> Result<Vec<SecretRecord>, Fault> {
         self.ports.store.secrets().await
+    }
+
+    async fn connections(&self) -> Result<Vec<ConnectionView>, Fault> {
+        self.connection_views().await
+    }
+
+    async fn ask_sign_in(&self, agent: &AgentName, connection: &ApiId) -> Result<ConnectionView, Fault> {
+        let (agent, connection) = (agent.clone(), connection.clone());
+        self.to_the_end(async move |broker| broker.ask_for_sign_in(&agent, &connection).await).await
     }
 
     async fn health(&self) -> Health {

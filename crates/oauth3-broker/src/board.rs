@@ -1,38 +1,44 @@
-//! Tells waiters that a request changed.
+//! Tells waiters that something changed.
 
-use oauth3_core::RequestId;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 
-/// One line per request that somebody waits for.
-#[derive(Debug, Default)]
-pub(crate) struct Board(Mutex<HashMap<RequestId, watch::Sender<()>>>);
+/// One line for each thing that somebody waits for.
+#[derive(Debug)]
+pub(crate) struct Board<K>(Mutex<HashMap<K, watch::Sender<()>>>);
 
 /// One waiter. Changes after it was made are seen, however late it looks.
-pub(crate) struct Waiter<'a> {
-    board: &'a Board,
-    id: RequestId,
+pub(crate) struct Waiter<'a, K: Eq + Hash> {
+    board: &'a Board<K>,
+    id: K,
     changes: Option<watch::Receiver<()>>,
 }
 
-impl Board {
+impl<K> Default for Board<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash + Clone> Board<K> {
     /// Begins to wait.
-    pub(crate) fn watch(&self, id: &RequestId) -> Waiter<'_> {
+    pub(crate) fn watch(&self, id: &K) -> Waiter<'_, K> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = lines.entry(id.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
         Waiter { board: self, id: id.clone(), changes: Some(changes) }
     }
 
-    /// Wakes everybody who waits for this request.
-    pub(crate) fn changed(&self, id: &RequestId) {
+    /// Wakes everybody who waits for it.
+    pub(crate) fn changed(&self, id: &K) {
         if let Some(line) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
             line.send_replace(());
         }
     }
 }
 
-impl Waiter<'_> {
+impl<K: Eq + Hash> Waiter<'_, K> {
     /// Returns at the next change that this waiter has not seen.
     pub(crate) async fn changed(&mut self) {
         // The line stays while a waiter has it, so there is no other end than a change.
@@ -44,7 +50,7 @@ impl Waiter<'_> {
     }
 }
 
-impl Drop for Waiter<'_> {
+impl<K: Eq + Hash> Drop for Waiter<'_, K> {
     fn drop(&mut self) {
         let mut lines = self.board.0.lock().unwrap_or_else(PoisonError::into_inner);
         self.changes = None;
@@ -57,6 +63,7 @@ impl Drop for Waiter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oauth3_core::RequestId;
 
     #[tokio::test]
     async fn a_line_goes_with_its_last_waiter() {

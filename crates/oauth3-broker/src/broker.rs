@@ -6,7 +6,7 @@ use crate::rate::RateLimiter;
 use crate::runs::Runs;
 use crate::wake::Waker;
 use crate::{BrokerConfig, Ports};
-use oauth3_core::{AuditEvent, AuditKind, Channel, ChannelHealth, Execution, Fault, RequestId, Timestamp};
+use oauth3_core::{ApiId, AuditEvent, AuditKind, Channel, ChannelHealth, Execution, Fault, RequestId, Timestamp};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -24,7 +24,8 @@ pub struct Broker {
     pub(crate) rate: RateLimiter,
     pub(crate) runs: Runs,
     pub(crate) seats: Arc<Semaphore>,
-    pub(crate) board: Board,
+    pub(crate) board: Board<RequestId>,
+    pub(crate) sign_ins: Board<ApiId>,
     pub(crate) expiries: Expiries,
     pub(crate) waker: Waker,
     /// One decision at a time: what was read is still so when it is acted on.
@@ -54,6 +55,7 @@ impl Broker {
             rate: RateLimiter::default(),
             runs: Runs::default(),
             board: Board::default(),
+            sign_ins: Board::default(),
             expiries: Expiries::default(),
             desk: tokio::sync::Mutex::new(()),
             channels: RwLock::default(),
@@ -130,9 +132,14 @@ impl Broker {
             self.expiries.add(execution.expires_at, &execution.id);
         }
         self.board.changed(&execution.id);
-        for channel in self.channels.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        for channel in self.channels() {
             channel.changed(&execution.id);
         }
+    }
+
+    /// The ways to reach the owner.
+    pub(crate) fn channels(&self) -> Vec<Arc<dyn Channel>> {
+        self.channels.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The channels that the owner is asked on.

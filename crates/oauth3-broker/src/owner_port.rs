@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use oauth3_core::{
     Access, AgentName, AgentRecord, AgentToken, ApiCheck, ApiId, ApiKey, AuditEvent, AuditKind, AuditRow, ChainReport,
     Connection, Draft, Execution, Fault, Grant, GrantId, NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName,
-    SecretRecord, Status, Submitted, Tag, UsageRow, Verdict, WriteOnly,
+    SecretRecord, SignInOrder, SignInRecord, Status, Submitted, Tag, UsageRow, Verdict, WriteOnly,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -59,6 +59,10 @@ impl OwnerPort for Broker {
     }
 
     async fn remove_secret(&self, name: &SecretName, by: &str) -> Result<(), Fault> {
+        if let Some(connection) = name.connection() {
+            let text = format!("a token goes by signing out: oauth3 logout {}", connection.name());
+            return Err(Fault::InvalidRequest(text));
+        }
         let known = self.ports.store.secrets().await?;
         if !known.iter().any(|secret| secret.name == *name) {
             return Err(Fault::NotFound(format!("there is no secret {name}; see: oauth3 secret list")));
@@ -156,6 +160,24 @@ impl OwnerPort for Broker {
         // What the keeper still has in its hands is stored first.
         self.refresh_proxy().await;
         self.ports.store.usage(since_day).await
+    }
+
+    async fn sign_ins(&self) -> Result<Vec<SignInRecord>, Fault> {
+        self.ports.store.sign_ins().await
+    }
+
+    async fn order_sign_in(&self, connection: &ApiId, order: SignInOrder, by: &str) -> Result<SignInRecord, Fault> {
+        let (connection, by) = (connection.clone(), by.to_owned());
+        self.to_the_end(async move |broker| broker.order(&connection, order, &by).await).await
+    }
+
+    async fn wait_sign_in(&self, connection: &ApiId, seen: u32, patience: Duration) -> Result<SignInRecord, Fault> {
+        self.await_sign_in(connection, seen, patience).await
+    }
+
+    async fn put_client_secret(&self, connection: &ApiId, value: WriteOnly, by: &str) -> Result<(), Fault> {
+        let (connection, by) = (connection.clone(), by.to_owned());
+        self.to_the_end(async move |broker| broker.take_client_secret(&connection, value, &by).await).await
     }
 
     async fn overview(&self) -> Result<OwnerOverview, Fault> {

@@ -1,6 +1,6 @@
 //! What an agent may do with an API through the reverse proxy: which one, with which models, within which budget.
 
-use crate::{AgentName, GrantId, Host, InvalidName, Rule, SecretName, Timestamp};
+use crate::{AgentName, GrantId, Host, InvalidName, Rule, SecretName, SignInSetup, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -401,6 +401,9 @@ pub struct Connection {
     pub place: KeyPlace,
     /// The requests that may be made at all; empty: any.
     pub rules: BTreeSet<Rule>,
+    /// How its owner signs in; none when its key is a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<SignInSetup>,
     /// When it was defined.
     pub created_at: Timestamp,
 }

@@ -53,6 +53,12 @@ pub enum AuditKind {
     ApiRefused,
     /// A key was assigned to an API or taken from it, or a connection was defined or removed.
     ApiChanged,
+    /// A sign-in began, succeeded, failed, or waits for the owner to confirm an account.
+    SignIn,
+    /// A refresh token is about to be sent to its provider, or the reply was stored.
+    TokenRefresh,
+    /// Tokens are about to be revoked and destroyed.
+    SignedOut,
 }
 
 impl AuditKind {
@@ -83,6 +89,9 @@ impl AuditKind {
             Self::ApiCalled => "api_called",
             Self::ApiRefused => "api_refused",
             Self::ApiChanged => "api_changed",
+            Self::SignIn => "sign_in",
+            Self::TokenRefresh => "token_refresh",
+            Self::SignedOut => "signed_out",
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod fuzzing;
 mod grant;
 mod header;
 mod host;
+mod http_port;
 mod ids;
 mod intent;
 mod limit;
@@ -25,6 +26,7 @@ mod owner;
 mod ports;
 mod proxy_key;
 mod rule;
+mod sign_in;
 mod skill;
 mod store_port;
 mod submission;
@@ -45,6 +47,7 @@ pub use execution::{Execution, RunResult, Status};
 pub use grant::{Grant, Trust, Verdict};
 pub use header::parse_header;
 pub use host::{Host, synthetic_address, synthetic_addresses};
+pub use http_port::{HttpPort, HttpRequest, HttpResponse};
 pub use ids::{GrantId, RequestId};
 pub use intent::Intent;
 pub use limit::{AskedLimits, Limit};
@@ -55,14 +58,18 @@ pub use limits::{
 pub use names::{AgentName, ArgName, InvalidName, Runtime, SecretName, SkillId};
 pub use owner::{AgentRecord, NewSecret, OwnerOverview, SecretRecord};
 pub use ports::{
-    AccessAsk, AgentPort, AuditMac, Channel, ChannelHealth, Clock, DryRun, Exit, ExitReason, Fault, Health, HttpPort,
-    HttpRequest, HttpResponse, Job, Keeper, Lane, LaneFds, LaneSpec, ListenerFd, ListenerRole, OpenedRun, OwnerPort,
-    ProxyEvent, RunOutput, Runner, Submitted,
+    AccessAsk, AgentPort, AuditMac, Channel, ChannelHealth, Clock, DryRun, Exit, ExitReason, Fault, Health, Job,
+    Keeper, KeeperEvent, Lane, LaneFds, LaneSpec, ListenerFd, ListenerRole, OpenedRun, OwnerPort, RunOutput, Runner,
+    Submitted,
 };
 pub use proxy_key::ProxyKey;
 pub use rule::{InvalidRule, Rule};
+pub use sign_in::{
+    Account, Attempt, ConnectionView, FailedAttempt, MAX_CLIENT_ID_BYTES, MAX_SCOPE_BYTES, MAX_SCOPES, Prompt,
+    SignInOrder, SignInRecord, SignInSetup, SignInState,
+};
 pub use skill::{Bundle, Package, Packages, Skill, SkillFile};
-pub use store_port::{SealedSecret, Store};
+pub use store_port::{SealedSecret, SealedSignIn, Store, TokenChange};
 pub use submission::{Declared, Draft, Parts, Resolved, Several, Source, SubmissionError};
 pub use time::Timestamp;
 pub use token::{AgentToken, TokenHash, TokenId};

@@ -80,7 +80,9 @@ pub enum InvalidName {
     #[error("skill_id is 1 to 128 of letters, digits, '.', '_', '-', '/', ':', '@' and begins with a letter or digit")]
     Skill,
     /// A secret's name of the wrong form.
-    #[error("a secret's name looks like OPENAI_API_KEY: A-Z, 0-9 and '_', beginning with a letter, at most 128")]
+    #[error(
+        "a secret's name looks like OPENAI_API_KEY (A-Z, 0-9 and '_', beginning with a letter, at most 128) or connection:NAME"
+    )]
     Secret,
     /// A secret's name that a loader or runtime would act on.
     #[error("{0} steers a loader or runtime and cannot name a secret")]
@@ -202,10 +204,18 @@ checked_name!(
     }
 );
 
+/// What the name of a connection's access token begins with.
+const CONNECTION_PREFIX: &str = "connection:";
+
 checked_name!(
-    /// A secret's name, which is also the variable that holds its placeholder.
+    /// A secret's name, which is also the variable that holds its placeholder; or `connection:NAME`, the current
+    /// access token of a connection that its owner signed in to, whose variable is `NAME_TOKEN`.
     SecretName,
     |t| {
+        if let Some(connection) = t.strip_prefix(CONNECTION_PREFIX) {
+            crate::ApiId::connection(connection)?;
+            return SecretName::parse(&variable_of(connection)).map(drop);
+        }
         let fine = (1..=MAX_NAME_BYTES).contains(&t.len())
             && t.starts_with(|c: char| c.is_ascii_uppercase())
             && t.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
@@ -218,6 +228,39 @@ checked_name!(
         Ok(())
     }
 );
+
+/// The variable of a connection's access token.
+fn variable_of(connection: &str) -> String {
+    let upper = connection.to_ascii_uppercase().replace(['-', '.'], "_");
+    // A variable's name begins with a letter.
+    let digit = if upper.starts_with(|c: char| c.is_ascii_digit()) { "C" } else { "" };
+    format!("{digit}{upper}_TOKEN")
+}
+
+impl SecretName {
+    /// The access token of a connection.
+    ///
+    /// # Errors
+    /// When its variable would steer a loader or runtime.
+    pub fn of_connection(connection: &crate::ApiId) -> Result<Self, InvalidName> {
+        Self::parse(&format!("{CONNECTION_PREFIX}{}", connection.name()))
+    }
+
+    /// The connection whose access token it names; none for an ordinary secret.
+    #[must_use]
+    pub fn connection(&self) -> Option<crate::ApiId> {
+        crate::ApiId::connection(self.0.strip_prefix(CONNECTION_PREFIX)?).ok()
+    }
+
+    /// The variable in which code finds it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        match self.0.strip_prefix(CONNECTION_PREFIX) {
+            Some(connection) => variable_of(connection),
+            None => self.0.clone(),
+        }
+    }
+}
 
 checked_name!(
     /// The name of an argument; it reaches the code as `ARG_<name>`.
@@ -273,5 +316,28 @@ impl FromStr for Runtime {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         Self::ALL.into_iter().find(|r| r.as_str() == text).ok_or(InvalidName::Runtime)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_of_a_connection_has_a_variable_of_its_own() {
+        for (name, variable) in
+            [("my-mail", "MY_MAIL_TOKEN"), ("github", "GITHUB_TOKEN"), ("a.b_c", "A_B_C_TOKEN"), ("365", "C365_TOKEN")]
+        {
+            let api = crate::ApiId::connection(name).unwrap();
+            let secret = SecretName::of_connection(&api).unwrap();
+            assert_eq!(secret.as_str(), format!("connection:{name}"));
+            assert_eq!((secret.connection(), secret.variable().as_str()), (Some(api), variable));
+        }
+        let plain = SecretName::parse("API_KEY").unwrap();
+        assert_eq!((plain.connection(), plain.variable().as_str()), (None, "API_KEY"));
+        for name in ["connection:", "connection:A", "connection:a/b", "connection:ld", "connection:git", "Connection:a"]
+        {
+            assert!(SecretName::parse(name).is_err(), "{name}");
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::{
     Access, AgentName, AgentRecord, AgentToken, ApiCheck, ApiId, ApiKey, AuditEvent, AuditRow, ChainReport, Connection,
-    Draft, EgressUsage, Execution, Grant, GrantId, Host, Limits, NewSecret, OwnerOverview, ProxyKey, RequestId,
-    RunResult, Runtime, SecretName, SecretRecord, Status, Tag, Timestamp, Usage, UsageRow, Verdict, WriteOnly,
+    ConnectionView, Draft, EgressUsage, Execution, Grant, GrantId, Host, Limits, NewSecret, OwnerOverview, ProxyKey,
+    RequestId, RunResult, Runtime, SecretName, SecretRecord, SignInOrder, SignInRecord, Status, Tag, Timestamp, Usage,
+    UsageRow, Verdict, WriteOnly,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,11 @@ pub(crate) fn no_apis() -> Fault {
     Fault::Unavailable("APIs are not kept here".into())
 }
 
+/// What a part says that has nothing to do with sign-ins.
+pub(crate) fn no_sign_ins() -> Fault {
+    Fault::Unavailable("nobody can sign in here".into())
+}
+
 /// An agent waits at the proxy for the owner's word on an API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessAsk {
@@ -117,10 +123,10 @@ pub struct AccessAsk {
     pub model: Option<String>,
 }
 
-/// What the proxy wants of the gateway.
+/// What the keeper wants of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ProxyEvent {
+pub enum KeeperEvent {
     /// Ask the owner.
     Ask(AccessAsk),
     /// The one call that the owner said yes to has been made.
@@ -130,6 +136,8 @@ pub enum ProxyEvent {
         /// What went wrong, when something did.
         error: Option<String>,
     },
+    /// A sign-in went on: its record in the store is another one.
+    SignIn(ApiId),
 }
 
 /// What a listener inside the sandbox's network is for.
@@ -224,8 +232,8 @@ pub trait Keeper: Send + Sync {
     async fn refresh(&self) -> Result<(), Fault> {
         Ok(())
     }
-    /// Waits until the proxy wants something of the gateway.
-    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+    /// Waits until the keeper wants something of the gateway.
+    async fn next_event(&self) -> Result<KeeperEvent, Fault> {
         std::future::pending().await
     }
     /// Where agents reach the proxy; nothing when there is none.
@@ -239,6 +247,14 @@ pub trait Keeper: Send + Sync {
     /// Says what became of an ask: the request that the owner now sees, or why there is none.
     async fn answer_ask(&self, _number: u64, _answer: Result<RequestId, Fault>) -> Result<(), Fault> {
         Ok(())
+    }
+    /// Does something with the sign-in of a connection; gives the record as it then is. `by` asked for it.
+    async fn order_sign_in(&self, _connection: &ApiId, _order: SignInOrder, _by: &str) -> Result<SignInRecord, Fault> {
+        Err(no_sign_ins())
+    }
+    /// Seals the client secret of a connection's setup (RFC 6749 §2.3.1); an empty one takes it away.
+    async fn put_client_secret(&self, _connection: &ApiId, _value: WriteOnly, _by: &str) -> Result<(), Fault> {
+        Err(no_sign_ins())
     }
 }
 
@@ -344,6 +360,8 @@ pub trait Channel: Send + Sync {
     /// Something about this request changed: show it. Never blocks; delivery, order and retries are the
     /// channel's own, from what the store holds.
     fn changed(&self, id: &RequestId);
+    /// The same for the sign-in of a connection.
+    fn sign_in_changed(&self, _connection: &ApiId) {}
 }
 
 /// What happened to a submission.
@@ -404,6 +422,14 @@ pub trait AgentPort: Send + Sync {
     async fn cancel(&self, agent: &AgentName, id: &RequestId) -> Result<Execution, Fault>;
     /// The secrets that exist, without values.
     async fn secrets(&self) -> Result<Vec<SecretRecord>, Fault>;
+    /// The connections that exist.
+    async fn connections(&self) -> Result<Vec<ConnectionView>, Fault> {
+        Err(no_sign_ins())
+    }
+    /// Asks the owner to sign in; the agent learns no code. Joins a sign-in that is under way.
+    async fn ask_sign_in(&self, _agent: &AgentName, _connection: &ApiId) -> Result<ConnectionView, Fault> {
+        Err(no_sign_ins())
+    }
     /// The state of the parts.
     async fn health(&self) -> Health;
 }
@@ -494,6 +520,23 @@ pub trait OwnerPort: Send + Sync {
         Err(no_apis())
     }
 
+    /// Every connection's sign-in that ever was begun.
+    async fn sign_ins(&self) -> Result<Vec<SignInRecord>, Fault> {
+        Err(no_sign_ins())
+    }
+    /// Does something with the sign-in of a connection; gives its record as it then is.
+    async fn order_sign_in(&self, _connection: &ApiId, _order: SignInOrder, _by: &str) -> Result<SignInRecord, Fault> {
+        Err(no_sign_ins())
+    }
+    /// Waits until a sign-in's version differs from `seen`, or for `patience`; gives what then is.
+    async fn wait_sign_in(&self, _connection: &ApiId, _seen: u32, _patience: Duration) -> Result<SignInRecord, Fault> {
+        Err(no_sign_ins())
+    }
+    /// Stores the client secret of a connection's setup; an empty one takes it away.
+    async fn put_client_secret(&self, _connection: &ApiId, _value: WriteOnly, _by: &str) -> Result<(), Fault> {
+        Err(no_sign_ins())
+    }
+
     /// Turns the kill switch; on also denies what is open and ends what runs.
     async fn set_kill_switch(&self, on: bool, by: &str) -> Result<(), Fault>;
 
@@ -505,49 +548,6 @@ pub trait OwnerPort: Send + Sync {
     async fn verify_audit(&self) -> Result<ChainReport, Fault>;
     /// Records that somebody who may not decide tried to.
     async fn report_stranger(&self, by: &str, what: &str) -> Result<(), Fault>;
-}
-
-/// One HTTP request to the outside, made by the gateway itself: chat, wake calls, skills.
-#[derive(Debug)]
-pub struct HttpRequest {
-    /// `GET`, `POST`, …
-    pub method: &'static str,
-    /// Absolute address.
-    pub url: String,
-    /// Header fields.
-    pub headers: Vec<(&'static str, String)>,
-    /// The body.
-    pub body: Vec<u8>,
-    /// Longest time for the whole exchange.
-    pub timeout: Duration,
-    /// Largest reply body; a longer one is an error.
-    pub max_reply_bytes: usize,
-    /// Whether the address is the owner's own configuration, so that plain http and private addresses
-    /// are fine (a self-hosted Bot API, an agent on the same machine). Never for anything an agent named.
-    pub owner_configured: bool,
-}
-
-/// Its reply. Redirects are not followed.
-#[derive(Debug, Clone)]
-pub struct HttpResponse {
-    /// The status code.
-    pub status: u16,
-    /// The `location` field.
-    pub location: Option<String>,
-    /// The `retry-after` field, when it is a number of seconds.
-    pub retry_after: Option<u64>,
-    /// The body, whole.
-    pub body: Vec<u8>,
-}
-
-/// Speaks HTTP to the outside through checked addresses.
-#[async_trait]
-pub trait HttpPort: Send + Sync {
-    /// Sends one request.
-    ///
-    /// # Errors
-    /// A sentence that names the host and what failed, never the path, query or any field: those may hold credentials.
-    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, String>;
 }
 
 impl Exit {

@@ -1,9 +1,9 @@
 //! Durable state, as the other parts see it.
 
-use crate::ports::{AuditMac, Fault, no_apis};
+use crate::ports::{AuditMac, Fault, no_apis, no_sign_ins};
 use crate::{
     AgentName, AgentRecord, ApiId, ApiKey, AuditEvent, AuditRow, ChainReport, Connection, Digest, Execution, Grant,
-    GrantId, RequestId, SecretName, SecretRecord, Status, Tag, Timestamp, TokenHash, TokenId, UsageRow,
+    GrantId, RequestId, SecretName, SecretRecord, SignInRecord, Status, Tag, Timestamp, TokenHash, TokenId, UsageRow,
 };
 use async_trait::async_trait;
 use std::collections::BTreeSet;
@@ -15,6 +15,26 @@ pub struct SealedSecret {
     pub record: SecretRecord,
     /// The ciphertext with its header; meaningless without the keeper's key.
     pub sealed: Vec<u8>,
+}
+
+/// A sign-in, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedSignIn {
+    /// Everything but the tokens.
+    pub record: SignInRecord,
+    /// The ciphertext of refresh token, client secret and device code; empty: there are none.
+    pub sealed: Vec<u8>,
+}
+
+/// What becomes of a connection's access token, which stands among the secrets, when its sign-in changes.
+#[derive(Debug, Clone, Copy)]
+pub enum TokenChange<'a> {
+    /// Nothing.
+    Keep,
+    /// It is replaced.
+    Put(&'a SealedSecret),
+    /// It is destroyed.
+    Remove,
 }
 
 /// Durable state. Every method is atomic, and what it wrote is on disk when it returns.
@@ -79,9 +99,26 @@ pub trait Store: Send + Sync {
     async fn connections(&self) -> Result<Vec<Connection>, Fault> {
         Err(no_apis())
     }
-    /// Removes one, with the keys that are assigned to it; false when there is none.
+    /// Removes one, with the keys that are assigned to it, its sign-in and its access token; false when there is none.
     async fn remove_connection(&self, _api: &ApiId) -> Result<bool, Fault> {
         Err(no_apis())
+    }
+    /// Every sign-in, by connection.
+    async fn sign_ins(&self) -> Result<Vec<SignInRecord>, Fault> {
+        Ok(Vec::new())
+    }
+    /// One, with what is sealed.
+    async fn sealed_sign_in(&self, _connection: &ApiId) -> Result<Option<SealedSignIn>, Fault> {
+        Ok(None)
+    }
+    /// Writes a sign-in over its version `from` (0: there must be none), and its access token with it. False, and
+    /// nothing written, when another version is there.
+    async fn put_sign_in(&self, _next: &SealedSignIn, _from: u32, _token: TokenChange<'_>) -> Result<bool, Fault> {
+        Err(no_sign_ins())
+    }
+    /// Notes when a token was last lent.
+    async fn set_sign_in_used(&self, _connection: &ApiId, _at: Timestamp) -> Result<(), Fault> {
+        Ok(())
     }
     /// Adds to the sums of calls, all rows or none.
     async fn add_usage(&self, _rows: &[UsageRow]) -> Result<(), Fault> {

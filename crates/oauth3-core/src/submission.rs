@@ -154,6 +154,11 @@ impl Draft {
         if hosts.len() > MAX_HOSTS {
             return Err(SubmissionError::Invalid(format!("more than {MAX_HOSTS} hosts")));
         }
+        let variables: BTreeSet<String> = secrets.iter().map(SecretName::variable).collect();
+        if variables.len() < secrets.len() {
+            let text = "a secret and a connection, or two connections, would stand in one variable".to_owned();
+            return Err(SubmissionError::Invalid(text));
+        }
         check_args(&self.args)?;
         Ok(Resolved { skill_id, description, secrets, hosts, timeout_ms, runtime, limits, args: self.args })
     }

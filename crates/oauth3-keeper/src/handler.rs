@@ -5,8 +5,8 @@ use crate::open::Opener;
 use crate::secrets::Secrets;
 use async_trait::async_trait;
 use oauth3_core::{
-    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput,
-    Store,
+    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, KeeperEvent, LaneFds, NewSecret, OpenedRun, RequestId, RunOutput,
+    SignInOrder, SignInRecord, Store,
 };
 use oauth3_proxy::Proxy;
 use oauth3_vault::SecretBytes;
@@ -65,7 +65,7 @@ impl Handler for Desk {
         }
     }
 
-    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+    async fn next_event(&self) -> Result<KeeperEvent, Fault> {
         let event = match &self.proxy {
             Some(served) => served.proxy.next_event().await,
             // Nothing ever comes.
@@ -90,6 +90,19 @@ impl Handler for Desk {
             served.proxy.answer_ask(number, answer);
         }
         Ok(())
+    }
+
+    async fn order_sign_in(&self, _connection: ApiId, _order: SignInOrder, _by: String) -> Result<SignInRecord, Fault> {
+        Err(Fault::Unavailable("nobody can sign in here yet".into()))
+    }
+
+    async fn put_client_secret(
+        &self,
+        _connection: ApiId,
+        _value: Zeroizing<Vec<u8>>,
+        _by: String,
+    ) -> Result<(), Fault> {
+        Err(Fault::Unavailable("nobody can sign in here yet".into()))
     }
 }
 
@@ -130,7 +143,7 @@ impl Handler for OwnerDesk {
         Err(refused())
     }
 
-    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+    async fn next_event(&self) -> Result<KeeperEvent, Fault> {
         Err(refused())
     }
 
@@ -143,6 +156,19 @@ impl Handler for OwnerDesk {
     }
 
     async fn answer_ask(&self, _number: u64, _answer: Result<RequestId, Fault>) -> Result<(), Fault> {
+        Err(refused())
+    }
+
+    async fn order_sign_in(&self, _connection: ApiId, _order: SignInOrder, _by: String) -> Result<SignInRecord, Fault> {
+        Err(refused())
+    }
+
+    async fn put_client_secret(
+        &self,
+        _connection: ApiId,
+        _value: Zeroizing<Vec<u8>>,
+        _by: String,
+    ) -> Result<(), Fault> {
         Err(refused())
     }
 }

@@ -91,6 +91,11 @@ impl Secrets {
 }
 
 fn check(new: &NewSecret, value: &SecretBytes) -> Result<(), Fault> {
+    if let Some(connection) = new.name.connection() {
+        let name = connection.name();
+        let text = format!("the token of a connection comes by signing in to it: oauth3 login {name}");
+        return Err(Fault::InvalidRequest(text));
+    }
     if value.is_empty() {
         return Err(Fault::InvalidRequest("the value is empty".into()));
     }

@@ -26,7 +26,7 @@ pub(crate) fn variables(leases: &[Lease], revealed: &BTreeSet<SecretName>) -> Ve
         let standard = part.filter(|_| sets == 1).map(|part| format!("AWS_{part}"));
         let derived = part.map(|part| format!("{}_{part}", lease.name)).into_iter().chain(standard);
         let derived = derived.filter_map(|name| SecretName::parse(&name).ok()).filter(|name| !named.contains(name));
-        let names = own.then(|| lease.name.clone()).into_iter().chain(derived);
+        let names = own.then(|| SecretName::parse(&lease.name.variable()).ok()).flatten().into_iter().chain(derived);
         variables.extend(names.map(|name| (name, lease.placeholder.clone())));
     }
     variables.sort();

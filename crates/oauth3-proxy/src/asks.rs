@@ -2,7 +2,7 @@
 
 use crate::book::Api;
 use crate::limits::{ASK_PATIENCE, ASK_QUEUE};
-use oauth3_core::{AccessAsk, AgentName, ApiId, Fault, ProxyEvent, RequestId};
+use oauth3_core::{AccessAsk, AgentName, ApiId, Fault, KeeperEvent, RequestId};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,8 +16,8 @@ type Open = (u64, broadcast::Sender<Answer>);
 /// What the gateway is to do.
 pub(crate) struct Asks {
     next: AtomicU64,
-    queue: mpsc::Sender<ProxyEvent>,
-    events: tokio::sync::Mutex<mpsc::Receiver<ProxyEvent>>,
+    queue: mpsc::Sender<KeeperEvent>,
+    events: tokio::sync::Mutex<mpsc::Receiver<KeeperEvent>>,
     /// What was asked and not answered: the same is not asked twice at a time.
     open: Mutex<HashMap<(AgentName, ApiId), Open>>,
 }
@@ -49,7 +49,7 @@ impl Asks {
                         model: model.map(str::to_owned),
                     };
                     let full = || Fault::Unavailable("too many agents ask for APIs at once".into());
-                    self.queue.try_send(ProxyEvent::Ask(ask)).map_err(|_| full())?;
+                    self.queue.try_send(KeeperEvent::Ask(ask)).map_err(|_| full())?;
                     let (send, receive) = broadcast::channel(1);
                     open.insert(place.clone(), (number, send));
                     receive
@@ -67,14 +67,14 @@ impl Asks {
     }
 
     /// The next thing that the gateway is to do.
-    pub(crate) async fn next(&self) -> Option<ProxyEvent> {
+    pub(crate) async fn next(&self) -> Option<KeeperEvent> {
         self.events.lock().await.recv().await
     }
 
     /// A request whose one call was made.
     pub(crate) async fn used(&self, id: RequestId, error: Option<String>) {
         // The queue lives as long as this does.
-        let _ = self.queue.send(ProxyEvent::Used { id, error }).await;
+        let _ = self.queue.send(KeeperEvent::Used { id, error }).await;
     }
 
     /// What became of an ask. Nobody may wait for it any more.

@@ -10,7 +10,7 @@ use crate::limits::{USAGE_EVERY, WHOLE_BODIES_BYTES};
 use crate::refuse::Refused;
 use crate::serve;
 use crate::upstream::Upstream;
-use oauth3_core::{AgentName, ApiId, Clock, Fault, ProxyEvent, RequestId};
+use oauth3_core::{AgentName, ApiId, Clock, Fault, KeeperEvent, RequestId};
 use oauth3_dial::Dialer;
 use oauth3_inject::messages::Decoders;
 use oauth3_provider::{Catalog, Prices};
@@ -146,7 +146,7 @@ impl Proxy {
     }
 
     /// The next thing that the gateway is to do.
-    pub async fn next_event(&self) -> Option<ProxyEvent> {
+    pub async fn next_event(&self) -> Option<KeeperEvent> {
         self.asks.next().await
     }
 

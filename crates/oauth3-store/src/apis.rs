@@ -1,6 +1,7 @@
 //! Keys, connections and usage of APIs, query by query.
 
 use crate::error::unavailable;
+use crate::sign_ins::delete_sign_in;
 use crate::{SqliteStore, rows};
 use oauth3_core::{
     AgentName, AgentRecord, ApiId, ApiKey, Connection, Fault, GrantId, MicroUsd, SecretName, Tag, Tally, TokenHash,
@@ -60,14 +61,15 @@ impl SqliteStore {
 
     pub(crate) async fn write_connection(&self, connection: &Connection) -> Result<(), Fault> {
         sqlx::query(
-            "INSERT INTO connections (api, base_url, place, rules, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (api) DO UPDATE SET base_url = ?2, place = ?3, rules = ?4, created_at = ?5",
+            "INSERT INTO connections (api, base_url, place, rules, created_at, sign_in) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (api) DO UPDATE SET base_url = ?2, place = ?3, rules = ?4, created_at = ?5, sign_in = ?6",
         )
         .bind(connection.api.as_str())
         .bind(&connection.base_url)
         .bind(text(&connection.place)?)
         .bind(text(&connection.rules)?)
         .bind(connection.created_at.millis())
+        .bind(connection.sign_in.as_ref().map(text).transpose()?)
         .execute(&self.pool)
         .await
         .map(drop)
@@ -83,6 +85,7 @@ impl SqliteStore {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
         let keys = sqlx::query("DELETE FROM api_keys WHERE api = ?1").bind(api.as_str());
         keys.execute(&mut *tx).await.map_err(unavailable)?;
+        delete_sign_in(&mut tx, api).await?;
         let done = sqlx::query("DELETE FROM connections WHERE api = ?1").bind(api.as_str());
         let done = done.execute(&mut *tx).await.map_err(unavailable)?;
         tx.commit().await.map_err(unavailable)?;
@@ -147,6 +150,7 @@ fn connection(row: &SqliteRow) -> Result<Connection, Fault> {
         base_url: rows::column(row, "base_url")?,
         place: rows::json(row, "place")?,
         rules: rows::json(row, "rules")?,
+        sign_in: rows::json_or_none(row, "sign_in")?,
         created_at: rows::time(row, "created_at")?,
     })
 }

@@ -10,6 +10,7 @@ mod error;
 mod head;
 mod open;
 mod rows;
+mod sign_ins;
 mod store;
 
 pub use error::StoreError;

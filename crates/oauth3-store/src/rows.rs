@@ -127,7 +127,7 @@ pub(crate) fn time(row: &SqliteRow, name: &'static str) -> Result<Timestamp, Fau
     column(row, name).map(Timestamp::from_millis)
 }
 
-fn time_or_none(row: &SqliteRow, name: &'static str) -> Result<Option<Timestamp>, Fault> {
+pub(crate) fn time_or_none(row: &SqliteRow, name: &'static str) -> Result<Option<Timestamp>, Fault> {
     Ok(column::<Option<i64>>(row, name)?.map(Timestamp::from_millis))
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn json<T: DeserializeOwned>(row: &SqliteRow, name: &'static str) -> 
     json_or_none(row, name)?.ok_or_else(|| unreadable(name))
 }
 
-fn json_or_none<T: DeserializeOwned>(row: &SqliteRow, name: &'static str) -> Result<Option<T>, Fault> {
+pub(crate) fn json_or_none<T: DeserializeOwned>(row: &SqliteRow, name: &'static str) -> Result<Option<T>, Fault> {
     column::<Option<&str>>(row, name)?.map(|t| serde_json::from_str(t).map_err(|_| unreadable(name))).transpose()
 }
 

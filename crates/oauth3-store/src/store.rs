@@ -1,12 +1,13 @@
 //! The port, query by query.
 
 use crate::error::unavailable;
+use crate::sign_ins::write_secret;
 use crate::{SqliteStore, audit, rows};
 use async_trait::async_trait;
 use oauth3_core::{
     AgentName, AgentRecord, ApiId, ApiKey, AuditEvent, AuditMac, AuditRow, ChainReport, Connection, Digest, Execution,
-    Fault, Grant, GrantId, RequestId, SealedSecret, SecretName, SecretRecord, Status, Store, Tag, Timestamp, TokenHash,
-    TokenId, UsageRow,
+    Fault, Grant, GrantId, RequestId, SealedSecret, SealedSignIn, SecretName, SecretRecord, SignInRecord, Status,
+    Store, Tag, Timestamp, TokenChange, TokenHash, TokenId, UsageRow,
 };
 use sqlx::Sqlite;
 use sqlx::query::Query;
@@ -194,25 +195,25 @@ impl Store for SqliteStore {
         self.usage_since(since_day).await
     }
 
+    async fn sign_ins(&self) -> Result<Vec<SignInRecord>, Fault> {
+        self.all_sign_ins().await
+    }
+
+    async fn sealed_sign_in(&self, connection: &ApiId) -> Result<Option<SealedSignIn>, Fault> {
+        self.one_sign_in(connection).await
+    }
+
+    async fn put_sign_in(&self, next: &SealedSignIn, from: u32, token: TokenChange<'_>) -> Result<bool, Fault> {
+        self.write_sign_in(next, from, token).await
+    }
+
+    async fn set_sign_in_used(&self, connection: &ApiId, at: Timestamp) -> Result<(), Fault> {
+        self.write_sign_in_used(connection, at).await
+    }
+
     async fn put_secret(&self, secret: &SealedSecret) -> Result<(), Fault> {
-        let record = &secret.record;
-        sqlx::query(
-            "INSERT INTO secrets (name, hosts, uses, version, encrypted_value, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (name) DO UPDATE SET hosts = ?2, uses = ?3, version = ?4, encrypted_value = ?5,
-               created_at = ?6, updated_at = ?7",
-        )
-        .bind(record.name.as_str())
-        .bind(json(&record.hosts)?)
-        .bind(json(&record.uses)?)
-        .bind(record.version)
-        .bind(&secret.sealed)
-        .bind(record.created_at.millis())
-        .bind(record.updated_at.millis())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(unavailable)
+        let mut connection = self.pool.acquire().await.map_err(unavailable)?;
+        write_secret(&mut connection, secret).await
     }
 
     async fn sealed_secret(&self, name: &SecretName) -> Result<Option<SealedSecret>, Fault> {

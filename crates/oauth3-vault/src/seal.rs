@@ -5,7 +5,7 @@ use crate::{SecretBytes, VaultError};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
-use oauth3_core::{AuditMac, Digest, DigestBuilder, SealedSecret, SecretRecord};
+use oauth3_core::{ApiId, AuditMac, Digest, DigestBuilder, SealedSecret, SecretRecord, SignInSetup};
 use sha2::Sha256;
 use std::fmt;
 use zeroize::Zeroizing;
@@ -48,12 +48,43 @@ impl Vault {
     /// # Errors
     /// When there is no randomness.
     pub fn seal(&self, record: &SecretRecord, value: &SecretBytes) -> Result<Vec<u8>, VaultError> {
-        let bound = bound_to(record);
-        let key = random_key()?;
-        let mut sealed = vec![FORMAT];
-        self.sealing.with(|sealing| encrypt(sealing, key.as_ref(), &bound, &mut sealed))?;
-        value.with(|value| encrypt(key.as_ref(), value, &bound, &mut sealed))?;
-        Ok(sealed)
+        self.seal_bound(&bound_to(record), value)
+    }
+
+    /// Seals the tokens of a sign-in. Connection, version and the whole setup are sealed in: with another endpoint,
+    /// client or host they do not open.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn seal_sign_in(
+        &self,
+        connection: &ApiId,
+        version: u32,
+        setup: &SignInSetup,
+        tokens: &SecretBytes,
+    ) -> Result<Vec<u8>, VaultError> {
+        self.seal_bound(&bound_to_setup(connection, version, setup), tokens)
+    }
+
+    /// Opens what [`Vault::seal_sign_in`] made.
+    ///
+    /// # Errors
+    /// When anything that it is bound to was changed, or the key is another.
+    pub fn unseal_sign_in(
+        &self,
+        connection: &ApiId,
+        version: u32,
+        setup: &SignInSetup,
+        sealed: &[u8],
+    ) -> Result<SecretBytes, VaultError> {
+        let name = || connection.to_string();
+        match sealed.split_first() {
+            Some((&FORMAT, rest)) => self
+                .unseal_bound(&bound_to_setup(connection, version, setup), rest)
+                .ok_or_else(|| VaultError::Unsealable(name())),
+            Some(_) => Err(VaultError::UnknownFormat(name())),
+            None => Err(VaultError::Unsealable(name())),
+        }
     }
 
     /// Opens what [`Vault::seal`] made.
@@ -69,13 +100,21 @@ impl Vault {
             FORMAT_WITHOUT_USES => return Err(VaultError::Unsealable(name())),
             _ => return Err(VaultError::UnknownFormat(name())),
         };
-        let (wrapped, value) =
-            rest.split_at_checked(NONCE_BYTES + WRAPPED_KEY_BYTES).ok_or_else(|| VaultError::Unsealable(name()))?;
-        self.sealing
-            .with(|sealing| decrypt(sealing, wrapped, &bound))
-            .and_then(|key| decrypt(&key, value, &bound))
-            .map(SecretBytes::new)
-            .ok_or_else(|| VaultError::Unsealable(name()))
+        self.unseal_bound(&bound, rest).ok_or_else(|| VaultError::Unsealable(name()))
+    }
+
+    fn seal_bound(&self, bound: &Digest, value: &SecretBytes) -> Result<Vec<u8>, VaultError> {
+        let key = random_key()?;
+        let mut sealed = vec![FORMAT];
+        self.sealing.with(|sealing| encrypt(sealing, key.as_ref(), bound, &mut sealed))?;
+        value.with(|value| encrypt(key.as_ref(), value, bound, &mut sealed))?;
+        Ok(sealed)
+    }
+
+    fn unseal_bound(&self, bound: &Digest, sealed: &[u8]) -> Option<SecretBytes> {
+        let (wrapped, value) = sealed.split_at_checked(NONCE_BYTES + WRAPPED_KEY_BYTES)?;
+        let key = self.sealing.with(|sealing| decrypt(sealing, wrapped, bound))?;
+        decrypt(&key, value, bound).map(SecretBytes::new)
     }
 }
 
@@ -98,6 +137,21 @@ impl fmt::Debug for Vault {
 /// The associated data: a digest over everything that the value is bound to.
 fn bound_to(record: &SecretRecord) -> Digest {
     bound("oauth3 sealed secret v2", FORMAT, record).list(record.uses.parts().iter()).finish()
+}
+
+/// The associated data of a sign-in's tokens. They stand in a table of their own, which is part of the domain.
+fn bound_to_setup(connection: &ApiId, version: u32, setup: &SignInSetup) -> Digest {
+    let SignInSetup { provider, parameters, client_id, scopes, hosts } = setup;
+    DigestBuilder::new("oauth3 sealed sign-in v1")
+        .field(connection.as_str().as_bytes())
+        .number(u64::from(version))
+        .field(provider.as_bytes())
+        .field(client_id.as_bytes())
+        .list(parameters.keys())
+        .list(parameters.values())
+        .list(scopes.iter())
+        .list(hosts.iter().map(ToString::to_string).collect::<Vec<_>>().iter())
+        .finish()
 }
 
 /// The same for [`FORMAT_WITHOUT_USES`]; the number said that the value is not revealed.

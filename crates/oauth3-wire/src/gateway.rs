@@ -5,8 +5,8 @@ use crate::frame::{Frame, MAX_REPLY_BYTES, read_frame, write_frame};
 use crate::message::{Call, Reply, decode, encode, pack_lane, unpack_output};
 use async_trait::async_trait;
 use oauth3_core::{
-    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, Keeper, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId,
-    RunOutput, WriteOnly,
+    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, Keeper, KeeperEvent, LaneFds, NewSecret, OpenedRun, RequestId,
+    RunOutput, SignInOrder, SignInRecord, WriteOnly,
 };
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,6 +22,8 @@ const WRITE_QUEUE: usize = 64;
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest for anything else that it is asked.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest for an order about a sign-in, which asks the identity provider a few times.
+const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long one wait for an agent's ask goes on before it is begun anew.
 const ASK_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Longest for reading the whole audit chain.
@@ -136,7 +138,7 @@ impl Keeper for GatewaySide {
         self.done(Call::Refresh, Frame::default(), CALL_TIMEOUT).await
     }
 
-    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+    async fn next_event(&self) -> Result<KeeperEvent, Fault> {
         match self.call(Call::NextEvent, Frame::default(), ASK_TIMEOUT).await? {
             (Reply::Event(event), _) => Ok(event),
             _ => Err(odd()),
@@ -159,6 +161,21 @@ impl Keeper for GatewaySide {
 
     async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault> {
         self.done(Call::AnswerAsk { number, answer }, Frame::default(), CALL_TIMEOUT).await
+    }
+
+    async fn order_sign_in(&self, connection: &ApiId, order: SignInOrder, by: &str) -> Result<SignInRecord, Fault> {
+        let call = Call::SignIn { connection: connection.clone(), order, by: by.to_owned() };
+        match self.call(call, Frame::default(), SIGN_IN_TIMEOUT).await? {
+            (Reply::SignIn(record), _) => Ok(*record),
+            _ => Err(odd()),
+        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the other place that hands a typed value to the keeper")]
+    async fn put_client_secret(&self, connection: &ApiId, value: WriteOnly, by: &str) -> Result<(), Fault> {
+        let with = Frame { raw: value.hand_over(), ..Frame::default() };
+        let call = Call::PutClientSecret { connection: connection.clone(), by: by.to_owned() };
+        self.done(call, with, CALL_TIMEOUT).await
     }
 }
 

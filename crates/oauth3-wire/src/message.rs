@@ -3,8 +3,8 @@
 use crate::WireError;
 use crate::frame::Frame;
 use oauth3_core::{
-    ApiCheck, ApiId, AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerFd, ListenerRole, NewSecret,
-    OpenedRun, ProxyEvent, RequestId, RunOutput,
+    ApiCheck, ApiId, AuditEvent, ChainReport, EgressUsage, Fault, KeeperEvent, LaneFds, ListenerFd, ListenerRole,
+    NewSecret, OpenedRun, RequestId, RunOutput, SignInOrder, SignInRecord,
 };
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -48,6 +48,16 @@ pub(crate) enum Call {
         number: u64,
         answer: Result<RequestId, Fault>,
     },
+    SignIn {
+        connection: ApiId,
+        order: SignInOrder,
+        by: String,
+    },
+    /// The value is the frame's raw part.
+    PutClientSecret {
+        connection: ApiId,
+        by: String,
+    },
 }
 
 /// What it answers.
@@ -57,9 +67,10 @@ pub(crate) enum Reply {
     Done,
     Chain(ChainReport),
     Opened(OpenedRun),
-    Event(ProxyEvent),
+    Event(KeeperEvent),
     Address(Option<SocketAddr>),
     Checks(Vec<ApiCheck>),
+    SignIn(Box<SignInRecord>),
     /// The frame's raw part: `stdout_bytes` of stdout, the rest is stderr.
     Output {
         stdout_bytes: usize,

@@ -5,7 +5,8 @@ use crate::frame::{Frame, MAX_CALL_BYTES, read_frame, write_frame};
 use crate::message::{Call, Reply, decode, encode, pack_output, unpack_lane};
 use async_trait::async_trait;
 use oauth3_core::{
-    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId, RunOutput,
+    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, KeeperEvent, LaneFds, NewSecret, OpenedRun, RequestId, RunOutput,
+    SignInOrder, SignInRecord,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,13 +50,17 @@ pub trait Handler: Send + Sync {
     /// Reads anew what the proxy goes by.
     async fn refresh(&self) -> Result<(), Fault>;
     /// Waits for what the proxy wants.
-    async fn next_event(&self) -> Result<ProxyEvent, Fault>;
+    async fn next_event(&self) -> Result<KeeperEvent, Fault>;
     /// Where agents reach the proxy.
     async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault>;
     /// Tries each key of an API.
     async fn check_api(&self, api: ApiId) -> Result<Vec<ApiCheck>, Fault>;
     /// Says what became of an ask.
     async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault>;
+    /// Does something with a sign-in.
+    async fn order_sign_in(&self, connection: ApiId, order: SignInOrder, by: String) -> Result<SignInRecord, Fault>;
+    /// Seals a client secret.
+    async fn put_client_secret(&self, connection: ApiId, value: Zeroizing<Vec<u8>>, by: String) -> Result<(), Fault>;
 }
 
 /// Serves one connection until the other side hangs up or sends something that is no call; calls that go on
@@ -143,6 +148,12 @@ async fn answer(prepared: Prepared, role: Role, handler: &dyn Handler) -> Result
         (Role::Gateway, Call::NextEvent, _) => handler.next_event().await.map(Reply::Event),
         (Role::Gateway, Call::AnswerAsk { number, answer }, _) => {
             handler.answer_ask(number, answer).await.map(|()| Reply::Done)
+        }
+        (Role::Gateway, Call::SignIn { connection, order, by }, _) => {
+            handler.order_sign_in(connection, order, by).await.map(|record| Reply::SignIn(Box::new(record)))
+        }
+        (Role::Gateway, Call::PutClientSecret { connection, by }, _) => {
+            handler.put_client_secret(connection, raw, by).await.map(|()| Reply::Done)
         }
         (Role::Gateway, Call::CloseRun { id, then }, _) => match handler.close_run(id, then).await {
             Ok(output) => return pack_output(number, output),

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use oauth3_broker::Broker;
 use oauth3_core::{
-    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, Keeper, LaneFds, NewSecret, OpenedRun, ProxyEvent, RequestId,
-    RunOutput, WriteOnly,
+    ApiCheck, ApiId, AuditEvent, ChainReport, Fault, Keeper, KeeperEvent, LaneFds, NewSecret, OpenedRun, RequestId,
+    RunOutput, SignInOrder, SignInRecord, WriteOnly,
 };
 use oauth3_wire::GatewaySide;
 use std::net::SocketAddr;
@@ -250,7 +250,7 @@ impl Keeper for SupervisedKeeper {
     async fn refresh(&self) -> Result<(), Fault> {
         self.side()?.refresh().await
     }
-    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+    async fn next_event(&self) -> Result<KeeperEvent, Fault> {
         self.side()?.next_event().await
     }
     async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault> {
@@ -261,5 +261,11 @@ impl Keeper for SupervisedKeeper {
     }
     async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault> {
         self.side()?.answer_ask(number, answer).await
+    }
+    async fn order_sign_in(&self, connection: &ApiId, order: SignInOrder, by: &str) -> Result<SignInRecord, Fault> {
+        self.side()?.order_sign_in(connection, order, by).await
+    }
+    async fn put_client_secret(&self, connection: &ApiId, value: WriteOnly, by: &str) -> Result<(), Fault> {
+        self.side()?.put_client_secret(connection, value, by).await
     }
 }

@@ -5,4 +5,5 @@ mod audit;
 mod concurrency;
 mod files;
 mod port;
+mod sign_ins;
 mod support;

@@ -1,7 +1,9 @@
 //! Sealed values and what they are bound to.
 
 use super::vault;
-use oauth3_core::{AuditMac, Host, Kind, Reveal, SealedSecret, SecretName, SecretRecord, Slot, Timestamp, Uses};
+use oauth3_core::{
+    ApiId, AuditMac, Host, Kind, Reveal, SealedSecret, SecretName, SecretRecord, SignInSetup, Slot, Timestamp, Uses,
+};
 use oauth3_vault::{KeySource, SecretBytes, Vault, VaultError};
 
 fn record() -> SecretRecord {
@@ -103,4 +105,36 @@ fn what_an_older_version_sealed_opens_with_the_uses_that_there_were() {
     let mut renamed = sealed.clone();
     renamed[0] = 2;
     assert!(vault.unseal(&SealedSecret { record: record(), sealed: renamed }).is_err());
+}
+
+#[test]
+fn tokens_of_a_sign_in_open_under_their_own_setup_only() {
+    let (vault, _dir) = vault();
+    let api = ApiId::connection("my-mail").unwrap();
+    let setup = SignInSetup {
+        provider: "generic".into(),
+        parameters: [("issuer".to_owned(), "https://id.example.com".to_owned())].into(),
+        client_id: "client".into(),
+        scopes: ["mail.read".to_owned()].into(),
+        hosts: Host::parse("api.example.com").into_iter().collect(),
+    };
+    let sealed = vault.seal_sign_in(&api, 3, &setup, &SecretBytes::new(b"refresh".to_vec())).unwrap();
+    assert!(vault.unseal_sign_in(&api, 3, &setup, &sealed).unwrap().equals(b"refresh"));
+    type Edit = fn(&mut SignInSetup);
+    let edits: [(&str, Edit); 6] = [
+        ("another provider", |s| s.provider = "google".into()),
+        ("another issuer", |s| drop(s.parameters.insert("issuer".into(), "https://evil.example".into()))),
+        ("one parameter more", |s| drop(s.parameters.insert("token_endpoint".into(), "https://evil.example".into()))),
+        ("another client", |s| s.client_id = "other".into()),
+        ("one scope more", |s| s.scopes.extend(["mail.send".to_owned()])),
+        ("one host more", |s| s.hosts.extend(Host::parse("evil.example"))),
+    ];
+    for (what, edit) in edits {
+        let mut setup = setup.clone();
+        edit(&mut setup);
+        assert!(vault.unseal_sign_in(&api, 3, &setup, &sealed).is_err(), "{what}");
+    }
+    assert!(vault.unseal_sign_in(&api, 4, &setup, &sealed).is_err());
+    assert!(vault.unseal_sign_in(&ApiId::connection("mail").unwrap(), 3, &setup, &sealed).is_err());
+    assert!(vault.unseal_sign_in(&api, 3, &setup, &[]).is_err());
 }

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use oauth3_core::{
-    ApiCheck, ApiId, AuditEvent, ChainReport, EgressUsage, Fault, LaneFds, ListenerRole, NewSecret, OpenedRun,
-    ProxyEvent, RequestId, RunOutput,
+    ApiCheck, ApiId, AuditEvent, ChainReport, EgressUsage, Fault, KeeperEvent, LaneFds, ListenerRole, NewSecret,
+    OpenedRun, RequestId, RunOutput, SignInOrder, SignInRecord,
 };
 use oauth3_wire::Handler;
 use std::fs::File;
@@ -79,7 +79,7 @@ impl Handler for Scripted {
     async fn refresh(&self) -> Result<(), Fault> {
         self.note("refresh")
     }
-    async fn next_event(&self) -> Result<ProxyEvent, Fault> {
+    async fn next_event(&self) -> Result<KeeperEvent, Fault> {
         self.note("next_event")?;
         std::future::pending().await
     }
@@ -93,5 +93,12 @@ impl Handler for Scripted {
     }
     async fn answer_ask(&self, number: u64, answer: Result<RequestId, Fault>) -> Result<(), Fault> {
         self.note(format!("answer_ask {number} {answer:?}"))
+    }
+    async fn order_sign_in(&self, api: ApiId, order: SignInOrder, by: String) -> Result<SignInRecord, Fault> {
+        self.note(format!("order_sign_in {api} {order:?} {by}"))?;
+        Ok(SignInRecord::new(api))
+    }
+    async fn put_client_secret(&self, api: ApiId, value: Zeroizing<Vec<u8>>, by: String) -> Result<(), Fault> {
+        self.note(format!("put_client_secret {api} {:?} {by}", &value[..]))
     }
 }

@@ -143,7 +143,7 @@ pub(crate) async fn connection(owner: &Owner, command: ConnectionCommand, out: O
             let api = ApiId::connection(&name)?;
             let created_at = Timestamp::from_millis(0);
             let rules = rules.into_iter().collect();
-            let connection = Connection { api: api.clone(), base_url, place, rules, created_at };
+            let connection = Connection { api: api.clone(), base_url, place, rules, sign_in: None, created_at };
             owner.port().put_connection(connection, BY).await?;
             if let Some(secret) = &secret {
                 let key = ApiKey { api: api.clone(), secret: secret.clone(), agent: None, tag: None, created_at };
