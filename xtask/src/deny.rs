@@ -25,6 +25,8 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("oauth3-approve", "oauth3-dial"),
     ("oauth3-sandbox", "oauth3-policy"),
     ("oauth3-api", "oauth3-provider"),
+    ("oauth3", "oauth3-oauth"),
+    ("oauth3-proxy", "oauth3-oauth"),
 ];
 
 pub(crate) fn run(tree: &Tree) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::base::{BaseError, BaseUrl};
 use crate::dialect::Dialect;
+use crate::template::is_segment;
 use oauth3_core::SecretName;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -301,13 +302,6 @@ impl Entry {
         filled.push_str(rest);
         Ok(Ok(filled))
     }
-}
-
-fn is_segment(text: &str) -> bool {
-    !text.is_empty()
-        && text != "."
-        && text != ".."
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// A header field's name in lower case, if it is one (RFC 9110 §5.1).

@@ -3,25 +3,38 @@
 //!
 //! No I/O and no secret: a proxy brings the bytes. [`Catalog`] has the providers, [`Dialect`] reads calls and
 //! writes refusals, [`UsageMeter`] watches replies as they pass, [`Prices`] turns [`Usage`] into money.
+//! [`Identities`] has those that people sign in with, and [`AuthorizationServer`] is one of them with its addresses.
 
 mod base;
 mod call;
 mod catalog;
 mod dialect;
+mod endpoint;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod identity;
 mod json;
 mod multipart;
 mod price;
+mod server;
 mod sse;
 mod stream_usage;
+mod template;
 mod usage;
 
 pub use base::{BaseError, BaseUrl, PathError};
 pub use call::{CallError, CallInfo};
 pub use catalog::{Catalog, CatalogError, CredentialSlot, MissingVariable, Provider};
 pub use dialect::{Dialect, Refusal};
+pub use endpoint::{Endpoint, EndpointError, MAX_ENDPOINT_BYTES, percent_encode};
+pub use identity::{
+    Identities, IdentityError, IdentityProvider, MAX_SCOPE_BYTES, MAX_SCOPES, Parameter, ParameterForm,
+    ResolvedIdentity, ScopeSet,
+};
 pub use price::{Price, PriceError, Prices};
+pub use server::{
+    AccountShape, AuthorizationServer, ClientAuth, Protocol, RevocationStyle, Rotation, ScopeDifference, SecretNeed,
+};
 pub use stream_usage::{UsageTrim, ask_for_usage};
 pub use usage::{Usage, UsageMeter};

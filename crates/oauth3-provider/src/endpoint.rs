@@ -1,0 +1,216 @@
+//! Addresses of authorization servers.
+
+use oauth3_core::Host;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Longest address of an endpoint, in bytes.
+pub const MAX_ENDPOINT_BYTES: usize = 2048;
+/// The one name that may be spoken to without TLS: nothing of it leaves this machine.
+const LOOPBACK: &str = "localhost";
+
+/// Why an address was refused. Fit for the owner; the address itself is not in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// Too long.
+    #[error("an address has at most {MAX_ENDPOINT_BYTES} bytes")]
+    Long,
+    /// Neither `https://` nor, for this machine, `http://localhost`.
+    #[error("an address begins with https:// (http:// only for localhost)")]
+    Scheme,
+    /// No host name.
+    #[error("{0} (an address of this machine is written as localhost)")]
+    Host(String),
+    /// A fragment, a backslash, a control character, or anything beyond ASCII.
+    #[error("an address has letters, digits and the usual marks only, and no '#'")]
+    Character,
+    /// `.` or `..` as a segment, as it is or encoded.
+    #[error("an address has no segment that is '.' or '..'")]
+    Dots,
+}
+
+/// One address that oauth3 sends a request to: `https://host[:port]/path[?query]`, or `http://localhost…`.
+///
+/// Read strictly, so that what was checked is what is dialled: host names only (no addresses of digits), no user
+/// information, no fragment. The text stays byte for byte as it was written, for an issuer is compared so.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Endpoint {
+    text: String,
+    secure: bool,
+    host: Host,
+    /// Where path and query begin in the text.
+    path_at: usize,
+}
+
+impl Endpoint {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// When it is anything but the form above.
+    pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        if text.len() > MAX_ENDPOINT_BYTES {
+            return Err(EndpointError::Long);
+        }
+        let (secure, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            (None, None) => return Err(EndpointError::Scheme),
+        };
+        let at = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(at);
+        let authority =
+            if secure || authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
+        let host = Host::parse(&authority).map_err(|why| EndpointError::Host(why.to_string()))?;
+        if !secure && host.name() != LOOPBACK {
+            return Err(EndpointError::Scheme);
+        }
+        let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%?".contains(&byte);
+        if !path.bytes().all(fine) {
+            return Err(EndpointError::Character);
+        }
+        let segments = path.split('?').next().unwrap_or_default().split('/');
+        if segments.into_iter().any(|segment| matches!(decoded_dots(segment).as_str(), "." | "..")) {
+            return Err(EndpointError::Dots);
+        }
+        Ok(Self { text: text.to_owned(), secure, host, path_at: text.len() - path.len() })
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it is spoken to with TLS.
+    #[must_use]
+    pub const fn secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Where it is. The port is 80 where plain HTTP names none.
+    #[must_use]
+    pub const fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// What the request line says: path and query, beginning with `/`.
+    #[must_use]
+    pub fn target(&self) -> String {
+        let rest = self.text.get(self.path_at..).unwrap_or_default();
+        if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }
+    }
+
+    /// This address with one more parameter in its query, percent-encoded.
+    ///
+    /// # Errors
+    /// When it grows too long.
+    pub fn with_query(&self, parameters: &[(&str, &str)]) -> Result<Self, EndpointError> {
+        let mut text = self.text.clone();
+        for (name, value) in parameters {
+            text.push(if text.contains('?') { '&' } else { '?' });
+            percent_encode(name, &mut text);
+            text.push('=');
+            percent_encode(value, &mut text);
+        }
+        Self::parse(&text)
+    }
+}
+
+/// Appends a text with everything but RFC 3986's unreserved characters percent-encoded (§2.1). Good for a query, for a
+/// segment of a path and for a form. `out` does not grow when it has room for three times the text.
+pub fn percent_encode(text: &str, out: &mut String) {
+    use fmt::Write as _;
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _written = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+fn decoded_dots(segment: &str) -> String {
+    segment.replace("%2e", ".").replace("%2E", ".")
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = EndpointError;
+    fn try_from(text: String) -> Result<Self, EndpointError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Endpoint> for String {
+    fn from(endpoint: Endpoint) -> Self {
+        endpoint.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_byte_for_byte() {
+        for (text, secure, host, target) in [
+            ("https://id.test", true, "id.test", "/"),
+            ("https://id.test/", true, "id.test", "/"),
+            ("https://id.test:8443/a/b?c=d", true, "id.test:8443", "/a/b?c=d"),
+            ("https://id.test?x=y", true, "id.test", "/?x=y"),
+            ("http://localhost:3000/token", false, "localhost:3000", "/token"),
+            ("http://localhost/token", false, "localhost:80", "/token"),
+        ] {
+            let read = Endpoint::parse(text).unwrap();
+            let all = (read.as_str(), read.secure(), read.host().to_string(), read.target());
+            assert_eq!(all, (text, secure, host.to_owned(), target.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_could_be_dialled_otherwise_is_refused() {
+        for text in [
+            "http://id.test/token",
+            "http://localhost.id.test/",
+            "HTTPS://id.test/",
+            "ftp://id.test",
+            "id.test",
+            "https://",
+            "https:///token",
+            "https://user@id.test/",
+            "https://id.test@evil.test/",
+            "https://id.test\\@evil.test/",
+            "https://127.0.0.1/",
+            "https://[::1]/",
+            "https://id.test/a#b",
+            "https://id.test/a b",
+            "https://id.test/a\r\nx: y",
+            "https://id.test/\u{e9}",
+            "https://id.test/a/../b",
+            "https://id.test/a/%2e%2E/b",
+            "https://id.test:0/",
+        ] {
+            assert!(Endpoint::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Endpoint::parse(&format!("https://id.test/{}", "a".repeat(3000))), Err(EndpointError::Long));
+    }
+
+    #[test]
+    fn parameters_are_encoded() {
+        let made = Endpoint::parse("https://id.test/a?b=c").unwrap().with_query(&[("q", "a&b=c d#é")]).unwrap();
+        assert_eq!(made.as_str(), "https://id.test/a?b=c&q=a%26b%3Dc%20d%23%C3%A9");
+    }
+}
