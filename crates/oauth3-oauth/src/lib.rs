@@ -22,6 +22,9 @@ mod discovery;
 mod exchange;
 mod failure;
 mod fields;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id_token;
 mod jws;
 mod refresh;
