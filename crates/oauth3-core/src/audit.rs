@@ -51,6 +51,10 @@ pub enum AuditKind {
     ApiCalled,
     /// The proxy refused calls of agents, one entry each.
     ApiRefused,
+    /// Requests are about to go through the proxy to hosts that are no API, one entry each.
+    HostReached,
+    /// Such requests have ended, with what went to and fro, one entry each.
+    HostLeft,
     /// A key was assigned to an API or taken from it, or a connection was defined or removed.
     ApiChanged,
     /// A sign-in began, succeeded, failed, or waits for the owner to confirm an account.
@@ -88,6 +92,8 @@ impl AuditKind {
             Self::VerdictRefused => "verdict_refused",
             Self::ApiCalled => "api_called",
             Self::ApiRefused => "api_refused",
+            Self::HostReached => "host_reached",
+            Self::HostLeft => "host_left",
             Self::ApiChanged => "api_changed",
             Self::SignIn => "sign_in",
             Self::TokenRefresh => "token_refresh",

@@ -111,6 +111,11 @@ pub enum InvalidName {
     /// Not a plain host name.
     #[error("{0:?} is not a plain host name such as api.example.com or api.example.com:8443")]
     Host(String),
+    /// Not a host of the owner's list for agents.
+    #[error(
+        "{0:?} is neither a host such as files.example or files.example:8443 nor all below one, such as *.mirror.example"
+    )]
+    HostPattern(String),
 }
 
 macro_rules! checked_name {

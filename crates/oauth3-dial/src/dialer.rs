@@ -123,6 +123,14 @@ impl Dialer {
         self.tcp(&Place::Name(host.name().to_owned()), host.port(), Reach::Anywhere).await
     }
 
+    /// Connects in clear to a host of the web.
+    ///
+    /// # Errors
+    /// As [`Dialer::connect_tls`], but for the certificate.
+    pub async fn connect_plain(&self, host: &Host) -> Result<TcpStream, DialError> {
+        self.tcp(&Place::Name(host.name().to_owned()), host.port(), Reach::Public).await
+    }
+
     pub(crate) async fn tls(
         &self,
         place: &Place,

@@ -1,6 +1,6 @@
 //! Opens and closes the egress of one run.
 
-use crate::ca::RunCa;
+use crate::ca::Authority;
 use crate::dns::Names;
 use crate::error::InjectError;
 use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_UNIT_BYTES, MAX_CONNECTIONS, MAX_REQUESTS, RECORD_TIMEOUT};
@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 /// The open egress of one run. Dropping it ends every connection too, without the refusals.
 pub struct Egress {
     run: Arc<Run>,
-    ca: Arc<RunCa>,
+    ca: Arc<Authority>,
 }
 
 /// Serves the only network that a run has, until [`Egress::close`]. Spends the permit: its hosts are the only
@@ -53,8 +53,8 @@ pub fn open_egress(
     }
     let marks = Marks::new(leases.iter().map(|lease| (lease.name.as_str(), lease.placeholder.as_str())))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let ca = Arc::new(RunCa::new(&provider)?);
-    let tls = Arc::new(ca.server_config(provider)?);
+    let ca = Arc::new(Authority::of_run(&provider)?);
+    let tls = Arc::new(ca.server_config(provider, &[b"h2", b"http/1.1"])?);
     let run = Arc::new(Run {
         meter: Meter::new(permit.limits()),
         hosts: permit.hosts().clone(),

@@ -48,6 +48,7 @@ mod tasks;
 mod upstream;
 mod websocket;
 
+pub use ca::{Authority, RENEW_AFTER};
 pub use egress::{Egress, open_egress};
 pub use error::InjectError;
 pub use observer::Observer;

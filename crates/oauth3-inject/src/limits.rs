@@ -79,7 +79,7 @@ pub(crate) const MAX_REFUSALS: usize = 64;
 pub(crate) const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after an accept or receive that failed, such as for want of descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Most leaf certificates kept; beyond that names are refused.
+/// Most leaf certificates kept; beyond that they are made anew.
 pub(crate) const MAX_LEAVES: usize = 512;
 /// Longest text of the code's choosing within a refusal, in bytes.
 pub(crate) const MAX_NAMED_BYTES: usize = 100;

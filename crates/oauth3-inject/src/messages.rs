@@ -25,6 +25,11 @@ pub fn clean_request(headers: &mut HeaderMap) {
     hygiene::ask_for_plain(headers, true);
 }
 
+/// Makes the fields of a request fit for the next connection, and changes nothing else.
+pub fn pass_on(headers: &mut HeaderMap) {
+    hygiene::clean_request(headers);
+}
+
 /// Makes the fields of a reply fit for the client.
 pub fn clean_reply(headers: &mut HeaderMap) {
     hygiene::clean_reply(headers);

@@ -59,6 +59,8 @@ impl Audit {
                 | AuditKind::RunClosed
                 | AuditKind::ApiCalled
                 | AuditKind::ApiRefused
+                | AuditKind::HostReached
+                | AuditKind::HostLeft
         );
         if own || event.actor == ACTOR {
             return Err(Fault::InvalidRequest("only the keeper itself records this".into()));

@@ -2,10 +2,10 @@
 
 use crate::audit::Audit;
 use async_trait::async_trait;
-use oauth3_core::{AuditEvent, Clock, Execution, Fault, SecretName, Status, Store};
+use oauth3_core::{AgentName, AuditEvent, Clock, Execution, Fault, SecretName, Status, Store};
 use oauth3_inject::lend;
 use oauth3_proxy::{Backing, Lent};
-use oauth3_vault::Vault;
+use oauth3_vault::{SecretBytes, Vault};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,13 @@ impl Backing for Counter {
             Fault::Unavailable(format!("{secret}: {error}"))
         })?;
         Ok(Lent { leases, version: sealed.record.version })
+    }
+
+    fn authority_seed(&self, agent: &AgentName) -> Result<SecretBytes, Fault> {
+        self.vault.authority_seed(agent).map_err(|error| {
+            tracing::error!(%error, "an agent's certificate authority cannot be derived");
+            Fault::Unavailable("the certificate authority of this agent cannot be made".into())
+        })
     }
 
     async fn record(&self, events: &[AuditEvent]) -> Result<(), Fault> {

@@ -140,6 +140,25 @@ impl BaseUrl {
             _ => Ok(format!("{}{rest}", self.path)),
         }
     }
+
+    /// What a whole path names below the base path, as [`BaseUrl::join`] takes it: `/chat/completions` of
+    /// `/v1/chat/completions` below `/v1`. Nothing when it lies elsewhere.
+    ///
+    /// # Errors
+    /// When servers could read the path in more than one way.
+    pub fn below(&self, path: &str) -> Result<Option<String>, PathError> {
+        check(path)?;
+        let after = |base: &str| path.strip_prefix(base).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let own = self.path.rsplit('/').find(|segment| is_version(segment));
+        let others = self.versions.iter().filter_map(|version| {
+            let swapped: Vec<&str> =
+                self.path.split('/').map(|segment| if Some(segment) == own { version } else { segment }).collect();
+            after(&swapped.join("/")).map(|rest| format!("/{version}{rest}"))
+        });
+        let mut found = after(&self.path).map(str::to_owned).into_iter().chain(others);
+        // Only what leads back to the same path is below it.
+        Ok(found.find(|rest| self.join(rest).is_ok_and(|whole| whole == path)))
+    }
 }
 
 impl fmt::Display for BaseUrl {
@@ -254,6 +273,27 @@ mod tests {
         assert_eq!(listed.join("/v1alpha/models").as_deref(), Ok("/v1alpha/models"));
         assert_eq!(listed.join("/v1beta/models").as_deref(), Ok("/v1beta/models"));
         assert_eq!(listed.join("/v2/models").as_deref(), Ok("/v1beta/v2/models"));
+    }
+
+    #[test]
+    fn a_whole_path_is_below_its_base_or_not() {
+        for (of, path, rest) in [
+            ("https://api.test/v1", "/v1/chat/completions", Some("/chat/completions")),
+            ("https://api.test/v1", "/v1", Some("")),
+            ("https://api.test/v1", "/v1/", Some("/")),
+            ("https://api.test/v1", "/v10/chat", None),
+            ("https://api.test/v1", "/chat", None),
+            ("https://api.test/v1", "/v1/v1/chat", None),
+            ("https://api.test/a/v1/b", "/a/v1/b/c", Some("/c")),
+            ("https://api.test", "/v1/models", Some("/v1/models")),
+            ("https://api.test", "/", Some("/")),
+        ] {
+            assert_eq!(base(of).below(path), Ok(rest.map(str::to_owned)), "{of} {path}");
+        }
+        let listed = base("https://api.test/v1beta").with_versions(vec!["v1".into()]);
+        assert_eq!(listed.below("/v1/models"), Ok(Some("/v1/models".into())));
+        assert_eq!(listed.below("/v2/models"), Ok(None));
+        assert_eq!(base("https://api.test/v1").below("/v1/../admin"), Err(PathError::Dots));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::admit::Right;
 use crate::book::Api;
 use crate::keys::Key;
 use crate::limits::REPLY_IDLE_TIMEOUT;
+use crate::plain::HostReply;
 use crate::proxy::{Place, Proxy};
 use crate::refuse::Refused;
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub(crate) enum Reply {
     Whole(Option<Bytes>),
     /// One of an API.
     Stream(Box<Passing>),
+    /// One of a host that is no API.
+    Host(Box<HostReply>),
 }
 
 /// A call that was made, as long as its reply goes on. Dropped, it is counted.
@@ -282,6 +285,7 @@ impl Body for Reply {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(passing) => passing.poll(cx),
+            Self::Host(reply) => reply.poll(cx),
         }
     }
 
@@ -289,6 +293,7 @@ impl Body for Reply {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Stream(passing) => passing.ended,
+            Self::Host(reply) => reply.has_ended(),
         }
     }
 
@@ -297,7 +302,8 @@ impl Body for Reply {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             // The length that the API announced stands in the field.
             Self::Stream(passing) if passing.ended => SizeHint::with_exact(0),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Host(reply) if reply.has_ended() => SizeHint::with_exact(0),
+            Self::Stream(_) | Self::Host(_) => SizeHint::default(),
         }
     }
 }

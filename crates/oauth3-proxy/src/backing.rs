@@ -1,8 +1,8 @@
 //! What the proxy needs of the keeper.
 
 use async_trait::async_trait;
-use oauth3_core::{AuditEvent, Execution, Fault, SecretName, Status, Store};
-use oauth3_vault::Lease;
+use oauth3_core::{AgentName, AuditEvent, Execution, Fault, SecretName, Status, Store};
+use oauth3_vault::{Lease, SecretBytes};
 
 /// A key, lent by the vault.
 pub struct Lent {
@@ -23,6 +23,12 @@ pub trait Backing: Send + Sync {
     /// # Errors
     /// When there is none, or it cannot be opened.
     async fn lend(&self, secret: &SecretName) -> Result<Lent, Fault>;
+
+    /// What the key of an agent's certificate authority is made from.
+    ///
+    /// # Errors
+    /// When it cannot be derived.
+    fn authority_seed(&self, agent: &AgentName) -> Result<SecretBytes, Fault>;
 
     /// Appends to the audit chain, all or nothing; on disk when it returns.
     ///

@@ -15,6 +15,7 @@ use oauth3_provider::{CallInfo, Dialect, ask_for_usage};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -47,6 +48,8 @@ pub(crate) enum Outgoing {
 pub(crate) struct Streaming {
     inner: Incoming,
     left: u64,
+    /// Bytes that went.
+    sent: Arc<AtomicU64>,
     idle: Pin<Box<Sleep>>,
 }
 
@@ -60,10 +63,7 @@ impl Sent {
     pub(crate) fn outgoing(&mut self) -> Option<Outgoing> {
         match self {
             Self::Whole { bytes, _place } => Some(Outgoing::Whole(Some(bytes.clone()), _place.clone())),
-            Self::Stream(inner) => inner.take().map(|inner| {
-                let idle = Box::pin(sleep(REQUEST_IDLE_TIMEOUT));
-                Outgoing::Stream(Box::new(Streaming { inner, left: MAX_BODY_BYTES, idle }))
-            }),
+            Self::Stream(inner) => inner.take().map(|inner| Outgoing::counted(inner, Arc::default())),
         }
     }
 
@@ -81,6 +81,19 @@ impl Sent {
     /// Whether it can be sent again.
     pub(crate) const fn again(&self) -> bool {
         matches!(self, Self::Whole { .. })
+    }
+}
+
+impl Outgoing {
+    /// No body.
+    pub(crate) const fn nothing() -> Self {
+        Self::Whole(None, None)
+    }
+
+    /// One that is sent as it comes; `sent` counts its bytes.
+    pub(crate) fn counted(inner: Incoming, sent: Arc<AtomicU64>) -> Self {
+        let idle = Box::pin(sleep(REQUEST_IDLE_TIMEOUT));
+        Self::Stream(Box::new(Streaming { inner, left: MAX_BODY_BYTES, sent, idle }))
     }
 }
 
@@ -197,6 +210,7 @@ impl Streaming {
             // Trailers of requests are nobody's here.
             Some(Ok(frame)) => frame.into_data().ok().map(|data| {
                 self.left = self.left.checked_sub(data.len() as u64).ok_or("the body is too large")?;
+                self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
                 Ok(Frame::data(data))
             }),
         })

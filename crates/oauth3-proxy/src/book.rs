@@ -1,15 +1,16 @@
 //! Who may call what, as of now: read from the store as a whole, looked up without it.
 
+use crate::forward::Visitor;
 use crate::keys::Key;
 use crate::meter::{Meter, day_of};
 use crate::proxy::Proxy;
 use oauth3_core::{
-    Access, AgentName, AgentRecord, AgentToken, ApiId, ApiKey, Connection, Fault, Grant, GrantId, KeyPlace, RequestId,
-    Rule, SecretName, Status, Tally, Timestamp, TokenHash, TokenId, Trust,
+    Access, AgentName, AgentRecord, AgentToken, ApiId, ApiKey, Connection, Fault, Grant, GrantId, Host, KeyPlace,
+    RequestId, Rule, SecretName, Status, Tally, Timestamp, TokenHash, TokenId, Trust,
 };
 use oauth3_policy::{Decision, DenyReason, Facts, Load, Stage, decide};
 use oauth3_provider::{BaseUrl, CredentialSlot, Dialect, Provider};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -65,6 +66,10 @@ pub(crate) struct Book {
     kill_switch: bool,
     agents: HashMap<TokenId, Agent>,
     apis: HashMap<ApiId, Arc<Api>>,
+    /// Those at each host.
+    hosts: HashMap<Host, Vec<Arc<Api>>>,
+    /// Those of which somebody has a key.
+    keyed: HashSet<ApiId>,
 }
 
 #[derive(Debug)]
@@ -151,13 +156,44 @@ impl Book {
 
     /// Whether somebody holds this token. Compared in constant time.
     pub(crate) fn knows(&self, token: &AgentToken) -> bool {
-        self.agents.get(&token.id()).is_some_and(|agent| agent.hash.matches(&token.hash()))
+        self.holder(token).is_some()
     }
 
     /// The seat of whoever holds this token. Compared in constant time.
     pub(crate) fn seat(&self, token: &AgentToken, api: &Arc<Api>) -> Option<Arc<Seat>> {
         let agent = self.agents.get(&token.id()).filter(|agent| agent.hash.matches(&token.hash()))?;
         Some(agent.seat(api))
+    }
+
+    /// The name of whoever holds this token. Compared in constant time.
+    pub(crate) fn holder(&self, token: &AgentToken) -> Option<&AgentName> {
+        self.agents.get(&token.id()).filter(|agent| agent.hash.matches(&token.hash())).map(|agent| &agent.name)
+    }
+
+    /// Whether a visitor's token is good, and that agent's.
+    pub(crate) fn holds(&self, visitor: &Visitor) -> bool {
+        self.holder(&visitor.token) == Some(&visitor.agent)
+    }
+
+    /// The APIs that whoever holds this token has keys of, or that need none.
+    pub(crate) fn apis_of(&self, token: &AgentToken) -> Vec<&str> {
+        let agent = self.agents.get(&token.id());
+        let seated =
+            |api: &Api| agent.is_some_and(|agent| agent.seats.get(&api.id).is_some_and(|s| !s.keys.is_empty()));
+        let mut ids: Vec<&str> =
+            self.apis.values().filter(|api| api.place.is_none() || seated(api)).map(|api| api.id.as_str()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The APIs at a host, with TLS or in clear.
+    pub(crate) fn at(&self, host: &Host, secure: bool) -> Vec<Arc<Api>> {
+        self.hosts.get(host).into_iter().flatten().filter(|api| api.base.secure() == secure).cloned().collect()
+    }
+
+    /// Whether the owner has done what an API needs.
+    pub(crate) fn is_set_up(&self, api: &Api) -> bool {
+        !api.id.is_provider() || api.place.is_none() || self.keyed.contains(&api.id)
     }
 
     /// The seat of an agent that is known by name.
@@ -211,7 +247,12 @@ impl Book {
             }
             agents.insert(id, Agent { name: record.name, hash, seats });
         }
-        Ok(Self { kill_switch, agents, apis })
+        let mut hosts: HashMap<Host, Vec<Arc<Api>>> = HashMap::new();
+        for api in apis.values() {
+            hosts.entry(api.base.host().clone()).or_default().push(api.clone());
+        }
+        let keyed = keys.0.into_iter().map(|(key, _)| key.api).collect();
+        Ok(Self { kill_switch, agents, apis, hosts, keyed })
     }
 }
 

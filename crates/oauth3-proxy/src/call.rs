@@ -3,7 +3,7 @@
 use crate::admit::{Patience, Right, admit, invalid_token};
 use crate::answer::{Reply, Under, hand_back};
 use crate::body::{self, Read};
-use crate::book::Api;
+use crate::book::{Api, Seat};
 use crate::journal::{Entry, What};
 use crate::keys::Key;
 use crate::limits::{
@@ -14,9 +14,9 @@ use crate::refuse::Refused;
 use crate::token;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use oauth3_core::{ApiId, KeyPlace};
+use oauth3_core::{AgentToken, ApiId, KeyPlace};
 use oauth3_inject::messages;
 use oauth3_provider::{CallInfo, Dialect};
 use serde_json::{Map, Value};
@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// Fields by which others tell where a request came from: the API must not learn the owner's network.
-const ORIGINS: [HeaderName; 5] = [
+pub(crate) const ORIGINS: [HeaderName; 5] = [
     HeaderName::from_static("forwarded"),
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-host"),
@@ -50,7 +50,6 @@ async fn exchange(
     request: Request<Incoming>,
     dialect: &mut Dialect,
 ) -> Result<Response<Reply>, Refused> {
-    let began = Instant::now();
     let (mut head, body) = request.into_parts();
     let (id, rest) = address(&head.uri)?;
     let book = proxy.book();
@@ -60,16 +59,30 @@ async fn exchange(
     }
     // Whoever has no token learns nothing of what there is.
     let token = token::take(&mut head.headers, head.uri.query()).map_err(|_| Refused::from(invalid_token()))?;
-    for name in api.iter().flat_map(|api| &api.extra_credentials) {
-        head.headers.remove(name);
-    }
     if !book.knows(&token) {
         return Err(invalid_token().into());
     }
     let api = api.ok_or_else(|| unknown(proxy, &id))?;
     let seat = book.seat(&token, &api).ok_or_else(|| Refused::from(invalid_token()))?;
     drop(book);
+    let rest = rest.to_owned();
+    conduct(proxy, &token, seat, &rest, head, body).await
+}
 
+/// Makes a call of the API of this seat, if it may be made. `rest` is the path below the API's own; what the client
+/// sent to say who it is has gone from the fields.
+pub(crate) async fn conduct(
+    proxy: &Arc<Proxy>,
+    token: &AgentToken,
+    seat: Arc<Seat>,
+    rest: &str,
+    mut head: Parts,
+    body: Incoming,
+) -> Result<Response<Reply>, Refused> {
+    let (began, api) = (Instant::now(), seat.api.clone());
+    for name in &api.extra_credentials {
+        head.headers.remove(name);
+    }
     messages::check_request(&head).map_err(|(status, sentence)| Refused::new(status, "invalid_request", sentence))?;
     let patience = Patience::of(&head.headers, proxy.patience);
     let target = target(&api, rest, &head)?;
@@ -80,8 +93,7 @@ async fn exchange(
     let Read { info, mut body, bytes } = body::read(proxy, &api, &named(rest, head.uri.query()), &head, body).await?;
     let asked_for_usage = body.ask_for_usage(&api, rest, &info);
 
-    let right = admit(proxy, &token, seat, info.model.as_deref(), patience).await?;
-    drop(token);
+    let right = admit(proxy, token, seat, info.model.as_deref(), patience).await?;
     if let Err(refused) = within(proxy, &right, &api, &head, &target, &info) {
         refuse_in_writing(proxy, &right, &api, &head, &target, &refused);
         // A yes to this one call is spent with it, and its request must not stay under way.
@@ -239,7 +251,7 @@ fn unknown(proxy: &Proxy, id: &ApiId) -> Refused {
     Refused::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {what} {}", id.name()))
 }
 
-fn no_key(api: &Api) -> Refused {
+pub(crate) fn no_key(api: &Api) -> Refused {
     let sentence = format!(
         "the owner has assigned no key of {} to this agent; it is done with: oauth3 provider key add {} SECRET",
         api.title,
@@ -248,7 +260,7 @@ fn no_key(api: &Api) -> Refused {
     Refused::denied(sentence)
 }
 
-fn too_many() -> Refused {
+pub(crate) fn too_many() -> Refused {
     let sentence = "too many calls of this agent go on at once";
     Refused { retry_after: Some(1), ..Refused::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", sentence) }
 }
@@ -395,10 +407,15 @@ fn refuse_in_writing(proxy: &Proxy, right: &Right, api: &Api, head: &Parts, targ
 }
 
 fn described(api: &Api, head: &Parts, target: &Target) -> Map<String, Value> {
-    let mut detail = Map::new();
+    let mut detail = request_line(&head.method, &target.path);
     detail.insert("api".to_owned(), api.id.as_str().into());
-    detail.insert("method".to_owned(), head.method.as_str().into());
-    detail.insert("path".to_owned(), cut(&target.path));
+    detail
+}
+
+pub(crate) fn request_line(method: &Method, path: &str) -> Map<String, Value> {
+    let mut detail = Map::new();
+    detail.insert("method".to_owned(), cut(method.as_str()));
+    detail.insert("path".to_owned(), cut(path));
     detail
 }
 
@@ -407,12 +424,12 @@ fn short(text: &str) -> String {
     text.chars().take(MAX_RECORDED_PATH).filter(|c| !c.is_control()).collect()
 }
 
-fn cut(text: &str) -> Value {
+pub(crate) fn cut(text: &str) -> Value {
     short(text).into()
 }
 
 /// An error with its causes; the client library's own text says little.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

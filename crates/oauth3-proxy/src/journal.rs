@@ -1,4 +1,4 @@
-//! Every call is in the audit chain before it leaves. Calls that come at once share a row and a commit.
+//! Every call is in the audit chain before it leaves, and so is every request for a host that is no API. Calls that come at once share a row and a commit.
 
 use crate::backing::Backing;
 use crate::limits::{CALLS_PER_COMMIT, CALLS_PER_ROW, GATHER, JOURNAL_QUEUE};
@@ -17,6 +17,10 @@ pub(crate) enum What {
     Called,
     /// One was refused.
     Refused,
+    /// A request is about to leave for a host that is no API.
+    Reached,
+    /// It has ended.
+    Left,
 }
 
 /// One entry.
@@ -77,9 +81,19 @@ async fn write(backing: Arc<dyn Backing>, mut entries: mpsc::Receiver<(Entry, Op
 
 /// Rows of the audit, each of one kind.
 fn rows(entries: Vec<Entry>) -> Vec<AuditEvent> {
-    let (called, refused): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.what == What::Called);
+    let mut by_kind: [(AuditKind, Vec<Entry>); 4] =
+        [AuditKind::ApiCalled, AuditKind::ApiRefused, AuditKind::HostReached, AuditKind::HostLeft].map(|k| (k, vec![]));
+    let [(_, called), (_, refused), (_, reached), (_, left)] = &mut by_kind;
+    for entry in entries {
+        match entry.what {
+            What::Called => called.push(entry),
+            What::Refused => refused.push(entry),
+            What::Reached => reached.push(entry),
+            What::Left => left.push(entry),
+        }
+    }
     let mut rows = Vec::new();
-    for (kind, entries) in [(AuditKind::ApiCalled, called), (AuditKind::ApiRefused, refused)] {
+    for (kind, entries) in by_kind {
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
             rows.push(row(kind, entries.by_ref().take(CALLS_PER_ROW).collect()));

@@ -22,7 +22,11 @@ pub(crate) const MAX_CONNECTIONS: usize = 8192;
 pub(crate) const MAX_WAITING: usize = 64;
 /// Most calls of one agent that go on at a time.
 pub(crate) const MAX_CALLS_PER_AGENT: usize = 1024;
-/// Longest wait for the head of a request.
+/// Most tunnels of one agent that are open at a time.
+pub(crate) const MAX_TUNNELS_PER_AGENT: usize = 256;
+/// Longest TLS handshake of a client within a tunnel.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest wait for the head of a request, also of the next one on a connection that is kept open.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest silence within the body of a request.
 pub(crate) const REQUEST_IDLE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! The proxy as a whole.
 
 use crate::asks::Asks;
+use crate::authorities::Authorities;
 use crate::backing::Backing;
 use crate::book::{Api, Book};
 use crate::journal::{Entry, Journal};
@@ -10,7 +11,7 @@ use crate::limits::{USAGE_EVERY, WHOLE_BODIES_BYTES};
 use crate::refuse::Refused;
 use crate::serve;
 use crate::upstream::Upstream;
-use oauth3_core::{AgentName, ApiId, Clock, Fault, KeeperEvent, RequestId};
+use oauth3_core::{AgentName, ApiId, Clock, Fault, HostPattern, KeeperEvent, RequestId};
 use oauth3_dial::Dialer;
 use oauth3_inject::messages::Decoders;
 use oauth3_provider::{Catalog, Prices};
@@ -36,9 +37,11 @@ pub struct ProxyConfig {
     /// Whether each call is on disk before it leaves. Otherwise it is soon after, and a power failure may lose the
     /// record of the last moments.
     pub durable: bool,
+    /// Hosts that agents may reach without any secret.
+    pub forward_hosts: Vec<HostPattern>,
 }
 
-/// The reverse proxy.
+/// The proxy.
 pub struct Proxy {
     pub(crate) backing: Arc<dyn Backing>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -48,6 +51,8 @@ pub struct Proxy {
     pub(crate) prices: Prices,
     pub(crate) patience: Duration,
     durable: bool,
+    pub(crate) forward_hosts: Vec<HostPattern>,
+    pub(crate) authorities: Authorities,
     book: watch::Sender<Arc<Book>>,
     pub(crate) keys: KeyRing,
     pub(crate) ledger: Ledger,
@@ -55,9 +60,10 @@ pub struct Proxy {
     pub(crate) asks: Asks,
     pub(crate) upstream: Upstream,
     pub(crate) decoders: Decoders,
-    /// Calls that wait for the owner, and all that go on, by agent.
+    /// Calls that wait for the owner, all that go on, and tunnels, by agent.
     pub(crate) waiting: Counted,
     pub(crate) going: Counted,
+    pub(crate) tunnels: Counted,
     room: Arc<Semaphore>,
     reading: tokio::sync::Mutex<()>,
 }
@@ -96,6 +102,8 @@ impl Proxy {
             prices: config.prices,
             patience: config.patience,
             durable: config.durable,
+            forward_hosts: config.forward_hosts,
+            authorities: Authorities::default(),
             book: watch::Sender::new(Arc::default()),
             keys: KeyRing::default(),
             ledger: Ledger::default(),
@@ -104,6 +112,7 @@ impl Proxy {
             decoders: Decoders::default(),
             waiting: Counted::default(),
             going: Counted::default(),
+            tunnels: Counted::default(),
             room: Arc::new(Semaphore::new(WHOLE_BODIES_BYTES / ROOM_UNIT_BYTES)),
             reading: tokio::sync::Mutex::new(()),
         });

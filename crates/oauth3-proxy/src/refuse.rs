@@ -3,7 +3,7 @@
 use crate::answer::Reply;
 use crate::limits::RETRY_AFTER_SECONDS;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use oauth3_core::{Fault, RequestId};
 use oauth3_provider::Dialect;
@@ -64,6 +64,9 @@ impl Refused {
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"oauth3\""));
+        }
+        if self.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            headers.insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"oauth3\""));
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

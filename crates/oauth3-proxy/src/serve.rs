@@ -1,6 +1,6 @@
 //! Takes connections of agents in.
 
-use crate::call;
+use crate::forward::{self, Door};
 use crate::limits::{HEAD_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::proxy::Proxy;
 use hyper::server::conn::http1;
@@ -36,15 +36,24 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, listener: TcpListener) {
 async fn connection(proxy: Arc<Proxy>, stream: TcpStream, place: OwnedSemaphorePermit) {
     // Small pieces of a stream must not wait for more; a socket that cannot do it works all the same.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| async { Ok::<_, Infallible>(call::answer(&proxy, request).await) });
-    let connection = http1::Builder::new()
+    let door = Door::default();
+    let service = service_fn(|request| async { Ok::<_, Infallible>(forward::answer(&proxy, &door, request).await) });
+    if let Err(error) = http1().serve_connection(TokioIo::new(stream), service).with_upgrades().await {
+        tracing::debug!(%error, "a connection at the proxy ended");
+    }
+    if let Some(tunnel) = door.tunnel() {
+        tunnel.run(&proxy).await;
+    }
+    drop(place);
+}
+
+/// How agents are spoken with.
+pub(crate) fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection at the proxy ended");
-    }
-    drop(place);
+        .max_headers(MAX_HEADERS);
+    builder
 }

@@ -3,6 +3,7 @@
 use crate::limits::MAX_TOKEN_BYTES;
 use data_encoding::BASE64;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use oauth3_core::AgentToken;
 use zeroize::Zeroizing;
@@ -65,8 +66,30 @@ pub(crate) fn take(headers: &mut HeaderMap, query: Option<&str>) -> Result<Agent
     found?.ok_or(NoToken::Absent)
 }
 
+/// The user, when there is one, and the token that a client brings to a proxy: Basic credentials (RFC 7617), or Bearer.
+pub(crate) fn of_proxy(headers: &HeaderMap) -> Option<(Option<Zeroizing<String>>, AgentToken)> {
+    let mut fields = headers.get_all(PROXY_AUTHORIZATION).iter();
+    let (field, None) = (fields.next()?, fields.next()) else { return None };
+    if let Some(token) = bearer(field) {
+        return AgentToken::parse(token).map(|token| (None, token));
+    }
+    let (user, password) = pair(field)?;
+    AgentToken::parse(&password).map(|token| (Some(user), token))
+}
+
+/// Whether a token stands in the head of a request, in a form in which a client would put it there.
+pub(crate) fn is_in(token: &AgentToken, head: &Parts) -> bool {
+    let holds = |text: &[u8]| text.windows(token.reveal().len()).any(|part| part == token.reveal().as_bytes());
+    let in_field = |value: &HeaderValue| {
+        let decoded = pair(value).is_some_and(|(user, password)| holds(user.as_bytes()) || holds(password.as_bytes()));
+        decoded || holds(value.as_bytes())
+    };
+    let address = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    head.headers.values().any(in_field) || holds(&percent_encoding::percent_decode_str(address).collect::<Vec<u8>>())
+}
+
 /// Removes every field that could say who calls.
-fn clear(headers: &mut HeaderMap) {
+pub(crate) fn clear(headers: &mut HeaderMap) {
     for name in KEY_FIELDS.iter().chain(&[AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE]) {
         headers.remove(name);
     }
@@ -96,15 +119,21 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The password of Basic credentials (RFC 7617), or the user when there is none.
+/// The password of Basic credentials, or the user when there is none.
 fn basic(value: &HeaderValue) -> Option<Zeroizing<String>> {
+    let (user, password) = pair(value)?;
+    Some(if password.is_empty() { user } else { password })
+}
+
+/// User and password of Basic credentials (RFC 7617).
+fn pair(value: &HeaderValue) -> Option<(Zeroizing<String>, Zeroizing<String>)> {
     let (scheme, rest) = value.to_str().ok()?.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") || rest.len() > MAX_TOKEN_BYTES * 2 {
         return None;
     }
     let pair = Zeroizing::new(String::from_utf8(BASE64.decode(rest.trim().as_bytes()).ok()?).ok()?);
     let (user, password) = pair.split_once(':')?;
-    Some(Zeroizing::new(if password.is_empty() { user } else { password }.to_owned()))
+    Some((Zeroizing::new(user.to_owned()), Zeroizing::new(password.to_owned())))
 }
 
 #[cfg(test)]

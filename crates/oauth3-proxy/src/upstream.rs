@@ -24,6 +24,7 @@ pub(crate) type ApiClient = Client<Connector, Outgoing>;
 
 /// The clients: what one of them keeps is never used by the other.
 pub(crate) struct Upstream {
+    dialer: Dialer,
     /// For APIs of the catalog, at public addresses.
     pub(crate) public: ApiClient,
     /// For what the owner defined, wherever it is.
@@ -32,28 +33,46 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) fn new(dialer: &Dialer) -> Self {
-        let client = |is_the_owners| {
-            let mut builder = Client::builder(TokioExecutor::new());
-            builder
-                .pool_timer(TokioTimer::new())
-                .timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE_CONNECTION)
-                .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
-                .http1_max_buf_size(MAX_HEAD_BYTES)
-                .http1_max_headers(MAX_HEADERS)
-                .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
-                .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-            builder.build(Connector { dialer: dialer.clone(), is_the_owners })
-        };
-        Self { public: client(false), owners: client(true) }
+        let client = |kind| build(dialer, kind);
+        Self { dialer: dialer.clone(), public: client(Kind::Catalog), owners: client(Kind::Owners) }
     }
+
+    /// A client of its own for hosts that are no API, which keeps its connections to itself.
+    pub(crate) fn hosts(&self) -> ApiClient {
+        build(&self.dialer, Kind::Host)
+    }
+}
+
+fn build(dialer: &Dialer, kind: Kind) -> ApiClient {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
+        .http1_max_buf_size(MAX_HEAD_BYTES)
+        .http1_max_headers(MAX_HEADERS)
+        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    builder.build(Connector { dialer: dialer.clone(), kind })
 }
 
 /// Makes connections, checked as oauth3-dial does.
 #[derive(Clone)]
 pub(crate) struct Connector {
     dialer: Dialer,
-    is_the_owners: bool,
+    kind: Kind,
+}
+
+/// What is connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An API of the catalog: at a public address, and never in clear.
+    Catalog,
+    /// What the owner defined, wherever it is.
+    Owners,
+    /// A host that is no API: at a public address, in clear or not as the agent asks.
+    Host,
 }
 
 /// One connection.
@@ -67,14 +86,16 @@ impl Connector {
         let secure = uri.scheme_str() == Some("https");
         let authority = uri.authority().map_or("", http::uri::Authority::as_str);
         let host = Host::parse(authority).map_err(|_| DialError::Unresolved(authority.to_owned()))?;
-        match (self.is_the_owners, secure) {
-            (true, false) => Ok(Line::Plain(TokioIo::new(self.dialer.connect_owners_plain(&host).await?))),
-            (true, true) => {
+        match (self.kind, secure) {
+            (Kind::Owners, false) => Ok(Line::Plain(TokioIo::new(self.dialer.connect_owners_plain(&host).await?))),
+            (Kind::Owners, true) => {
                 let stream = self.dialer.connect_owners_tls(&host, Protocols::Any).await?;
                 Ok(Line::Tls(Box::new(TokioIo::new(stream))))
             }
-            // An API of the catalog is never spoken to in clear.
-            (false, _) => Ok(Line::Tls(Box::new(TokioIo::new(self.dialer.connect_tls(&host, Protocols::Any).await?)))),
+            (Kind::Host, false) => Ok(Line::Plain(TokioIo::new(self.dialer.connect_plain(&host).await?))),
+            (Kind::Catalog | Kind::Host, _) => {
+                Ok(Line::Tls(Box::new(TokioIo::new(self.dialer.connect_tls(&host, Protocols::Any).await?))))
+            }
         }
     }
 }

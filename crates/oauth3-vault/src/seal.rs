@@ -5,7 +5,7 @@ use crate::{SecretBytes, VaultError};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
-use oauth3_core::{ApiId, AuditMac, Digest, DigestBuilder, SealedSecret, SecretRecord, SignInSetup};
+use oauth3_core::{AgentName, ApiId, AuditMac, Digest, DigestBuilder, SealedSecret, SecretRecord, SignInSetup};
 use sha2::Sha256;
 use std::fmt;
 use zeroize::Zeroizing;
@@ -25,10 +25,12 @@ const HMAC_BLOCK_BYTES: usize = 64;
 /// The table that sealed values stand in; part of what they are bound to.
 const TABLE: &str = "secrets";
 
-/// The unlocked vault: seals, unseals, and keys the audit chain. Only the keeper process has one.
+/// The unlocked vault: seals, unseals, and keys the audit chain and the agents' authorities. Only the keeper process has
+/// one.
 pub struct Vault {
     sealing: SecretBytes,
     audit: SecretBytes,
+    authorities: SecretBytes,
 }
 
 impl Vault {
@@ -38,7 +40,20 @@ impl Vault {
     /// When the key is missing, damaged, readable by others, or the passphrase is wrong.
     pub fn open(source: &KeySource) -> Result<Self, VaultError> {
         let master = source.master_key()?;
-        Ok(Self { sealing: subkey(&master, "oauth3 sealing v1")?, audit: subkey(&master, "oauth3 audit v1")? })
+        Ok(Self {
+            sealing: subkey(&master, "oauth3 sealing v1")?,
+            audit: subkey(&master, "oauth3 audit v1")?,
+            authorities: subkey(&master, "oauth3 agents' authorities v1")?,
+        })
+    }
+
+    /// What the key of an agent's certificate authority is made from, 32 bytes: always the same for the same agent, so
+    /// that nothing of it is stored.
+    ///
+    /// # Errors
+    /// When it cannot be derived.
+    pub fn authority_seed(&self, agent: &AgentName) -> Result<SecretBytes, VaultError> {
+        subkey(&self.authorities, agent.as_str())
     }
 
     /// Seals a value for this record. Name, version, hosts and uses are sealed in: who edits one of them

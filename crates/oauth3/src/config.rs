@@ -453,6 +453,7 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("proxy", "listen", Kind::Text),
     ("proxy", "wait_seconds", Kind::Integer),
     ("proxy", "durable_audit", Kind::Flag),
+    ("proxy", "forward_hosts", Kind::TextList),
     ("proxy", "providers_file", Kind::Text),
     ("proxy", "prices_file", Kind::Text),
     ("proxy", "requests_per_minute", Kind::Integer),

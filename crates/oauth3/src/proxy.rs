@@ -2,7 +2,7 @@
 
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
-use oauth3_core::{Budget, MicroUsd};
+use oauth3_core::{Budget, HostPattern, MicroUsd};
 use oauth3_keeper::{ProxyConfig, ProxySetup};
 use oauth3_provider::{Catalog, Prices};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub(crate) struct ProxySection {
     pub wait_seconds: u64,
     /// Whether each call is on disk in the audit before it leaves.
     pub durable_audit: bool,
+    /// Hosts that agents may reach without any secret, such as "files.example" or "*.mirror.example".
+    pub forward_hosts: Vec<String>,
     /// File with providers of the owner's own; empty: providers.toml in the data directory, when there is one.
     pub providers_file: String,
     /// File with prices of the owner's own; empty: prices.toml in the data directory, when there is one.
@@ -52,6 +54,7 @@ impl Default for ProxySection {
             listen: DEFAULT_LISTEN.into(),
             wait_seconds: 120,
             durable_audit: true,
+            forward_hosts: Vec::new(),
             providers_file: String::new(),
             prices_file: String::new(),
             requests_per_minute: 0,
@@ -73,7 +76,17 @@ impl ProxySection {
             bail!("proxy.wait_seconds is between {} and {}", WAIT_SECONDS.start(), WAIT_SECONDS.end());
         }
         self.address()?;
+        self.forward_hosts()?;
         self.budget().map(drop)
+    }
+
+    /// The hosts that agents may reach without any secret.
+    ///
+    /// # Errors
+    /// When one has another form.
+    fn forward_hosts(&self) -> Result<Vec<HostPattern>> {
+        let read = |text: &String| HostPattern::parse(text).context("proxy.forward_hosts");
+        self.forward_hosts.iter().map(read).collect()
     }
 
     /// What an agent gets that asks for an API itself.
@@ -148,6 +161,7 @@ pub(crate) fn setup(settings: &Settings) -> Result<Option<ProxySetup>> {
             prices: prices(settings)?,
             patience: Duration::from_secs(section.wait_seconds),
             durable: section.durable_audit,
+            forward_hosts: section.forward_hosts()?,
         },
     }))
 }

@@ -13,6 +13,7 @@ mod contract;
 mod crash;
 mod executors;
 mod expiry;
+mod forward;
 mod grants;
 mod imports;
 mod limits;

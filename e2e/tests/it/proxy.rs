@@ -7,10 +7,10 @@ use hyper::{Method, Response, StatusCode};
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
-const KEY: &str = "sk-proj-9fQ2mXv7LrT4bNs8HdKw3ZpC";
+pub(crate) const KEY: &str = "sk-proj-9fQ2mXv7LrT4bNs8HdKw3ZpC";
 
 /// What OpenAI answers, with usage, and with the key where an API that means ill would put it.
-fn completion(seen: &Seen) -> Response<Full<Bytes>> {
+pub(crate) fn completion(seen: &Seen) -> Response<Full<Bytes>> {
     let model: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
     let body = json!({
         "id": "chatcmpl-1", "object": "chat.completion", "model": model["model"],
@@ -20,7 +20,9 @@ fn completion(seen: &Seen) -> Response<Full<Bytes>> {
     Response::builder().header("content-type", "application/json").body(Full::from(body.to_string())).unwrap()
 }
 
-async fn openai(answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static) -> (World, Standin, String) {
+pub(crate) async fn openai(
+    answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
+) -> (World, Standin, String) {
     let api = Standin::start("api.openai.com", answer).await;
     let (world, token) = World::ready("").await;
     world.write_config(&api.egress(world.home()));
@@ -30,7 +32,7 @@ async fn openai(answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 
     (world, api, token)
 }
 
-async fn grant(world: &World, more: &[&str]) -> String {
+pub(crate) async fn grant(world: &World, more: &[&str]) -> String {
     let args = [&["provider", "grant", "openai", "--agent", "agent", "--json"], more].concat();
     let done = world.cli(&args).await;
     assert_eq!(done.code(), 0, "{done:?}");
@@ -223,7 +225,13 @@ async fn what_is_wrong_is_refused_and_nothing_leaves() {
         let reply = raw(&serve.proxy, &head).await;
         assert!(reply.starts_with("HTTP/1.1 400"), "{path}: {reply}");
     }
-    for path in ["/v1/openai/../admin", "/v1/openai/models/./x", "http://evil.example/v1/openai/models"] {
+    // A whole address is for a forward proxy, which wants credentials of its own kind.
+    let head = format!(
+        "GET http://evil.example/v1/openai/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+    );
+    let reply = raw(&serve.proxy, &head).await;
+    assert!(reply.starts_with("HTTP/1.1 407"), "{reply}");
+    for path in ["/v1/openai/../admin", "/v1/openai/models/./x"] {
         let head =
             format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n");
         let reply = raw(&serve.proxy, &head).await;
