@@ -1,7 +1,7 @@
 //! Who signed in.
 
 use crate::fields::json_body;
-use crate::{Client, Exchange, Failure, Label, Reply, Sensitive};
+use crate::{Client, ErrorCode, Exchange, Failure, Label, Reply, Sensitive};
 use oauth3_provider::AccountShape;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -86,6 +86,9 @@ pub fn userinfo(client: &Client, access_token: &Sensitive) -> Option<Exchange> {
 /// # Errors
 /// When it is no account, or another one.
 pub fn read_userinfo(client: &Client, reply: &Reply<'_>, known: Option<&Account>) -> Result<Account, Failure> {
+    if matches!(reply.status, 401 | 403) {
+        return Err(Failure::Refused(ErrorCode::new("unauthorized")));
+    }
     let body = json_body(reply)?;
     if !(200..300).contains(&reply.status) {
         return Err(Failure::NotOauth(reply.status));

@@ -5,7 +5,8 @@ use data_encoding::BASE64;
 use oauth3_provider::{AuthorizationServer, ClientAuth, Endpoint, percent_encode};
 use zeroize::Zeroizing;
 
-/// Who we are to one authorization server. Made from what the owner configured; nothing of it is an agent's.
+/// Who we are to one authorization server. Made from what the owner configured; nothing of it is an agent's. For AWS
+/// id and secret are those of [`crate::aws::Registered`].
 #[derive(Debug)]
 pub struct Client {
     /// The server.

@@ -79,7 +79,7 @@ impl DeviceGrant {
         let url = client.endpoint(&client.server.device, "device endpoint")?;
         if client.server.protocol == Protocol::AwsSso {
             let start_url = client.endpoint(&client.server.start_url, "start URL")?;
-            let secret = client.secret.as_ref().ok_or(Failure::NoEndpoint("registered client"))?;
+            let secret = client.secret.as_ref().ok_or(Failure::NotRegistered)?;
             return Ok(Exchange::json(
                 url,
                 &[
@@ -205,7 +205,7 @@ impl DeviceGrant {
         let url = client.endpoint(&client.server.token, "token endpoint")?;
         let device_code = self.device_code.expose();
         if client.server.protocol == Protocol::AwsSso {
-            let secret = client.secret.as_ref().ok_or(Failure::NoEndpoint("registered client"))?;
+            let secret = client.secret.as_ref().ok_or(Failure::NotRegistered)?;
             return Ok(Exchange::json(
                 url,
                 &[

@@ -44,6 +44,9 @@ pub enum Failure {
     /// The server has no such endpoint.
     #[error("the provider has no {0}; name it when the connection is added")]
     NoEndpoint(&'static str),
+    /// AWS's client must register first: [`crate::aws::register`].
+    #[error("oauth3 is not registered as a client there yet")]
+    NotRegistered,
     /// The address where the code is to be entered is none of the provider's.
     #[error("the provider names an address for entering the code that is not its own; the sign-in was stopped")]
     VerificationAddress,
@@ -51,11 +54,8 @@ pub enum Failure {
     #[error("the metadata is of another issuer than the configured one")]
     Issuer,
     /// Metadata or a redirect that would lead elsewhere.
-    #[error("the metadata names a {0} that is not reached by TLS")]
+    #[error("the metadata names an address that is not reached by TLS or cannot be read: the {0}")]
     Insecure(&'static str),
-    /// PKCE is not known to the server.
-    #[error("the provider does not support PKCE with S256, without which a sign-in in the browser is not safe")]
-    NoPkce,
     /// What came back is not of this sign-in.
     #[error("the answer from the browser does not belong to this sign-in; start it again")]
     State,
@@ -148,7 +148,7 @@ fn explain(code: &ErrorCode) -> String {
         "slow_down" | "too_many_requests" => "it was asked too often",
         "server_error" | "temporarily_unavailable" | "internal_server" => "it has trouble at the moment",
         "resource_not_found" => "it does not know this account or role",
-        "unauthorized" => "the sign-in is not good for this",
+        "unauthorized" | "invalid_token" | "insufficient_scope" => "the token is not, or no longer, good for this",
         "access_denied" => "access was denied",
         other if other.starts_with("federated_connection") => "the account has no usable link to the other service",
         _ => "it gave no reason that is known here",

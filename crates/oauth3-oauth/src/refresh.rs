@@ -37,7 +37,7 @@ pub enum Refreshed {
 pub fn refresh(client: &Client, refresh_token: &Sensitive, scopes: &[String]) -> Result<Exchange, Failure> {
     let url = client.endpoint(&client.server.token, "token endpoint")?;
     if client.server.protocol == Protocol::AwsSso {
-        let secret = client.secret.as_ref().ok_or(Failure::NoEndpoint("registered client"))?;
+        let secret = client.secret.as_ref().ok_or(Failure::NotRegistered)?;
         return Ok(Exchange::json(
             url,
             &[
@@ -62,14 +62,17 @@ pub fn read_refresh(client: &Client, reply: &Reply<'_>, now: Timestamp) -> Refre
     let tokens = success(client, reply).and_then(|mut fields| TokenSet::take(&mut fields, now));
     let why = match tokens {
         Ok(tokens) => return Refreshed::Done(tokens),
-        Err(Failure::Expired | Failure::Denied) => return Refreshed::Ended(Failure::Denied),
         Err(why) if !why.is_transient() => return Refreshed::Ended(why),
         Err(why) => why,
     };
     let asked = reply.retry_after.map_or(RETRY_SECONDS, |time| time.as_secs());
     Refreshed::Later {
         after: Duration::from_secs(asked.clamp(1, MAX_RETRY_SECONDS)),
-        perhaps_used: !matches!(why, Failure::Refused(_) | Failure::Unavailable(429 | 503)),
+        perhaps_used: match &why {
+            Failure::Refused(code) => matches!(code.as_str(), "server_error" | "internal_server"),
+            Failure::Unavailable(status) => !matches!(status, 429 | 503),
+            _ => true,
+        },
         why,
     }
 }

@@ -85,10 +85,7 @@ pub fn read_tokens(client: &Client, reply: &Reply<'_>, now: Timestamp) -> Result
 pub(crate) fn success(client: &Client, reply: &Reply<'_>) -> Result<Fields, Failure> {
     let fields = Fields::read(reply, client.server.protocol)?;
     if let Some(code) = fields.error() {
-        return Err(match code.as_str() {
-            "access_denied" | "authorization_declined" => Failure::Denied,
-            _ => Failure::Refused(code),
-        });
+        return Err(Failure::Refused(code));
     }
     match reply.status {
         200..=299 => Ok(fields),
