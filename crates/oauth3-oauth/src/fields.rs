@@ -38,6 +38,10 @@ impl Fields {
         };
         let text = std::str::from_utf8(reply.body).map_err(|_| wrong())?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_ascii();
+        if text.is_empty() && matches!(reply.status, 400 | 401) {
+            // Some servers refuse without a word.
+            return Err(Failure::Refused(ErrorCode::new("unknown")));
+        }
         let mut fields: Self = if text.starts_with('{') {
             serde_json::from_str(text).map_err(|_| wrong())?
         } else if form_fine(reply.content_type, text) {

@@ -113,7 +113,8 @@ impl Checked {
     /// Whether `iss` is this issuer; `{tid}` in it stands for the tenant that the token names.
     fn is_of(&self, issuer: &str, tenant: Option<&str>) -> bool {
         let Some((before, after)) = issuer.split_once("{tid}") else { return self.iss == *issuer };
-        let Some(tid) = self.tid.as_deref() else { return false };
+        let plain = |tid: &&str| !tid.is_empty() && tid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        let Some(tid) = self.tid.as_deref().filter(plain) else { return false };
         let middle = self.iss.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
         middle == Some(tid) && tenant.is_none_or(|tenant| tenant == tid)
     }

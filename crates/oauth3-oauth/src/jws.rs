@@ -93,7 +93,8 @@ impl Algorithm {
             "RS256" => Self::Rs256,
             "PS256" => Self::Ps256,
             "ES256" => Self::Es256,
-            "EdDSA" => Self::EdDsa,
+            // The second name is of RFC 9864.
+            "EdDSA" | "Ed25519" => Self::EdDsa,
             "HS256" => Self::Hs256,
             _ => return None,
         })
