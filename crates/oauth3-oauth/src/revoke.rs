@@ -42,7 +42,9 @@ pub fn revoke(client: &Client, kind: TokenKind, token: &Sensitive) -> Result<Opt
         }
         (RevocationStyle::Aws, TokenKind::Access) => {
             let token = Sensitive::copied(token.expose());
-            Some(Exchange::json(url, &[]).with_header("x-amz-sso_bearer_token", token))
+            let mut exchange = Exchange::get(url).with_header("x-amz-sso_bearer_token", token);
+            exchange.method = "POST";
+            Some(exchange)
         }
         (RevocationStyle::Github | RevocationStyle::Aws, TokenKind::Refresh) => None,
     })

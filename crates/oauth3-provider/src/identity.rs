@@ -136,7 +136,7 @@ pub struct ResolvedIdentity {
     /// Where and how to sign in.
     pub server: AuthorizationServer,
     /// Where endpoints are to be discovered before that (RFC 8414, OpenID Connect Discovery).
-    pub discover: Option<Endpoint>,
+    pub discover: Option<String>,
     /// The API that its tokens are usually for.
     pub api: Option<String>,
     /// The hosts that tokens go to unless the owner says otherwise.
@@ -230,7 +230,7 @@ impl IdentityProvider {
             texts(&entry.hosts)?.into_iter().map(|host| Host::parse(&host_of(host))).collect::<Result<Vec<_>, _>>();
         Ok(ResolvedIdentity {
             server,
-            discover: address(&entry.discover)?,
+            discover: text(&entry.discover)?.filter(|issuer| !issuer.is_empty()),
             api: text(&entry.api)?,
             hosts: hosts.map_err(|why| wrong_value("hosts", &why))?,
             audience: self.audience.as_ref().and_then(|name| values.get(name)).cloned(),
