@@ -2,40 +2,28 @@
 
 use crate::fields::json_body;
 use crate::{Client, ErrorCode, Exchange, Failure, Label, Reply, Sensitive};
+use oauth3_core::Account;
 use oauth3_provider::AccountShape;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 /// Longest subject, in bytes (OpenID Connect Core §2).
 const MAX_SUBJECT_BYTES: usize = 255;
 
-/// An account of a provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Account {
-    /// What the provider knows it by: compared, byte for byte, and not shown.
-    pub subject: String,
-    /// The name, for people.
-    pub name: Option<Label>,
-    /// The email address, or the name that the owner signs in with.
-    pub email: Option<Label>,
-}
-
-impl Account {
-    pub(crate) fn of(claims: &Claims) -> Result<Self, Failure> {
-        let subject = match &claims.sub {
-            Some(Subject::Text(text)) => text.clone(),
-            Some(Subject::Number(number)) => number.to_string(),
-            None => return Err(Failure::Field("subject")),
-        };
-        let fine =
-            (1..=MAX_SUBJECT_BYTES).contains(&subject.len()) && subject.bytes().all(|b| matches!(b, 0x20..=0x7e));
-        if !fine {
-            return Err(Failure::Field("subject"));
-        }
-        let label = |text: &Option<String>| text.as_deref().and_then(Label::new);
-        let login = || label(&claims.preferred_username).or_else(|| label(&claims.login));
-        Ok(Self { subject, name: label(&claims.name).or_else(login), email: label(&claims.email).or_else(login) })
+/// The account that claims name.
+pub(crate) fn account_of(claims: &Claims) -> Result<Account, Failure> {
+    let subject = match &claims.sub {
+        Some(Subject::Text(text)) => text.clone(),
+        Some(Subject::Number(number)) => number.to_string(),
+        None => return Err(Failure::Field("subject")),
+    };
+    let fine = (1..=MAX_SUBJECT_BYTES).contains(&subject.len()) && subject.bytes().all(|b| matches!(b, 0x20..=0x7e));
+    if !fine {
+        return Err(Failure::Field("subject"));
     }
+    let label = |text: &Option<String>| text.as_deref().and_then(Label::new).map(String::from);
+    let login = || label(&claims.preferred_username).or_else(|| label(&claims.login));
+    Ok(Account { subject, name: label(&claims.name).or_else(login), email: label(&claims.email).or_else(login) })
 }
 
 /// What of an ID token or a userinfo reply tells who it is.
@@ -101,7 +89,7 @@ pub fn read_userinfo(client: &Client, reply: &Reply<'_>, known: Option<&Account>
             Claims { sub: Some(id), name, email, preferred_username: None, login: Some(login) }
         }
     };
-    let account = Account::of(&claims)?;
+    let account = account_of(&claims)?;
     if known.is_some_and(|known| known.subject != account.subject) {
         return Err(Failure::Account);
     }

@@ -55,7 +55,7 @@ pub enum DeviceStep {
 #[derive(Debug)]
 pub struct DeviceGrant {
     device_code: Sensitive,
-    prompt: Prompt,
+    expires_at: Timestamp,
     interval: Duration,
     next_poll_at: Timestamp,
     /// Polls in a row without an answer from the server itself.
@@ -98,11 +98,11 @@ impl DeviceGrant {
         Ok(client.form(url, &fields))
     }
 
-    /// Reads the reply to it (RFC 8628 §3.2).
+    /// Reads the reply to it (RFC 8628 §3.2): the sign-in, and what the owner is shown.
     ///
     /// # Errors
     /// When it is a refusal, or anything in it is missing, out of bounds, or leads elsewhere.
-    pub fn begin(client: &Client, reply: &Reply<'_>, now: Timestamp) -> Result<Self, Failure> {
+    pub fn begin(client: &Client, reply: &Reply<'_>, now: Timestamp) -> Result<(Self, Prompt), Failure> {
         let mut fields = success(client, reply)?;
         let device_code = fields.take("device_code").filter(|code| code.expose().len() <= MAX_DEVICE_CODE_BYTES);
         let user_code = fields.text("user_code").and_then(UserCode::parse).ok_or(Failure::Field("user_code"))?;
@@ -122,27 +122,28 @@ impl DeviceGrant {
             verification_uri_complete: complete.map(address).transpose()?,
             expires_at: now.plus(Duration::from_secs(u64::try_from(expires).unwrap_or(0))),
         };
-        Ok(Self {
-            device_code: device_code.ok_or(Failure::Field("device_code"))?,
-            prompt,
-            interval,
-            next_poll_at: now.plus(interval),
-            faults: 0,
-            state: State::Waiting,
-        })
+        let device_code = device_code.ok_or(Failure::Field("device_code"))?;
+        Ok((Self::resume(device_code, interval, prompt.expires_at, now), prompt))
     }
 
-    /// What the owner is shown.
+    /// Goes on with one that was begun before a restart.
     #[must_use]
-    pub const fn prompt(&self) -> &Prompt {
-        &self.prompt
+    pub fn resume(device_code: Sensitive, interval: Duration, expires_at: Timestamp, now: Timestamp) -> Self {
+        let interval = bounded(interval.as_secs());
+        Self { device_code, expires_at, interval, next_poll_at: now.plus(interval), faults: 0, state: State::Waiting }
+    }
+
+    /// What [`DeviceGrant::resume`] takes: the device code, to be sealed, and the time between two polls.
+    #[must_use]
+    pub const fn kept(&self) -> (&Sensitive, Duration) {
+        (&self.device_code, self.interval)
     }
 
     /// What to do now. Nothing more is sent once it has ended, nor before the server wants to be asked.
     pub fn next(&mut self, client: &Client, now: Timestamp) -> DeviceStep {
         match self.state {
             State::Over => DeviceStep::Ended(Failure::Over),
-            _ if now >= self.prompt.expires_at => self.end(Failure::Expired),
+            _ if now >= self.expires_at => self.end(Failure::Expired),
             State::Waiting if now >= self.next_poll_at => match self.poll(client) {
                 Ok(exchange) => {
                     self.state = State::Polling;
@@ -150,8 +151,8 @@ impl DeviceGrant {
                 }
                 Err(why) => self.end(why),
             },
-            State::Waiting => DeviceStep::Wait(self.next_poll_at.min(self.prompt.expires_at)),
-            State::Polling => DeviceStep::Wait(self.prompt.expires_at),
+            State::Waiting => DeviceStep::Wait(self.next_poll_at.min(self.expires_at)),
+            State::Polling => DeviceStep::Wait(self.expires_at),
         }
     }
 
@@ -234,12 +235,12 @@ impl DeviceGrant {
     }
 
     fn again(&mut self, time: Duration, now: Timestamp) -> DeviceStep {
-        if now >= self.prompt.expires_at {
+        if now >= self.expires_at {
             return self.end(Failure::Expired);
         }
         self.state = State::Waiting;
         self.next_poll_at = now.plus(time);
-        DeviceStep::Wait(self.next_poll_at.min(self.prompt.expires_at))
+        DeviceStep::Wait(self.next_poll_at.min(self.expires_at))
     }
 
     fn end(&mut self, why: Failure) -> DeviceStep {

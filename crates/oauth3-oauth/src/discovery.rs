@@ -5,6 +5,9 @@ use crate::{Exchange, Failure, Reply};
 use oauth3_provider::{AuthorizationServer, ClientAuth, Endpoint};
 use serde::Deserialize;
 
+/// What [`Endpoint::host`] calls this machine.
+const LOOPBACK: &str = "localhost";
+
 /// An issuer's metadata, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
@@ -54,7 +57,10 @@ impl Metadata {
         let endpoint = |text: Option<String>, what: &'static str| -> Result<Option<Endpoint>, Failure> {
             let Some(text) = text else { return Ok(None) };
             let endpoint = Endpoint::parse(&text).map_err(|_| Failure::Insecure(what))?;
-            if endpoint.secure() || !issuer.secure() { Ok(Some(endpoint)) } else { Err(Failure::Insecure(what)) }
+            // Others' metadata says nothing about this machine.
+            let here = endpoint.host().name() == LOOPBACK && issuer.host().name() != LOOPBACK;
+            let fine = !here && (endpoint.secure() || !issuer.secure());
+            if fine { Ok(Some(endpoint)) } else { Err(Failure::Insecure(what)) }
         };
         let pkce = document.code_challenge_methods_supported.as_ref();
         let no_pkce = pkce.is_some_and(|methods| !methods.iter().any(|method| method == "S256"));

@@ -12,7 +12,9 @@ const STATUSES: [u16; 10] = [200, 200, 200, 204, 302, 400, 401, 428, 429, 503];
 const TYPES: [Option<&str>; 4] =
     [None, Some("application/json"), Some("application/x-www-form-urlencoded"), Some("text/html; charset=utf-8")];
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-const PARAMETERS: [(&str, &str); 6] = [
+const PARAMETERS: [(&str, &str); 8] = [
+    ("account_id", "123456789012"),
+    ("role_name", "ReadOnly"),
     ("domain", "id.test"),
     ("region", "eu-central-1"),
     ("start_url", "https://id.test/start"),
@@ -67,7 +69,7 @@ pub fn oauth(data: &[u8]) {
             told(grant.callback(client, text));
         }
     }
-    if let Some(grant) = told(DeviceGrant::begin(client, &reply, NOW)) {
+    if let Some((grant, _prompt)) = told(DeviceGrant::begin(client, &reply, NOW)) {
         sign_in(client, grant, &reply);
     }
     sign_in_with_known_code(client, &reply);
@@ -83,7 +85,7 @@ fn sign_in_with_known_code(client: &Client, reply: &Reply<'_>) {
     let own = BTreeMap::from([(false, body.clone()), (true, body.replace("\"device_code\":\"d\",", ""))]);
     for body in own.values() {
         let first = Reply { status: 200, content_type: None, retry_after: None, body: body.as_bytes() };
-        if let Ok(grant) = DeviceGrant::begin(client, &first, NOW) {
+        if let Ok((grant, _prompt)) = DeviceGrant::begin(client, &first, NOW) {
             sign_in(client, grant, reply);
         }
     }

@@ -1,9 +1,9 @@
 //! The check of an ID token (OpenID Connect Core §3.1.3.7).
 
-use crate::account::{Account, Claims};
+use crate::account::{Claims, account_of};
 use crate::jws::{Jwks, half_hash, verify};
 use crate::{Client, Failure, Sensitive};
-use oauth3_core::Timestamp;
+use oauth3_core::{Account, Timestamp};
 use serde::Deserialize;
 
 /// How far clocks may differ, in seconds.
@@ -61,7 +61,7 @@ impl IdToken<'_> {
             return refuse("it does not belong to the access token");
         }
         let claims: Claims = serde_json::from_slice(&verified.claims).map_err(unreadable)?;
-        Account::of(&claims)
+        account_of(&claims)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Signatures of ID tokens (RFC 7515, RFC 7517, RFC 7518), verified by aws-lc.
 
 use crate::fields::json_body;
-use crate::{Client, Failure, MAX_TOKEN_BYTES, Reply};
+use crate::{Client, Exchange, Failure, MAX_TOKEN_BYTES, Reply};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaParameters,
     RsaPublicKeyComponents, UnparsedPublicKey,
 };
 use aws_lc_rs::{digest, hmac};
 use data_encoding::BASE64URL_NOPAD;
+use oauth3_provider::Endpoint;
 use serde::Deserialize;
 
 /// Most keys of a set.
@@ -18,6 +19,12 @@ const MAX_KEYS: usize = 64;
 pub struct Jwks(Vec<Key>);
 
 impl Jwks {
+    /// Asks for a provider's set.
+    #[must_use]
+    pub fn request(url: &Endpoint) -> Exchange {
+        Exchange::get(url.clone())
+    }
+
     /// Reads a set (RFC 7517 §5). Keys of unknown kinds are left out.
     ///
     /// # Errors

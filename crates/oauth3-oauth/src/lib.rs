@@ -34,7 +34,7 @@ mod text;
 mod token;
 mod token_exchange;
 
-pub use account::{Account, read_userinfo, userinfo};
+pub use account::{read_userinfo, userinfo};
 pub use client::Client;
 pub use code::{CodeGrant, RANDOM_BYTES};
 pub use device::{DeviceGrant, DeviceStep, Prompt};

@@ -3,7 +3,7 @@
 use crate::Failure;
 use icu_properties::props::{BinaryProperty as _, DefaultIgnorableCodePoint, EnumeratedProperty as _, GeneralCategory};
 use oauth3_core::Host;
-use oauth3_provider::{AuthorizationServer, Endpoint, MAX_ENDPOINT_BYTES};
+use oauth3_provider::{AuthorizationServer, Endpoint, MAX_ENDPOINT_BYTES, host_of};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -98,9 +98,7 @@ impl VerificationAddress {
             (None, None) => return Err(refuse()),
         };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let authority =
-            if secure || authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-        let host = Host::parse(&authority).map_err(|_| refuse())?;
+        let host = host_of(authority, secure).map_err(|_| refuse())?;
         let device = server.device.as_ref().ok_or_else(refuse)?;
         // Plain HTTP only where the device endpoint is on this machine too.
         let plain_fine = !device.secure() && host.name() == device.host().name();

@@ -1,6 +1,6 @@
 //! Addresses of authorization servers.
 
-use oauth3_core::Host;
+use oauth3_core::{Host, InvalidName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -8,6 +8,8 @@ use std::fmt;
 pub const MAX_ENDPOINT_BYTES: usize = 2048;
 /// The one name that may be spoken to without TLS: nothing of it leaves this machine.
 const LOOPBACK: &str = "localhost";
+/// Its addresses, as they are written in addresses of the web.
+const LOOPBACK_ADDRESSES: [&str; 2] = ["127.0.0.1", "[::1]"];
 
 /// Why an address was refused. Fit for the owner; the address itself is not in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,10 +18,10 @@ pub enum EndpointError {
     #[error("an address has at most {MAX_ENDPOINT_BYTES} bytes")]
     Long,
     /// Neither `https://` nor, for this machine, `http://localhost`.
-    #[error("an address begins with https:// (http:// only for localhost)")]
+    #[error("an address begins with https:// (http:// only for localhost and 127.0.0.1)")]
     Scheme,
     /// No host name.
-    #[error("{0} (an address of this machine is written as localhost)")]
+    #[error("{0}")]
     Host(String),
     /// A fragment, a backslash, a control character, or anything beyond ASCII.
     #[error("an address has letters, digits and the usual marks only, and no '#'")]
@@ -31,8 +33,9 @@ pub enum EndpointError {
 
 /// One address that oauth3 sends a request to: `https://host[:port]/path[?query]`, or `http://localhost…`.
 ///
-/// Read strictly, so that what was checked is what is dialled: host names only (no addresses of digits), no user
-/// information, no fragment. The text stays byte for byte as it was written, for an issuer is compared so.
+/// Read strictly, so that what was checked is what is dialled: host names only (no addresses of digits but this
+/// machine's own), no user information, no fragment. The text stays byte for byte as it was written, for an issuer is
+/// compared so.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Endpoint {
@@ -59,9 +62,7 @@ impl Endpoint {
         };
         let at = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(at);
-        let authority =
-            if secure || authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-        let host = Host::parse(&authority).map_err(|why| EndpointError::Host(why.to_string()))?;
+        let host = host_of(authority, secure).map_err(|why| EndpointError::Host(why.to_string()))?;
         if !secure && host.name() != LOOPBACK {
             return Err(EndpointError::Scheme);
         }
@@ -115,6 +116,19 @@ impl Endpoint {
         }
         Self::parse(&text)
     }
+}
+
+/// The host that an authority names; the port is 80 where plain HTTP names none. This machine's own addresses are
+/// `localhost`, so that they compare alike.
+///
+/// # Errors
+/// When it is no plain host name with an optional port.
+pub fn host_of(authority: &str, secure: bool) -> Result<Host, InvalidName> {
+    let own = LOOPBACK_ADDRESSES.iter().find_map(|address| authority.strip_prefix(address));
+    let own = own.filter(|port| port.is_empty() || port.starts_with(':'));
+    let named = own.map_or_else(|| authority.to_owned(), |port| format!("{LOOPBACK}{port}"));
+    let has_port = named.contains(':');
+    Host::parse(&if secure || has_port { named } else { format!("{named}:80") })
 }
 
 /// Appends a text with everything but RFC 3986's unreserved characters percent-encoded (§2.1). Good for a query, for a
@@ -173,6 +187,9 @@ mod tests {
             ("https://id.test?x=y", true, "id.test", "/?x=y"),
             ("http://localhost:3000/token", false, "localhost:3000", "/token"),
             ("http://localhost/token", false, "localhost:80", "/token"),
+            ("http://127.0.0.1:3000/token", false, "localhost:3000", "/token"),
+            ("http://[::1]/token", false, "localhost:80", "/token"),
+            ("https://127.0.0.1:8443/token", true, "localhost:8443", "/token"),
         ] {
             let read = Endpoint::parse(text).unwrap();
             let all = (read.as_str(), read.secure(), read.host().to_string(), read.target());
@@ -193,8 +210,10 @@ mod tests {
             "https://user@id.test/",
             "https://id.test@evil.test/",
             "https://id.test\\@evil.test/",
-            "https://127.0.0.1/",
-            "https://[::1]/",
+            "https://127.0.0.2/",
+            "https://127.0.0.1.id.test:/",
+            "https://127.1/",
+            "https://[::2]/",
             "https://id.test/a#b",
             "https://id.test/a b",
             "https://id.test/a\r\nx: y",

@@ -27,7 +27,7 @@ pub use base::{BaseError, BaseUrl, PathError};
 pub use call::{CallError, CallInfo};
 pub use catalog::{Catalog, CatalogError, CredentialSlot, MissingVariable, Provider};
 pub use dialect::{Dialect, Refusal};
-pub use endpoint::{Endpoint, EndpointError, MAX_ENDPOINT_BYTES, percent_encode};
+pub use endpoint::{Endpoint, EndpointError, MAX_ENDPOINT_BYTES, host_of, percent_encode};
 pub use identity::{
     Identities, IdentityError, IdentityProvider, MAX_SCOPE_BYTES, MAX_SCOPES, Parameter, ParameterForm,
     ResolvedIdentity, ScopeSet,

@@ -1,7 +1,7 @@
 //! Reading of vectors, and what of an outcome they tell.
 
-use oauth3_core::Timestamp;
-use oauth3_oauth::{Account, Client, Exchange, Failure, Reply, Sensitive, TokenSet};
+use oauth3_core::{Account, Timestamp};
+use oauth3_oauth::{Client, Exchange, Failure, Reply, Sensitive, TokenSet};
 use oauth3_provider::{AuthorizationServer, Identities};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -138,8 +138,7 @@ pub(crate) fn tokens(tokens: &TokenSet) -> Value {
 
 pub(crate) fn account(account: &Account) -> Value {
     let Account { subject, name, email } = account;
-    let text = |label: &Option<oauth3_oauth::Label>| label.as_ref().map(|label| label.as_str().to_owned());
-    without_null(json!({ "subject": subject, "name": text(name), "email": text(email) }))
+    without_null(json!({ "subject": subject, "name": name, "email": email }))
 }
 
 pub(crate) fn without_null(value: Value) -> Value {

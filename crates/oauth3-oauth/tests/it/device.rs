@@ -2,7 +2,7 @@
 
 use crate::cases::{at, check, client, failure, relative, request, texts, tokens, with_reply, without_null};
 use oauth3_core::Timestamp;
-use oauth3_oauth::{Client, DeviceGrant, DeviceStep, Failure};
+use oauth3_oauth::{Client, DeviceGrant, DeviceStep, Failure, Sensitive};
 use serde_json::{Value, json};
 
 #[test]
@@ -35,20 +35,25 @@ fn run(case: &Value) -> Value {
         Err(why) => return failure(&why),
     }
     let begun = with_reply(&case["reply"], |reply| DeviceGrant::begin(&client, reply, at(&json!(0))));
-    let mut grant = match begun {
-        Ok(grant) => grant,
+    let (mut grant, prompt) = match begun {
+        Ok(begun) => begun,
         Err(why) => {
             told["failure"] = json!(why.to_string());
             return told;
         }
     };
-    let prompt = grant.prompt();
     told["prompt"] = without_null(json!({
         "user_code": prompt.user_code.as_str(),
         "verification_uri": prompt.verification_uri.as_str(),
         "verification_uri_complete": prompt.verification_uri_complete.as_ref().map(|uri| uri.as_str()),
         "expires_at": relative(prompt.expires_at),
     }));
+    if case["restart"] == true {
+        // What is kept of it over a restart is enough to go on.
+        let (device_code, interval) = grant.kept();
+        let device_code = Sensitive::copied(device_code.expose());
+        grant = DeviceGrant::resume(device_code, interval, prompt.expires_at, at(&json!(0)));
+    }
     let mut now = at(&json!(0));
     let mut polls = Vec::new();
     for poll in case["polls"].as_array().into_iter().flatten() {

@@ -1,9 +1,10 @@
 //! Single messages and their replies.
 
 use crate::cases::{account, at, check, client, failure, relative, request, texts, tokens, with_reply};
+use oauth3_core::Account;
 use oauth3_oauth::{
-    Account, CodeGrant, Failure, Metadata, RANDOM_BYTES, Refreshed, Sensitive, TokenExchange, TokenKind, TokenType,
-    aws, discover, read_refresh, read_revocation, read_token_exchange, read_tokens, read_userinfo, refresh, revoke,
+    CodeGrant, Failure, Metadata, RANDOM_BYTES, Refreshed, Sensitive, TokenExchange, TokenKind, TokenType, aws,
+    discover, read_refresh, read_revocation, read_token_exchange, read_tokens, read_userinfo, refresh, revoke,
     userinfo,
 };
 use oauth3_provider::Endpoint;

@@ -23,7 +23,7 @@ fn verify(case: &serde_json::Value) -> serde_json::Value {
     let client = client(case);
     let token = Sensitive::copied(case["token"].as_str().unwrap());
     let access_token = case["access_token"].as_str().map(Sensitive::copied);
-    let keys = with_reply(&json!({ "status": 200, "body": case["keys"] }), |reply| Jwks::read(reply));
+    let keys = with_reply(&json!({ "status": 200, "body": case["keys"] }), Jwks::read);
     let keys = match keys {
         Ok(keys) => keys,
         Err(why) => return failure(&why),
