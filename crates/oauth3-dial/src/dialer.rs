@@ -123,6 +123,14 @@ impl Dialer {
         self.tcp(&Place::Name(host.name().to_owned()), host.port(), Reach::Anywhere).await
     }
 
+    /// Connects in clear to an address that the owner's own configuration names.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub async fn connect_owners_address(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
+        self.tcp(&Place::Address(address.ip()), address.port(), Reach::Anywhere).await
+    }
+
     /// Connects in clear to a host of the web.
     ///
     /// # Errors

@@ -17,3 +17,4 @@ mod roots;
 pub use client::HttpClient;
 pub use dialer::{DialConfig, Dialer, Protocols};
 pub use error::DialError;
+pub use roots::system_authorities;

@@ -19,6 +19,12 @@ pub(crate) fn client_config(extra_ca: &[Vec<u8>]) -> Result<ClientConfig, DialEr
     Ok(config)
 }
 
+/// The certificates of the system's authorities, DER.
+#[must_use]
+pub fn system_authorities() -> Vec<Vec<u8>> {
+    rustls_native_certs::load_native_certs().certs.into_iter().map(|certificate| certificate.to_vec()).collect()
+}
+
 /// The system's authorities, or Mozilla's when the system has none (a bare container), and the owner's.
 fn roots(system: Vec<CertificateDer<'static>>, extra_ca: &[Vec<u8>]) -> Result<RootCertStore, DialError> {
     let mut roots = RootCertStore::empty();

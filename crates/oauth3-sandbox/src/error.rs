@@ -31,6 +31,9 @@ pub enum SandboxError {
         /// What the owner can do.
         mend: String,
     },
+    /// A program that was to run in a network of its own did not start.
+    #[error("it cannot be started: {0}")]
+    Start(std::io::Error),
     /// Every place is taken.
     #[error("too many sandboxes run at once; try again when one has ended")]
     Full,

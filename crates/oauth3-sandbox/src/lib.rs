@@ -7,6 +7,7 @@
 mod direct;
 mod docker;
 mod embedded;
+mod enclosure;
 mod error;
 mod init;
 mod link;
@@ -15,6 +16,7 @@ mod wire;
 
 pub use direct::{DirectConfig, DirectRunner, probe_direct};
 pub use docker::{DockerConfig, DockerRunner, probe_docker};
+pub use enclosure::{Enclosure, enclose, start_open};
 pub use error::SandboxError;
 pub use init::become_helper;
 pub use native::{NativeConfig, NativeRunner, ProbeLine, probe};

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 /// Largest packet, in bytes. 64 hosts of 253 bytes and a few paths fit many times.
 const MAX_PACKET_BYTES: usize = 64 << 10;
@@ -207,6 +208,29 @@ pub(crate) enum End {
     OutOfMemory,
     /// Something ended the sandbox from outside.
     Lost,
+}
+
+/// How a program is to be enclosed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Enclose {
+    /// Ports of loopback that are served from outside.
+    pub(crate) ports: Vec<u16>,
+    /// Directories that are empty inside.
+    pub(crate) hide: Vec<PathBuf>,
+}
+
+/// What the process says that becomes the program.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromEnclosed {
+    /// It is about to; the listeners come along.
+    Ready,
+    /// It cannot.
+    Failed {
+        /// The step.
+        step: String,
+        /// The system's answer.
+        errno: i32,
+    },
 }
 
 /// A received packet.

@@ -6,6 +6,7 @@ use oauth3_core::{
     Runtime, SecretName, Slot, Tag, Trust,
 };
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -78,8 +79,10 @@ pub(crate) enum Command {
     Usage(UsageArgs),
     /// Print the sums of usage and what goes on now, as Prometheus reads it
     Metrics,
-    /// Print the variables with which an agent's SDKs use the proxy
-    Env(AgentSide),
+    /// Print the variables with which an agent's SDKs, or all its programs, use the proxy
+    Env(EnvArgs),
+    /// Run a program as an agent: its network leads to the proxy and nowhere else
+    Wrap(WrapArgs),
     /// Have OpenClaw's models, secrets and skill go through here
     #[command(subcommand)]
     Openclaw(OpenclawCommand),
@@ -422,6 +425,40 @@ pub(crate) struct AgentSide {
     /// Where the agent reaches the proxy [default: proxy.listen of the configuration]
     #[arg(long, value_name = "URL")]
     pub proxy_url: Option<Url>,
+}
+
+/// `oauth3 env …`
+#[derive(Debug, Args)]
+pub(crate) struct EnvArgs {
+    /// Which agent it is
+    #[command(flatten)]
+    pub side: AgentSide,
+    /// For every program, not for SDKs only: the proxy as HTTPS_PROXY, and the certificate to trust
+    #[arg(long)]
+    pub forward: bool,
+    /// Where the certificate is written, for the agent to read [default: forward in the data directory]
+    #[arg(long, value_name = "DIR", requires = "forward")]
+    pub ca_dir: Option<PathBuf>,
+}
+
+/// `oauth3 wrap …`
+#[derive(Debug, Args)]
+pub(crate) struct WrapArgs {
+    /// File with the agent's token [default: OAUTH3_TOKEN_FILE, else OAUTH3_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Where the gateway is [default: public_url, else listen of the configuration]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<Url>,
+    /// Where the proxy is [default: proxy.listen of the configuration]
+    #[arg(long, value_name = "URL")]
+    pub proxy_url: Option<Url>,
+    /// Set the variables and nothing else: the program can go around the proxy
+    #[arg(long)]
+    pub variables_only: bool,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
 }
 
 /// `oauth3 openclaw …`

@@ -11,12 +11,14 @@
 //! - [`stage0`]: the guard outside
 //! - [`child`]: process 1 and the job
 //! - [`net`], [`mounts`], [`cgroup`], [`watch_memory`], [`watch_cpu`], [`limits`], [`lockdown`], [`seccomp`]: one wall each
+//! - [`enclosed`]: no sandbox for code, but a network of its own for a program of the owner's choice
 //! - [`revealed`]: real values that go to the code past everybody else
 //! - [`sys`]: system calls that no library covers
 
 mod alone;
 mod cgroup;
 mod child;
+mod enclosed;
 mod guest;
 mod limits;
 mod lockdown;
@@ -32,6 +34,7 @@ mod watch_job;
 mod watch_memory;
 
 pub(crate) use alone::{ALONE_SUBCOMMAND, CERTIFICATE, CODE, LANDLOCK_WITH_TCP, TMP};
+pub(crate) use enclosed::{ENCLOSED_SUBCOMMAND, START};
 pub(crate) use guest::{GUEST_CERTIFICATES, GUEST_PROGRAMS, GUEST_SKILL, GUEST_SOCKET, GUEST_SUBCOMMAND};
 pub(crate) use sys::{landlock_abi, shell_code};
 
@@ -69,16 +72,18 @@ impl<T> Step<T> for std::io::Result<T> {
 }
 
 /// Becomes a part of a sandbox when `subcommand` is the name of one, and then never returns; the exit code says
-/// nothing, the sockets do. Takes no other arguments. Must be called before the process has a second thread.
+/// nothing, the sockets do. Must be called before the process has a second thread.
 ///
 /// - `sandbox-init`: the nursery of native sandboxes; reads everything from the socket on descriptor 0
 /// - `sandbox-guest`: process 1 of a container
 /// - `sandbox-alone`: the guard of a run without namespaces; reads everything from the socket on descriptor 0
+/// - `sandbox-enclosed FD PROGRAM…`: becomes the program, in a network of its own; reads the rest from the socket on FD
 pub fn become_helper(subcommand: &OsStr) {
     match subcommand.to_str() {
         Some(INIT_SUBCOMMAND) => nursery::main(),
         Some(GUEST_SUBCOMMAND) => guest::main(),
         Some(ALONE_SUBCOMMAND) => alone::main(),
+        Some(ENCLOSED_SUBCOMMAND) => enclosed::main(),
         _ => {}
     }
 }

@@ -22,6 +22,9 @@ const ROOT_BYTES: u64 = 64 << 20;
 /// Files and directories in the root, and in `/tmp`.
 const ROOT_INODES: u32 = 16384;
 const TMP_INODES: u32 = 8192;
+/// What stands in the place of a hidden directory: room for itself.
+const HIDDEN_BYTES: u64 = 4096;
+const HIDDEN_INODES: u32 = 1;
 /// Directories at the top that are links on a merged system and directories on an older one.
 const SYSTEM_DIRECTORIES: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// What of the host's `/etc` is shown: how to find libraries, and which `awk` is meant.
@@ -198,6 +201,13 @@ fn memory(mode: &str, bytes: u64, inodes: u32, attributes: MountAttrFlags) -> Re
     fsconfig_set_string(&fs, "nr_inodes", inodes.to_string())?;
     fsconfig_create(&fs)?;
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Lays an empty directory over one. What is open below it already stays open.
+pub(super) fn hide(path: &Path) -> Result<(), StepError> {
+    let shut = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let empty = memory("0500", HIDDEN_BYTES, HIDDEN_INODES, shut).step("hide a directory")?;
+    attach(&empty, path).step("hide a directory")
 }
 
 /// Mounts `/proc`, as private as this kernel can: own processes only, and nothing but processes.

@@ -52,7 +52,7 @@ fn new_socket(family: AddressFamily, kind: SocketType) -> Result<OwnedFd, Errno>
     socket_with(family, kind, SocketFlags::CLOEXEC, None)
 }
 
-fn stream(address: SocketAddr) -> Result<OwnedFd, StepError> {
+pub(super) fn stream(address: SocketAddr) -> Result<OwnedFd, StepError> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let bound = || -> Result<OwnedFd, Errno> {
         let fd = new_socket(family, SocketType::STREAM)?;
@@ -66,11 +66,17 @@ fn stream(address: SocketAddr) -> Result<OwnedFd, StepError> {
     bound().step(&format!("listen on port {}", address.port()))
 }
 
-/// Sets `lo` up and routes everything to it (rtnetlink(7)).
-fn bring_up() -> Result<(), StepError> {
+/// Sets `lo` up, and nothing else: there is no route to anywhere. The socket with which more can be set.
+pub(super) fn bring_up_loopback() -> Result<OwnedFd, StepError> {
     // Protocol 0 of this family is NETLINK_ROUTE.
     let socket = new_socket(AddressFamily::NETLINK, SocketType::RAW).step("network set-up socket")?;
     exchange(&socket, &link_up()).step("bring up lo")?;
+    Ok(socket)
+}
+
+/// Sets `lo` up and routes everything to it (rtnetlink(7)).
+fn bring_up() -> Result<(), StepError> {
+    let socket = bring_up_loopback()?;
     exchange(&socket, &local_route(libc::AF_INET)).step("route every address to lo")?;
     match exchange(&socket, &local_route(libc::AF_INET6)) {
         // No IPv6 here at all: nothing to route.

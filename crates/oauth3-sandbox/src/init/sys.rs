@@ -78,6 +78,13 @@ pub(super) fn clone_into_namespaces(cgroup: Option<&OwnedFd>) -> Result<Cloned, 
     }
 }
 
+/// Gives this process a user, a network and a mount namespace of its own. Only for a process with one thread.
+pub(super) fn unshare_network() -> Result<(), Errno> {
+    // SAFETY: takes no memory, and no other thread shares what is unshared.
+    check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWNS) }))
+        .map(drop)
+}
+
 /// Forks; `None` in the child. Only for a process with one thread.
 pub(super) fn fork() -> Result<Option<Pid>, Errno> {
     // SAFETY: with one thread the child is a whole copy; every lock is free.

@@ -4,7 +4,7 @@ use crate::SandboxError;
 use rustix::io::Errno;
 
 /// Joins the step, the system's words and the mend.
-pub(super) fn explain(step: String, errno: i32) -> SandboxError {
+pub(crate) fn explain(step: String, errno: i32) -> SandboxError {
     let errno = Errno::from_raw_os_error(errno);
     let mend = mend(&step, errno).to_owned();
     let cause = std::io::Error::from(errno).to_string();

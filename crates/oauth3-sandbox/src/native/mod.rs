@@ -18,6 +18,7 @@ pub(crate) use cgroups::{Base, discover as discover_cgroups, remove as remove_cg
 use helper::{Helper, Made};
 use lane::{NativeLane, Task};
 pub(crate) use lane::{exit_of, not_started, seal};
+pub(crate) use mend::explain;
 use nursery::Nursery;
 use oauth3_core::{Fault, Host, Lane, LaneSpec, Runner, Runtime, synthetic_addresses};
 pub(crate) use runtimes::{Installed, Plan, Surroundings, environment, environment_in, files, find_all, plan, version};

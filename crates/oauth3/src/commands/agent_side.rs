@@ -30,14 +30,7 @@ impl Agent {
     /// # Errors
     /// When what is read is no agent's token, or there is no proxy.
     pub(crate) async fn read(settings: &Settings, side: &AgentSide) -> Result<Self> {
-        let config = &settings.config;
-        let given = |url: &Option<Url>| url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
-        let public = (!config.public_url.is_empty()).then(|| config.public_url.trim_end_matches('/').to_owned());
-        let gateway = given(&side.url).or(public).unwrap_or_else(|| format!("http://{}", config.listen));
-        let proxy = match given(&side.proxy_url) {
-            Some(url) => url,
-            None => format!("http://{}", config.proxy.address()?.context("there is no proxy: proxy.listen is off")?),
-        };
+        let Addresses { gateway, proxy } = Addresses::of(settings, side.url.as_ref(), side.proxy_url.as_ref())?;
         let owner = Owner::reach(settings).await?;
         let keys = owner.port().api_keys().await?;
         let has_key = |provider: &&Provider| keys.iter().any(|k| k.api.is_provider() && k.api.name() == provider.name);
@@ -51,7 +44,37 @@ impl Agent {
     }
 }
 
-fn token(file: Option<&PathBuf>) -> Result<AgentToken> {
+/// Where an agent reaches us. Without a slash at the end.
+pub(crate) struct Addresses {
+    /// The gateway.
+    pub(crate) gateway: String,
+    /// The proxy.
+    pub(crate) proxy: String,
+}
+
+impl Addresses {
+    /// Those that were given, else those of the configuration.
+    ///
+    /// # Errors
+    /// When there is no proxy.
+    pub(crate) fn of(settings: &Settings, url: Option<&Url>, proxy_url: Option<&Url>) -> Result<Self> {
+        let config = &settings.config;
+        let given = |url: Option<&Url>| url.map(|url| url.as_str().trim_end_matches('/').to_owned());
+        let public = (!config.public_url.is_empty()).then(|| config.public_url.trim_end_matches('/').to_owned());
+        let gateway = given(url).or(public).unwrap_or_else(|| format!("http://{}", config.listen));
+        let proxy = match given(proxy_url) {
+            Some(url) => url,
+            None => format!("http://{}", config.proxy.address()?.context("there is no proxy: proxy.listen is off")?),
+        };
+        Ok(Self { gateway, proxy })
+    }
+}
+
+/// Reads an agent's token from a file, or from standard input.
+///
+/// # Errors
+/// When it cannot be read, or is none.
+pub(crate) fn token(file: Option<&PathBuf>) -> Result<AgentToken> {
     let mut text = zeroize::Zeroizing::new(String::new());
     match file {
         Some(path) => {
@@ -61,6 +84,14 @@ fn token(file: Option<&PathBuf>) -> Result<AgentToken> {
         None => std::io::stdin().take(MAX_TOKEN_TEXT_BYTES).read_to_string(&mut text),
     }
     .context("cannot read the agent's token")?;
+    parse(&text)
+}
+
+/// Reads an agent's token.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn parse(text: &str) -> Result<AgentToken> {
     match AgentToken::parse(text.trim()) {
         Some(token) => Ok(token),
         None => bail!("this is no agent's token (oa3_…), which `oauth3 agent add` and `agent rotate` print"),

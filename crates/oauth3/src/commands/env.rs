@@ -1,7 +1,8 @@
-//! `env`: the variables with which an agent's SDKs use the proxy.
+//! `env`: the variables with which an agent's SDKs, or all its programs, use the proxy.
 
-use super::agent_side::Agent;
-use crate::cli::AgentSide;
+use super::agent_side::{self, Addresses, Agent};
+use super::forward_side::{ForwardAgent, Variables};
+use crate::cli::{AgentSide, EnvArgs};
 use crate::output::Output;
 use crate::settings::Settings;
 use anyhow::Result;
@@ -13,21 +14,12 @@ const AZURE_API_VERSION: &str = "2024-10-21";
 /// The end of a variable that holds a provider's key and nothing else. `GITHUB_TOKEN` and the like are for other
 /// programs too, which a token of ours would break.
 const KEY_END: &str = "_API_KEY";
+/// Where certificates of agents' authorities are written, in the data directory.
+const CA_DIR: &str = "forward";
 
 /// Prints them, as lines for a shell or as one object of JSON.
-pub(crate) async fn env(settings: &Settings, side: &AgentSide, out: Output) -> Result<()> {
-    let agent = Agent::read(settings, side).await?;
-    let token = agent.token.reveal();
-    let mut variables: Vec<(String, String)> =
-        vec![("OAUTH3_URL".into(), agent.gateway.clone()), ("OAUTH3_TOKEN".into(), token.into())];
-    for provider in &agent.providers {
-        let Some((key, base)) = names(provider) else { continue };
-        variables.push((key, token.into()));
-        variables.push((base, agent.base(&provider.name)));
-        if provider.name == "azure" {
-            variables.push(("OPENAI_API_VERSION".into(), AZURE_API_VERSION.into()));
-        }
-    }
+pub(crate) async fn env(settings: &Settings, args: &EnvArgs, out: Output) -> Result<()> {
+    let variables = if args.forward { forward(settings, args).await? } else { reverse(settings, &args.side).await? };
     if out.is_json() {
         let object: Map<String, Value> = variables.into_iter().map(|(name, value)| (name, value.into())).collect();
         out.json(&object);
@@ -39,8 +31,35 @@ pub(crate) async fn env(settings: &Settings, side: &AgentSide, out: Output) -> R
     Ok(())
 }
 
+/// For every program.
+async fn forward(settings: &Settings, args: &EnvArgs) -> Result<Variables> {
+    let side = &args.side;
+    let addresses = Addresses::of(settings, side.url.as_ref(), side.proxy_url.as_ref())?;
+    let agent = ForwardAgent::ask(settings, agent_side::token(side.token_file.as_ref())?, &addresses).await?;
+    let dir = args.ca_dir.clone().unwrap_or_else(|| settings.home.dir().join(CA_DIR));
+    let files = agent.write(&std::path::absolute(dir)?)?;
+    agent.variables(settings, &addresses, &files)
+}
+
+/// For SDKs that are told where an API is.
+async fn reverse(settings: &Settings, side: &AgentSide) -> Result<Variables> {
+    let agent = Agent::read(settings, side).await?;
+    let token = agent.token.reveal();
+    let mut variables: Variables =
+        vec![("OAUTH3_URL".into(), agent.gateway.clone()), ("OAUTH3_TOKEN".into(), token.into())];
+    for provider in &agent.providers {
+        let Some((key, base)) = names(provider) else { continue };
+        variables.push((key, token.into()));
+        variables.push((base, agent.base(&provider.name)));
+        if provider.name == "azure" {
+            variables.push(("OPENAI_API_VERSION".into(), AZURE_API_VERSION.into()));
+        }
+    }
+    Ok(variables)
+}
+
 /// The variables in which a provider's SDK looks for the key and for the address; others follow the same pattern.
-fn names(provider: &Provider) -> Option<(String, String)> {
+pub(crate) fn names(provider: &Provider) -> Option<(String, String)> {
     let key = provider.secret.as_ref()?.as_str();
     let stem = key.strip_suffix(KEY_END)?;
     let base = match provider.name.as_str() {

@@ -8,6 +8,7 @@ mod check;
 mod doctor;
 mod env;
 mod following;
+mod forward_side;
 mod in_seconds;
 mod init;
 mod openclaw;
@@ -15,6 +16,7 @@ mod requests;
 mod run;
 mod secrets;
 mod uses;
+mod wrap;
 
 use crate::cli::{Cli, Command};
 use crate::output::{Output, harmless};
@@ -42,6 +44,8 @@ pub(crate) enum Outcome {
     Denied,
     /// 4
     Expired,
+    /// What a program ended with that was run.
+    Of(u8),
 }
 
 impl From<Outcome> for ExitCode {
@@ -52,6 +56,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Usage => 2,
             Outcome::Denied => 3,
             Outcome::Expired => 4,
+            Outcome::Of(code) => code,
         })
     }
 }
@@ -97,7 +102,8 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome> {
             let text = oauth3_api::metrics(owner.port()).await?;
             out.result(&serde_json::json!({ "metrics": text }), text.trim_end());
         }
-        Command::Env(side) => env::env(&settings()?, &side, out).await?,
+        Command::Env(args) => env::env(&settings()?, &args, out).await?,
+        Command::Wrap(args) => return wrap::wrap(&settings()?, args).await,
         Command::Openclaw(command) => return openclaw::openclaw(&settings()?, command, out).await,
         Command::Requests { watch, all } => requests::requests(&settings()?, watch, all, out).await?,
         Command::Show { id } => {
