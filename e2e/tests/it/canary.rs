@@ -68,6 +68,20 @@ async fn the_canary_never_shows() {
     let stdout = status["result"]["stdout"].as_str().unwrap();
     assert_clean("stdout", stdout.as_bytes());
 
+    // The same key behind the proxy, for a program that knows nothing of it.
+    let connection = ["connection", "add", "canary", "--base-url", "https://api.example.com", "--secret", "CANARY_KEY"];
+    assert_eq!(world.cli(&connection).await.code(), 0);
+    assert_eq!(world.cli(&["connection", "grant", "canary", "--agent", "agent"]).await.code(), 0);
+    let file = world.home().join("token");
+    std::fs::write(&file, &token).unwrap();
+    let file = file.to_str().unwrap();
+    let wrap = ["wrap", "--proxy-url", &serve.proxy, "--url", &serve.base, "--token-file", file, "--"];
+    let curl = ["sh", "-c", "env; curl -sv https://api.example.com/x"];
+    let came = world.cli(&[&wrap[..], &curl].concat()).await;
+    assert_eq!(api.seen()[1].header("authorization"), Some(format!("Bearer {CANARY}").as_str()), "{came:?}");
+    assert!(came.stderr.contains("200 OK"), "{came:?}");
+    assert_clean("a wrapped program", format!("{}{}", came.stdout, came.stderr).as_bytes());
+
     assert_clean_everywhere(&world, serve).await;
 }
 

@@ -1,13 +1,17 @@
 //! The proxy as a forward proxy: programs keep the APIs' own addresses, and nothing goes past it.
 
 use crate::proxy::{KEY, completion, grant, openai};
+use e2e::world::PATIENCE;
 use e2e::{Serve, Standin, World};
 use http_body_util::Full;
 use hyper::Response;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 /// What an agent's programs must know.
 pub(crate) async fn about(serve: &Serve, token: &str) -> Value {
@@ -308,3 +312,80 @@ async fn an_opened_host_at_a_private_address_is_not_reached() {
         Some(true)
     );
 }
+
+/// A connection on which CONNECT was sent, and the first line of the answer.
+async fn connected(serve: &Serve, token: &str, place: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(serve.proxy.trim_start_matches("http://")).await.unwrap();
+    let credentials = data_encoding::BASE64.encode(format!("agent:{token}").as_bytes());
+    let head = format!("CONNECT {place} HTTP/1.1\r\nhost: {place}\r\nproxy-authorization: Basic {credentials}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"\r\n\r\n") {
+        said.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
+    }
+    (stream, String::from_utf8(said).unwrap().lines().next().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_may_not_stay_loses_its_open_tunnels() {
+    for how in [&["agent", "revoke", "agent"][..], &["agent", "rotate", "agent"], &["kill-switch", "on"]] {
+        let (world, _api, token) = openai(completion).await;
+        let config = std::fs::read_to_string(world.home().join("oauth3.toml")).unwrap();
+        world.write_config(&format!("{config}[proxy]\nforward_hosts = [\"files.example\"]\n"));
+        grant(&world, &[]).await;
+        let serve = world.serve().await;
+        let mut open = Vec::new();
+        for place in ["api.openai.com:443", "files.example:443", "files.example:80"] {
+            let (stream, line) = connected(&serve, &token, place).await;
+            assert!(line.starts_with("HTTP/1.1 200"), "{place}: {line}");
+            open.push(stream);
+        }
+        assert_eq!(world.cli(how).await.code(), 0);
+        for mut stream in open {
+            let end = timeout(PATIENCE, stream.read(&mut [0; 16])).await.expect("it ends");
+            assert!(matches!(end, Ok(0) | Err(_)), "{how:?}: {end:?}");
+        }
+        let (_, line) = connected(&serve, &token, "api.openai.com:443").await;
+        let status = if how[0] == "agent" { "407" } else { "403" };
+        assert!(line.contains(status), "{how:?}: {line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tunnels_have_an_end_and_what_is_no_tls_in_them_goes_nowhere() {
+    let (world, api, token) = openai(completion).await;
+    grant(&world, &[]).await;
+    let serve = world.serve().await;
+    for (place, status) in
+        [("api.openai.com", 400), ("api.openai.com:", 400), ("api.openai.com:0", 403), ("me@api.openai.com:443", 403)]
+    {
+        let (_, line) = connected(&serve, &token, place).await;
+        assert!(line.starts_with(&format!("HTTP/1.1 {status}")), "{place}: {line}");
+    }
+    // In clear, where TLS is expected; and TLS that names nobody.
+    for sent in [&b"GET /v1/models HTTP/1.1\r\nhost: api.openai.com\r\n\r\n"[..], NAMELESS_HELLO] {
+        let (mut stream, _) = connected(&serve, &token, "api.openai.com:443").await;
+        stream.write_all(sent).await.unwrap();
+        let mut came = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut came)).await.expect("it ends");
+        assert!(!came.windows(4).any(|part| part == b"HTTP"), "{came:?}");
+    }
+    let mut open = Vec::new();
+    for _ in 0..256 {
+        let (stream, line) = connected(&serve, &token, "api.openai.com:443").await;
+        assert!(line.starts_with("HTTP/1.1 200"), "{line}");
+        open.push(stream);
+    }
+    let (_, line) = connected(&serve, &token, "api.openai.com:443").await;
+    assert!(line.starts_with("HTTP/1.1 429") && line.contains("tunnels"), "{line}");
+    drop(open);
+    let again = async { while !connected(&serve, &token, "api.openai.com:443").await.1.starts_with("HTTP/1.1 200") {} };
+    timeout(PATIENCE, again).await.expect("those that ended make room");
+    assert!(api.seen().is_empty());
+}
+
+/// A ClientHello of TLS 1.2 without any extension, so without a server name (RFC 5246 §7.4.1.2).
+const NAMELESS_HELLO: &[u8] = &[
+    22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22,
+    23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 0, 0, 2, 0xc0, 0x2b, 1, 0,
+];

@@ -84,8 +84,18 @@ fn event(text: &str) -> Bytes {
 }
 
 async fn ask(proxy: &str, token: &str) -> reqwest::Response {
+    asked(Client::new().post(format!("{proxy}/v1/here/chat/completions")).bearer_auth(token)).await
+}
+
+/// The same by a client that has the proxy set and keeps the API's own address.
+async fn ask_through(proxy: &str, token: &str, port: u16) -> reqwest::Response {
+    let proxy = reqwest::Proxy::http(proxy).unwrap().basic_auth("agent", token);
+    let client = Client::builder().proxy(proxy).build().unwrap();
+    asked(client.post(format!("http://localhost:{port}/v1/chat/completions")).bearer_auth(KEY)).await
+}
+
+async fn asked(call: reqwest::RequestBuilder) -> reqwest::Response {
     let body = json!({ "model": "m", "stream": true, "messages": [] }).to_string();
-    let call = Client::new().post(format!("{proxy}/v1/here/chat/completions")).bearer_auth(token);
     let reply = call.header("content-type", "application/json").body(body).send().await.unwrap();
     assert_eq!(reply.status(), 200);
     reply
@@ -161,6 +171,37 @@ async fn whatever_takes_the_right_away_ends_open_streams() {
             _ => 403,
         };
         assert_eq!(status, expected, "{how}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_takes_the_right_away_ends_streams_of_a_forward_proxy_too() {
+    let (port, mut streams) = upstream().await;
+    for how in ["grant", "agent", "switch", "opened host"] {
+        let (world, token, grant) = world(port).await;
+        if how == "opened host" {
+            assert_eq!(world.cli(&["provider", "key", "remove", "here", "HERE_KEY"]).await.code(), 0);
+            let open =
+                format!("[egress]\nallow_private = [\"localhost\"]\n[proxy]\nforward_hosts = [\"localhost:{port}\"]\n");
+            world.write_config(&open);
+        }
+        let serve = world.serve().await;
+        let asking = tokio::spawn({
+            let (proxy, token) = (serve.proxy.clone(), token.clone());
+            async move { ask_through(&proxy, &token, port).await }
+        });
+        let asked = streams.recv().await.unwrap();
+        let mut body = asking.await.unwrap();
+        asked.send.send(event("hello")).unwrap();
+        assert!(timeout(PATIENCE, body.chunk()).await.unwrap().unwrap().is_some());
+        let command: &[&str] = match how {
+            "grant" => &["grants", "revoke", &grant],
+            "agent" => &["agent", "revoke", "agent"],
+            _ => &["kill-switch", "on"],
+        };
+        assert_eq!(world.cli(command).await.code(), 0);
+        assert!(timeout(PATIENCE, body.chunk()).await.unwrap().is_err(), "{how}");
+        let _ = timeout(PATIENCE, asked.gone).await.expect(how);
     }
 }
 
