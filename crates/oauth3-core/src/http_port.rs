@@ -30,6 +30,8 @@ pub struct HttpResponse {
     pub status: u16,
     /// The `location` field.
     pub location: Option<String>,
+    /// The `content-type` field.
+    pub content_type: Option<String>,
     /// The `retry-after` field, when it is a number of seconds.
     pub retry_after: Option<u64>,
     /// The body, whole.

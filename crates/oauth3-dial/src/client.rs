@@ -5,7 +5,7 @@ use crate::pool::{Key, Pool, Sender};
 use crate::resolve::Reach;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -13,6 +13,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use oauth3_core::{Host, HttpPort, HttpRequest, HttpResponse};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
 use url::Url;
 
@@ -37,19 +38,40 @@ impl HttpClient {
         Self { dialer, pool: Pool::default() }
     }
 
+    /// [`HttpPort::send`], which also tells of a failed request whether the other side may have got it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_once(&self, request: HttpRequest) -> Result<HttpResponse, SendError> {
+        let left = AtomicBool::new(false);
+        let failed = |sentence| SendError { sentence, may_have_left: left.load(Ordering::SeqCst) };
+        let (url, target) = parse_url(&request.url, request.owner_configured).map_err(failed)?;
+        let message = build(&url, &target, &request).map_err(failed)?;
+        let exchange = self.exchange(&target, message, request.max_reply_bytes, &left);
+        match tokio::time::timeout(request.timeout, exchange).await {
+            Ok(reply) => reply.map_err(failed),
+            Err(_) => {
+                let seconds = request.timeout.as_secs_f32();
+                Err(failed(format!("{}: no whole reply within {seconds} s", target.place)))
+            }
+        }
+    }
+
     async fn exchange(
         &self,
         target: &Target,
         request: Request<Full<Bytes>>,
         max: usize,
+        left: &AtomicBool,
     ) -> Result<HttpResponse, String> {
-        let (reply, sender) = self.send_on_a_connection(target, request).await?;
+        let (reply, sender) = self.send_on_a_connection(target, request, left).await?;
         let (head, body) = reply.into_parts();
         let body = read_bounded(target, &head.headers, body, max).await?;
         self.pool.put(target.key.clone(), sender);
         let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
         Ok(HttpResponse {
             status: head.status.as_u16(),
+            content_type: text(CONTENT_TYPE).map(str::to_owned),
             location: text(LOCATION).filter(|value| value.len() <= MAX_LOCATION_BYTES).map(str::to_owned),
             retry_after: text(RETRY_AFTER).and_then(|value| value.trim().parse().ok()),
             body,
@@ -62,20 +84,26 @@ impl HttpClient {
         &self,
         target: &Target,
         mut request: Request<Full<Bytes>>,
+        left: &AtomicBool,
     ) -> Result<(Response<Incoming>, Sender), String> {
         while let Some(mut sender) = self.pool.take(&target.key) {
             if sender.ready().await.is_err() {
                 continue;
             }
+            left.store(true, Ordering::SeqCst);
             match sender.try_send_request(request).await {
                 Ok(reply) => return Ok((reply, sender)),
                 Err(mut refused) => match refused.take_message() {
-                    Some(unsent) => request = unsent,
+                    Some(unsent) => {
+                        left.store(false, Ordering::SeqCst);
+                        request = unsent;
+                    }
                     None => return Err(target.broke(refused.error())),
                 },
             }
         }
         let mut sender = self.connect(target).await?;
+        left.store(true, Ordering::SeqCst);
         let reply = sender.send_request(request).await.map_err(|error| target.broke(&error))?;
         Ok((reply, sender))
     }
@@ -99,12 +127,17 @@ impl HttpClient {
 #[async_trait]
 impl HttpPort for HttpClient {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, String> {
-        let (url, target) = parse_url(&request.url, request.owner_configured)?;
-        let message = build(&url, &target, &request)?;
-        tokio::time::timeout(request.timeout, self.exchange(&target, message, request.max_reply_bytes))
-            .await
-            .map_err(|_| format!("{}: no whole reply within {} s", target.place, request.timeout.as_secs_f32()))?
+        self.send_once(request).await.map_err(|error| error.sentence)
     }
+}
+
+/// Why there is no reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendError {
+    /// A sentence that names the host and what failed, nothing else.
+    pub sentence: String,
+    /// Whether the other side may have got the request; false when no byte of it was sent.
+    pub may_have_left: bool,
 }
 
 impl fmt::Debug for HttpClient {

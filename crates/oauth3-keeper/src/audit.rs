@@ -61,6 +61,9 @@ impl Audit {
                 | AuditKind::ApiRefused
                 | AuditKind::HostReached
                 | AuditKind::HostLeft
+                | AuditKind::SignIn
+                | AuditKind::TokenRefresh
+                | AuditKind::SignedOut
         );
         if own || event.actor == ACTOR {
             return Err(Fault::InvalidRequest("only the keeper itself records this".into()));

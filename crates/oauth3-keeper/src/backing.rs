@@ -1,6 +1,7 @@
 //! What the proxy needs of the keeper.
 
 use crate::audit::Audit;
+use crate::sign_in::SignIns;
 use async_trait::async_trait;
 use oauth3_core::{AgentName, AuditEvent, Clock, Execution, Fault, SecretName, Status, Store};
 use oauth3_inject::lend;
@@ -14,6 +15,7 @@ pub(crate) struct Counter {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) audit: Arc<Audit>,
+    pub(crate) sign_ins: Arc<SignIns>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -42,6 +44,14 @@ impl Backing for Counter {
             tracing::error!(%error, "an agent's certificate authority cannot be derived");
             Fault::Unavailable("the certificate authority of this agent cannot be made".into())
         })
+    }
+
+    async fn fresh(&self, token: &SecretName) -> Result<u32, Fault> {
+        self.sign_ins.fresh(token).await
+    }
+
+    async fn renew(&self, token: &SecretName, refused: u32) -> Result<Option<u32>, Fault> {
+        self.sign_ins.renew(token, refused).await
     }
 
     async fn record(&self, events: &[AuditEvent]) -> Result<(), Fault> {

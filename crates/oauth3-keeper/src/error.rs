@@ -33,6 +33,9 @@ pub enum KeeperError {
     /// The settings of outward connections are wrong.
     #[error(transparent)]
     Dial(#[from] oauth3_dial::DialError),
+    /// What is known of identity providers cannot be read.
+    #[error(transparent)]
+    Identities(#[from] oauth3_provider::IdentityError),
     /// The audit chain cannot be written.
     #[error("cannot write the audit chain: {0}")]
     Audit(#[from] oauth3_core::Fault),

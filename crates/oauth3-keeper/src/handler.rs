@@ -3,6 +3,7 @@
 use crate::audit::Audit;
 use crate::open::Opener;
 use crate::secrets::Secrets;
+use crate::sign_in::SignIns;
 use async_trait::async_trait;
 use oauth3_core::{
     ApiCheck, ApiId, AuditEvent, ChainReport, Fault, KeeperEvent, LaneFds, NewSecret, OpenedRun, RequestId, RunOutput,
@@ -21,6 +22,7 @@ pub(crate) struct Desk {
     pub(crate) audit: Arc<Audit>,
     pub(crate) secrets: Secrets,
     pub(crate) opener: Opener,
+    pub(crate) sign_ins: Arc<SignIns>,
     /// The API proxy, when there is one.
     pub(crate) proxy: Option<Served>,
 }
@@ -66,12 +68,19 @@ impl Handler for Desk {
     }
 
     async fn next_event(&self) -> Result<KeeperEvent, Fault> {
-        let event = match &self.proxy {
-            Some(served) => served.proxy.next_event().await,
-            // Nothing ever comes.
-            None => std::future::pending().await,
+        let of_proxy = async {
+            match &self.proxy {
+                Some(served) => served.proxy.next_event().await,
+                // Nothing ever comes.
+                None => std::future::pending().await,
+            }
         };
-        event.ok_or_else(|| Fault::Unavailable("the proxy stops".into()))
+        // Both only take from a queue, so that nothing is lost with the one that is dropped.
+        let event = tokio::select! {
+            event = of_proxy => event,
+            event = self.sign_ins.next_event() => event,
+        };
+        event.ok_or_else(|| Fault::Unavailable("the keeper stops".into()))
     }
 
     async fn proxy_address(&self) -> Result<Option<SocketAddr>, Fault> {
@@ -92,17 +101,12 @@ impl Handler for Desk {
         Ok(())
     }
 
-    async fn order_sign_in(&self, _connection: ApiId, _order: SignInOrder, _by: String) -> Result<SignInRecord, Fault> {
-        Err(Fault::Unavailable("nobody can sign in here yet".into()))
+    async fn order_sign_in(&self, connection: ApiId, order: SignInOrder, by: String) -> Result<SignInRecord, Fault> {
+        self.sign_ins.order(&connection, order, &by).await
     }
 
-    async fn put_client_secret(
-        &self,
-        _connection: ApiId,
-        _value: Zeroizing<Vec<u8>>,
-        _by: String,
-    ) -> Result<(), Fault> {
-        Err(Fault::Unavailable("nobody can sign in here yet".into()))
+    async fn put_client_secret(&self, connection: ApiId, value: Zeroizing<Vec<u8>>, by: String) -> Result<(), Fault> {
+        self.sign_ins.put_client_secret(&connection, value, &by).await
     }
 }
 

@@ -4,6 +4,7 @@ use crate::audit::Audit;
 use crate::capture::Capture;
 use crate::reveal::Revealed;
 use crate::runs::{Run, Runs};
+use crate::sign_in::SignIns;
 use crate::variables::variables;
 use crate::watch::Watch;
 use oauth3_core::{
@@ -23,6 +24,7 @@ pub(crate) struct Opener {
     pub(crate) audit: Arc<Audit>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dialer: Dialer,
+    pub(crate) sign_ins: Arc<SignIns>,
     pub(crate) runs: Runs,
 }
 
@@ -135,6 +137,9 @@ impl Opener {
     }
 
     async fn lend(&self, name: &SecretName, permit: &Permit) -> Result<Vec<Lease>, Fault> {
+        if name.connection().is_some() {
+            self.sign_ins.fresh(name).await?;
+        }
         let sealed = self.store.sealed_secret(name).await?;
         let sealed = sealed.ok_or_else(|| Fault::DeniedByPolicy(format!("{name} was removed meanwhile")))?;
         let value = self.vault.unseal(&sealed).map_err(|error| {

@@ -9,8 +9,10 @@ use crate::open::Opener;
 use crate::owner_socket::OwnerSocket;
 use crate::runs::Runs;
 use crate::secrets::Secrets;
+use crate::sign_in::SignIns;
 use oauth3_core::{AuditEvent, AuditKind, Clock, Store};
 use oauth3_dial::{DialConfig, Dialer};
+use oauth3_provider::Identities;
 use oauth3_proxy::{Proxy, ProxyConfig};
 use oauth3_store::SqliteStore;
 use oauth3_vault::{KeySource, Vault};
@@ -85,27 +87,44 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
         clock: Arc::clone(&clock),
         turn: Mutex::new(()),
     };
+    let sign_ins = SignIns::new(
+        Arc::clone(&store),
+        Arc::clone(&vault),
+        Arc::clone(&audit),
+        Arc::clone(&clock),
+        dialer.clone(),
+        Identities::embedded()?,
+    );
     let proxy = match config.proxy {
         Some(setup) => {
             let counter = Counter {
                 store: Arc::clone(&store),
                 vault: Arc::clone(&vault),
                 audit: Arc::clone(&audit),
+                sign_ins: Arc::clone(&sign_ins),
                 clock: Arc::clone(&clock),
             };
             listen(setup, counter, &dialer).await?
         }
         None => None,
     };
-    let opener =
-        Opener { store: Arc::clone(&store), vault, audit: Arc::clone(&audit), clock, dialer, runs: Runs::default() };
+    let opener = Opener {
+        store: Arc::clone(&store),
+        vault,
+        audit: Arc::clone(&audit),
+        clock,
+        dialer,
+        sign_ins: Arc::clone(&sign_ins),
+        runs: Runs::default(),
+    };
     let (proxy, listener) = match proxy {
         Some((proxy, listener)) => {
             (Some(Served { address: listener.local_addr().map_err(KeeperError::Gateway)?, proxy }), Some(listener))
         }
         None => (None, None),
     };
-    let desk = Arc::new(Desk { store, audit: Arc::clone(&audit), secrets, opener, proxy });
+    let desk =
+        Arc::new(Desk { store, audit: Arc::clone(&audit), secrets, opener, sign_ins: Arc::clone(&sign_ins), proxy });
 
     // Ends with this function, however that ends.
     let mut owner = JoinSet::new();
@@ -117,6 +136,7 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
         let socket = OwnerSocket::bind(&path).await?;
         // A keeper for one command leaves no trace of its own: what the command does is recorded.
         audit.append(&[AuditEvent::new(AuditKind::Started, ACTOR)]).await?;
+        sign_ins.resume().await?;
         owner.spawn(socket.serve(Arc::new(OwnerDesk(Arc::clone(&desk)))));
     }
     tracing::info!("the keeper is ready");
@@ -127,6 +147,7 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
     if let Some(served) = &desk.proxy {
         served.proxy.finish().await;
     }
+    sign_ins.shutdown().await;
     desk.opener.runs.close_all().await;
     tracing::info!("the gateway is gone; the keeper ends");
     Ok(())

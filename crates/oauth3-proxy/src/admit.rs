@@ -189,8 +189,9 @@ impl Right {
             return false;
         }
         let Some(seat) = book.seat_of(&self.seat.agent, &self.seat.api) else { return false };
-        let same_key =
-            |key: &Key| seat.keys.iter().any(|other| other.secret == key.secret && other.version == key.version);
+        // A token that was renewed is the same right.
+        let same = |key: &Key, other: &Key| key.version == other.version || key.secret.connection().is_some();
+        let same_key = |key: &Key| seat.keys.iter().any(|other| other.secret == key.secret && same(key, other));
         let granted = match (&self.grant, &seat.held) {
             (Some(id), Some(held)) => {
                 held.grant.id == *id && held.grant.expires_at.is_none_or(|at| proxy.clock.now() < at)

@@ -30,6 +30,19 @@ pub trait Backing: Send + Sync {
     /// When it cannot be derived.
     fn authority_seed(&self, agent: &AgentName) -> Result<SecretBytes, Fault>;
 
+    /// Sees to it that the access token of a connection is good now; gives its version.
+    ///
+    /// # Errors
+    /// When nobody is signed in, or the token cannot be renewed: a sentence that says what the owner does.
+    async fn fresh(&self, token: &SecretName) -> Result<u32, Fault>;
+
+    /// An API did not take this version of a connection's token: gives that of another, when there is one or it could
+    /// be renewed.
+    ///
+    /// # Errors
+    /// As [`Backing::fresh`].
+    async fn renew(&self, token: &SecretName, refused: u32) -> Result<Option<u32>, Fault>;
+
     /// Appends to the audit chain, all or nothing; on disk when it returns.
     ///
     /// # Errors

@@ -28,6 +28,8 @@ pub(crate) struct Api {
     pub(crate) dialect: Dialect,
     /// The requests that may be made at all; empty: any.
     pub(crate) rules: BTreeSet<Rule>,
+    /// Its key is the token of whoever is signed in.
+    pub(crate) by_sign_in: bool,
     /// Streams of completions can be asked what they used.
     pub(crate) stream_usage: bool,
     /// A path below the base that shows whether a key is good.
@@ -104,6 +106,7 @@ impl Api {
             place,
             dialect: provider.dialect,
             rules: BTreeSet::new(),
+            by_sign_in: false,
             stream_usage: provider.stream_usage,
             check: provider.check_path.clone(),
             extra_credentials: provider.extra_credentials.clone(),
@@ -118,6 +121,7 @@ impl Api {
             place: Some(connection.place.clone()),
             dialect: Dialect::Plain,
             rules: connection.rules.clone(),
+            by_sign_in: connection.sign_in.is_some(),
             stream_usage: false,
             check: None,
             extra_credentials: Vec::new(),
@@ -212,13 +216,14 @@ impl Book {
         let kill_switch = store.kill_switch().await?;
         let mut apis: HashMap<ApiId, Arc<Api>> =
             proxy.providers.iter().map(|api| (api.id.clone(), api.clone())).collect();
-        for connection in store.connections().await? {
-            match Api::of_connection(&connection) {
+        let connections = store.connections().await?;
+        for connection in &connections {
+            match Api::of_connection(connection) {
                 Some(api) => drop(apis.insert(api.id.clone(), Arc::new(api))),
                 None => tracing::warn!(api = %connection.api, "a connection's address cannot be read; it is left out"),
             }
         }
-        let keys = Keys::read(proxy).await?;
+        let keys = Keys::read(proxy, &connections).await?;
         let held = held(proxy, now).await?;
         let mut once: HashMap<(AgentName, ApiId), Vec<RequestId>> = HashMap::new();
         for execution in store.executions(&[Status::Approved], MAX_ONCE).await? {
@@ -313,11 +318,18 @@ async fn sums(proxy: &Proxy, day: i64) -> Result<HashMap<GrantId, (Tally, Tally)
 struct Keys(Vec<(ApiKey, Arc<Key>)>);
 
 impl Keys {
-    async fn read(proxy: &Proxy) -> Result<Self, Fault> {
+    /// The keys that are assigned, and the tokens of connections that somebody is signed in at.
+    async fn read(proxy: &Proxy, connections: &[Connection]) -> Result<Self, Fault> {
         let store = proxy.backing.store();
         let versions: HashMap<SecretName, u32> =
             store.secrets().await?.into_iter().map(|secret| (secret.name, secret.version)).collect();
-        let assigned = store.api_keys().await?;
+        let tokens = connections.iter().filter(|connection| connection.sign_in.is_some()).filter_map(|connection| {
+            let Connection { api, created_at, .. } = connection;
+            let secret = SecretName::of_connection(api).ok()?;
+            Some(ApiKey { api: api.clone(), secret, agent: None, tag: None, created_at: *created_at })
+        });
+        let mut assigned = store.api_keys().await?;
+        assigned.extend(tokens);
         let mut keys = proxy.keys.lock();
         keys.retain(|name, key| versions.get(name) == Some(&key.version));
         let list = assigned.into_iter().filter_map(|assigned| {

@@ -136,7 +136,13 @@ impl Call {
     /// the reply.
     async fn make(mut self, proxy: &Arc<Proxy>) -> Result<Response<Reply>, Refused> {
         let now = proxy.clock.now();
-        let keys = self.right.seat.keys_in_turn(now);
+        let mut keys = self.right.seat.keys_in_turn(now);
+        // A token that the API does not take is renewed, and tried once more.
+        if let [only] = keys.as_slice()
+            && only.secret.connection().is_some()
+        {
+            keys.push(only.clone());
+        }
         let tries = if self.api.place.is_none() { 1 } else { keys.len().min(MAX_TRIES) };
         let mut under = Under {
             proxy: proxy.clone(),
@@ -155,7 +161,10 @@ impl Call {
         };
         let mut failure = Refused::upstream(StatusCode::BAD_GATEWAY, "the API was not called");
         for number in 0..tries {
-            let key = keys.get(number).filter(|_| self.api.place.is_some()).cloned();
+            let key = match keys.get(number).filter(|_| self.api.place.is_some()) {
+                Some(key) => Some(proxy.current(key.clone()).await?),
+                None => None,
+            };
             if !proxy.write(entry(&under, &self.api, &self.head, &self.target, key.as_deref())).await {
                 return Err(Refused::unavailable("the call cannot be recorded, so it is not made"));
             }
@@ -185,7 +194,7 @@ impl Call {
                 Ok(Ok(reply)) => {
                     let tired =
                         key.as_ref().is_some_and(|key| key.learn(reply.status(), reply.headers(), proxy.clock.now()));
-                    if !(tired && more) {
+                    if !(tired && more && proxy.has_another(key.as_deref(), reply.status()).await) {
                         return hand_back(under, &self.api, opened.map(|opened| &opened.scrubber), reply).await;
                     }
                 }
@@ -252,10 +261,14 @@ fn unknown(proxy: &Proxy, id: &ApiId) -> Refused {
 }
 
 pub(crate) fn no_key(api: &Api) -> Refused {
+    let name = api.id.name();
+    if api.by_sign_in {
+        let ask = format!("ask the owner with: POST /connections/{name}/login (of the gateway)");
+        return Refused::denied(format!("nobody is signed in at {name}; {ask}"));
+    }
     let sentence = format!(
         "the owner has assigned no key of {} to this agent; it is done with: oauth3 provider key add {} SECRET",
-        api.title,
-        api.id.name()
+        api.title, name
     );
     Refused::denied(sentence)
 }

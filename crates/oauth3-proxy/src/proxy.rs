@@ -5,12 +5,13 @@ use crate::authorities::Authorities;
 use crate::backing::Backing;
 use crate::book::{Api, Book};
 use crate::journal::{Entry, Journal};
-use crate::keys::KeyRing;
+use crate::keys::{Key, KeyRing};
 use crate::ledger::Ledger;
 use crate::limits::{USAGE_EVERY, WHOLE_BODIES_BYTES};
 use crate::refuse::Refused;
 use crate::serve;
 use crate::upstream::Upstream;
+use http::StatusCode;
 use oauth3_core::{AgentName, ApiId, Clock, Fault, HostPattern, KeeperEvent, RequestId};
 use oauth3_dial::Dialer;
 use oauth3_inject::messages::Decoders;
@@ -147,6 +148,27 @@ impl Proxy {
         };
         self.book.send_replace(Arc::new(book));
         outcome
+    }
+
+    /// The key as it is now: the access token of a connection is renewed before it ends.
+    pub(crate) async fn current(&self, key: Arc<Key>) -> Result<Arc<Key>, Fault> {
+        if key.secret.connection().is_none() {
+            return Ok(key);
+        }
+        let version = self.backing.fresh(&key.secret).await?;
+        if version == key.version {
+            return Ok(key);
+        }
+        self.refresh().await?;
+        let known = self.keys.lock().get(&key.secret).filter(|known| known.version == version).cloned();
+        known.ok_or_else(|| Fault::Unavailable(format!("{} has just changed; try again", key.secret)))
+    }
+
+    /// Whether another try makes sense after a reply that refuses a key: with the next key, or the renewed token.
+    pub(crate) async fn has_another(&self, key: Option<&Key>, status: StatusCode) -> bool {
+        let Some(key) = key.filter(|key| key.secret.connection().is_some()) else { return true };
+        let renewed = async { self.backing.renew(&key.secret, key.version).await };
+        status == StatusCode::UNAUTHORIZED && matches!(renewed.await, Ok(Some(_)))
     }
 
     /// Stores the sums of usage.

@@ -58,7 +58,7 @@ async fn exchange(request: HttpRequest) -> Result<HttpResponse, Box<dyn std::err
     if body.len() > request.max_reply_bytes {
         return Err("too large".into());
     }
-    Ok(HttpResponse { status, location: None, retry_after: None, body })
+    Ok(HttpResponse { status, location: None, content_type: None, retry_after: None, body })
 }
 
 /// Ends the connection together with the call.

@@ -1,0 +1,202 @@
+//! An access token that is good now. Read [`SignIns::look`] from top to bottom.
+//!
+//! A refresh is written down before the refresh token leaves, and its reply is stored before anybody uses it. So after
+//! a crash in between nobody knows what became of the token, and where a provider takes each one once it is never sent
+//! again: the access token is used while it lasts, then the owner signs in anew.
+
+use super::net::{Trouble, reply};
+use super::settle::Fresh;
+use super::state::{Held, Token};
+use super::{SignIns, event, is_aws};
+use crate::audit::ACTOR;
+use oauth3_core::{AuditKind, Fault, SecretName, SignInState, Timestamp};
+use oauth3_oauth::{Client, Refreshed, read_refresh, refresh};
+use std::time::Duration;
+
+/// A token that ends sooner is refreshed before it is used; at most a quarter of its life.
+const SPARE: Duration = Duration::from_secs(60);
+/// How soon after a refresh a token is not refreshed again because an API did not take it.
+const REFUSED_AGAIN: Duration = Duration::from_secs(30);
+/// How long a token whose end is not known needs no second look.
+const UNKNOWN_LIFE: Duration = Duration::from_secs(300);
+
+impl SignIns {
+    /// Sees to it that the access token of a connection is good now; gives its version.
+    pub(crate) async fn fresh(&self, name: &SecretName) -> Result<u32, Fault> {
+        let api = name.connection().ok_or_else(|| Fault::NotFound(format!("{name} is no token")))?;
+        let now = self.clock.now();
+        let known = self.lock(&self.ready).get(&api).copied();
+        if let Some((version, until)) = known
+            && now < until
+        {
+            return Ok(version);
+        }
+        let turn = self.turn(&api);
+        let _turn = turn.lock().await;
+        let mut held = self.load(&api).await?;
+        self.look(&mut held, false).await?;
+        self.note_ready(&held).await
+    }
+
+    /// An API did not take the token of this version: gives the version of a newer one, if there is one or one can be
+    /// had.
+    pub(crate) async fn renew(&self, name: &SecretName, refused: u32) -> Result<Option<u32>, Fault> {
+        let Some(api) = name.connection() else { return Ok(None) };
+        let turn = self.turn(&api);
+        let _turn = turn.lock().await;
+        let mut held = self.load(&api).await?;
+        if self.token_version(name).await? == Some(refused) {
+            let now = self.clock.now();
+            let obtained = held.record.refreshed_at.max(held.record.signed_in_at);
+            let just_now = obtained.is_some_and(|at| now.since(at) < REFUSED_AGAIN);
+            if just_now || !(held.record.refreshable || is_aws(&held.setup)) {
+                return Ok(None);
+            }
+            self.look(&mut held, true).await?;
+        }
+        let version = self.note_ready(&held).await?;
+        Ok((version != refused).then_some(version))
+    }
+
+    async fn look(&self, held: &mut Held, refused: bool) -> Result<(), Fault> {
+        let name = held.record.connection.name().to_owned();
+        let sign_in = |why: &str| Fault::DeniedByPolicy(format!("{name}: {why}; sign in with: oauth3 login {name}"));
+        match &held.record.state {
+            SignInState::SignedIn => {}
+            SignInState::SignedOut => return Err(sign_in("nobody is signed in")),
+            SignInState::Needed(why) => {
+                let fault = sign_in(why);
+                // One whose setup was changed is still among the secrets.
+                if self.token_version(&token_name(held)?).await?.is_some() {
+                    self.save(held, Token::Remove).await?;
+                }
+                return Err(fault);
+            }
+        }
+        let now = self.clock.now();
+        let ends = held.record.expires_at;
+        let lasts = |for_: Duration| ends.is_none_or(|at| at > now.plus(for_));
+        if !refused && lasts(self.spare(held)) {
+            return Ok(());
+        }
+        if let Some(since) = held.record.refreshing_since {
+            let (_, resolved) = self.identity(&held.setup)?;
+            if !resolved.server.rotation.may_retry() {
+                if !refused && lasts(Duration::ZERO) {
+                    return Ok(());
+                }
+                tracing::warn!(connection = %name, since = since.unix_seconds(), "a refresh was interrupted");
+                return self
+                    .needed(held, "a refresh was interrupted, and its refresh token cannot be used twice")
+                    .await;
+            }
+        }
+        let client = self.client(held).await?;
+        if is_aws(&held.setup) {
+            let session = held.kept.session.as_ref();
+            let lasts = session.is_some_and(|s| s.expires_at.is_none_or(|at| at > now.plus(SPARE)));
+            if lasts && self.put_role(held, &client).await.is_ok() {
+                return Ok(());
+            }
+        }
+        if held.kept.refresh_token.is_none() {
+            return self.needed(held, "the access has ended, and the provider gave nothing to renew it with").await;
+        }
+        match self.refresh(held, &client).await? {
+            None => Ok(()),
+            Some(_) if !refused && lasts(Duration::ZERO) => Ok(()),
+            Some(trouble) => Err(Fault::Unavailable(format!("the access to {name} cannot be renewed now: {trouble}"))),
+        }
+    }
+
+    /// Sends the refresh token, once. Gives what went wrong when it may be tried later.
+    async fn refresh(&self, held: &mut Held, client: &Client) -> Result<Option<Trouble>, Fault> {
+        let Some(token) = &held.kept.refresh_token else { return Ok(None) };
+        let exchange = refresh(client, &token.0, &[]).map_err(Trouble::Failed)?;
+        let api = held.record.connection.clone();
+        self.record(&api, AuditKind::TokenRefresh, ACTOR, "sent").await?;
+        held.record.refreshing_since = Some(self.clock.now());
+        self.save(held, Token::Keep).await?;
+
+        let got = self.send(&held.setup, exchange).await;
+        let (may_retry, trouble) = match got {
+            Ok(got) => match read_refresh(client, &reply(&got), self.clock.now()) {
+                Refreshed::Done(tokens) => {
+                    held.record.refreshed_at = Some(self.clock.now());
+                    self.put_tokens(held, client, Fresh::from(tokens)).await?;
+                    let stored = self.record(&api, AuditKind::TokenRefresh, ACTOR, "stored").await;
+                    if let Err(fault) = stored {
+                        tracing::error!(%fault, "a refresh that was stored is not in the audit");
+                    }
+                    return Ok(None);
+                }
+                Refreshed::Ended(failure) => {
+                    return self.needed(held, &failure.to_string()).await.map(|()| None);
+                }
+                Refreshed::Later { perhaps_used, why, .. } => (!perhaps_used, Trouble::Failed(why)),
+            },
+            Err(Trouble::NoReply(error)) => (!error.may_have_left, Trouble::NoReply(error)),
+            Err(trouble @ Trouble::Failed(_)) => (true, trouble),
+        };
+        if may_retry || client.server.rotation.may_retry() {
+            held.record.refreshing_since = None;
+            self.save(held, Token::Keep).await?;
+        }
+        Ok(Some(trouble))
+    }
+
+    /// The tokens are of no use any more: the owner must sign in again, and is told why.
+    async fn needed(&self, held: &mut Held, why: &str) -> Result<(), Fault> {
+        let api = held.record.connection.clone();
+        let name = api.name();
+        let change = event(&api, AuditKind::SignIn, ACTOR, "needed").with("reason", why);
+        self.audit.append(&[change]).await?;
+        held.kept.refresh_token = None;
+        held.kept.session = None;
+        held.record.state = SignInState::Needed(why.to_owned());
+        held.record.refreshing_since = None;
+        held.record.refreshable = false;
+        held.record.expires_at = None;
+        self.save(held, Token::Remove).await?;
+        Err(Fault::DeniedByPolicy(format!("{name}: {why}; sign in with: oauth3 login {name}")))
+    }
+
+    /// How long before its end a token is refreshed.
+    fn spare(&self, held: &Held) -> Duration {
+        let record = &held.record;
+        let obtained = record.refreshed_at.max(record.signed_in_at);
+        let life = record.expires_at.zip(obtained).map(|(end, from)| end.since(from));
+        life.map_or(SPARE, |life| SPARE.min(life / 4))
+    }
+
+    async fn token_version(&self, name: &SecretName) -> Result<Option<u32>, Fault> {
+        Ok(self.store.sealed_secret(name).await?.map(|sealed| sealed.record.version))
+    }
+
+    /// Remembers that the token needs no second look for a while.
+    async fn note_ready(&self, held: &Held) -> Result<u32, Fault> {
+        let api = &held.record.connection;
+        let name = token_name(held)?;
+        let missing = || Fault::DeniedByPolicy(format!("there is no token of {}; sign in again", api.name()));
+        let version = self.token_version(&name).await?.ok_or_else(missing)?;
+        let now = self.clock.now();
+        let until = match held.record.expires_at {
+            Some(end) => Timestamp::from_millis(end.millis().saturating_sub(millis(self.spare(held)))),
+            None => now.plus(UNKNOWN_LIFE),
+        };
+        if let Err(fault) = self.store.set_sign_in_used(api, now).await {
+            tracing::warn!(%fault, "the use of a token is not noted");
+        }
+        self.lock(&self.ready).insert(api.clone(), (version, until.min(now.plus(UNKNOWN_LIFE))));
+        Ok(version)
+    }
+}
+
+fn token_name(held: &Held) -> Result<SecretName, Fault> {
+    let name = SecretName::of_connection(&held.record.connection);
+    name.map_err(|error| Fault::InvalidRequest(error.to_string()))
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
