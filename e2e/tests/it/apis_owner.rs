@@ -1,6 +1,6 @@
 //! What the owner sees of the API proxy: whether keys are good, and sums for a monitoring system.
 
-use crate::readme::{commands_of, words};
+use crate::readme::{commands_of, where_the_proxy_is, words};
 use crate::sdks::{grant, world};
 use e2e::llm::{APIS, USED};
 use e2e::sdks::without_keys;
@@ -102,12 +102,14 @@ async fn every_command_about_apis_works() {
     let (token_file, openclaw) = (world.home().join("agent-token"), world.home().join("openclaw.json"));
     std::fs::write(&token_file, &token).unwrap();
     std::fs::write(&openclaw, r#"{"models":{"providers":{"mine":{}}},"gateway":{"port":1}}"#).unwrap();
-    let _serve = world.serve().await;
+    let serve = world.serve().await;
     for command in &commands {
         let mut args = words(command);
+        where_the_proxy_is(&mut args, &serve);
         for arg in &mut args {
             match arg.as_str() {
                 "TOKEN" => *arg = token_file.display().to_string(),
+                "CA_DIR" => *arg = world.home().join("ca").display().to_string(),
                 "OPENCLAW_JSON" => *arg = openclaw.display().to_string(),
                 _ => {}
             }
@@ -127,5 +129,5 @@ async fn every_command_about_apis_works() {
         "{merged}"
     );
     assert_eq!(merged["models"]["providers"]["oauth3-openai"]["models"][0]["id"], "gpt-4o", "{merged}");
-    assert_eq!(api.seen().len(), 1, "the check of the one key");
+    assert_eq!(api.seen().len(), 2, "the check of the one key, and the wrapped program");
 }

@@ -1,7 +1,7 @@
 //! Every `oauth3` command of the README's `sh` blocks is run here, as it stands.
 
 use crate::commands::first_request;
-use e2e::{Agent, World};
+use e2e::{Agent, Serve, World};
 use serde_json::json;
 
 /// The commands in the `sh` blocks of a document.
@@ -61,6 +61,9 @@ async fn every_command_of_the_readme_works() {
                 _ => {}
             }
         }
+        if let Some(serve) = &serve {
+            where_the_proxy_is(&mut args, serve);
+        }
         if matches!(args[..2.min(args.len())].join(" ").as_str(), "secret add" | "secret rotate") {
             // A person types the value; a test has no terminal.
             args.push("--stdin".into());
@@ -83,6 +86,13 @@ async fn every_command_of_the_readme_works() {
             let start = done.stdout.find("oa3_").expect("a token");
             token = done.stdout[start..].split_whitespace().next().unwrap().to_owned();
         }
+    }
+}
+
+/// The configuration of a test says any port, so that commands which ask the proxy have to be told which.
+pub(crate) fn where_the_proxy_is(args: &mut Vec<String>, serve: &Serve) {
+    if args[0] == "wrap" || args.iter().any(|arg| arg == "--forward") {
+        args.splice(1..1, ["--proxy-url", &serve.proxy].map(str::to_owned));
     }
 }
 

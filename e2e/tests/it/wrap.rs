@@ -133,6 +133,9 @@ async fn without_namespaces_it_says_so_and_runs_nothing() {
     let came = run(&world, &serve, &["echo", "RAN"]).await;
     assert_eq!((came.code(), came.stdout.as_str()), (1, ""), "{came:?}");
     assert!(came.stderr.contains("max_user_namespaces") && came.stderr.contains("--variables-only"), "{came:?}");
+    let doctor: serde_json::Value = serde_json::from_str(&world.cli(&["doctor", "--json"]).await.stdout).unwrap();
+    let line = doctor["checks"].as_array().unwrap().iter().find(|check| check["name"] == "wrap").unwrap();
+    assert!(line["ok"] == false && line["detail"].as_str().unwrap().contains("max_user_namespaces"), "{line}");
     let came = run(&world, &serve, &["--variables-only", "sh", "-c", CHAT]).await;
     assert!(came.code() == 0 && came.stdout.contains("hello"), "{came:?}");
 }

@@ -9,11 +9,14 @@ use crate::wiring;
 use anyhow::Result;
 use oauth3_core::{HttpPort, HttpRequest};
 use oauth3_dial::{Dialer, HttpClient};
+use oauth3_sandbox::{Enclosure, enclose};
 use serde::Serialize;
 use std::time::Duration;
 
 /// Longest wait for a peer to answer.
 const PEER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A program that every machine has and that does nothing.
+const TRIAL: &str = "true";
 /// Where the details begin on a terminal.
 const DETAIL_COLUMN: usize = 19;
 /// Largest answer of a peer that is read, in bytes.
@@ -41,6 +44,7 @@ pub(crate) async fn doctor(settings: Result<Settings>, out: Output) -> Result<Ou
             checks.push(good("configuration", file));
             keeper(&settings, &mut checks).await;
             sandbox(&settings, &mut checks).await;
+            wrap(&mut checks).await;
             peers(&settings, &mut checks).await;
         }
     }
@@ -123,6 +127,26 @@ async fn sandbox(settings: &Settings, checks: &mut Vec<Check>) {
             }
         }
     }
+}
+
+/// Whether `oauth3 wrap` can give a program a network of its own.
+async fn wrap(checks: &mut Vec<Check>) {
+    let trial = |helper| Enclosure {
+        helper,
+        command: vec![TRIAL.into()],
+        variables: Vec::new(),
+        ports: Vec::new(),
+        hide: Vec::new(),
+    };
+    let outcome = match std::env::current_exe() {
+        Ok(helper) => match enclose(trial(helper)).await {
+            Ok((mut child, _)) => child.wait().await.map(drop).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        },
+        Err(error) => Err(error.to_string()),
+    };
+    let detail = outcome.as_ref().err().cloned().unwrap_or_else(|| "a program gets a network of its own".to_owned());
+    checks.push(Check { optional: true, ..line("wrap", outcome.is_ok(), &detail, "") });
 }
 
 async fn peers(settings: &Settings, checks: &mut Vec<Check>) {
