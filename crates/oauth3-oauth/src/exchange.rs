@@ -2,7 +2,7 @@
 
 use crate::Sensitive;
 use oauth3_provider::{Endpoint, percent_encode};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -23,7 +23,7 @@ pub struct Exchange {
 }
 
 /// What came back, as it came.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Reply<'a> {
     /// The status.
     pub status: u16,
@@ -33,6 +33,13 @@ pub struct Reply<'a> {
     pub retry_after: Option<Duration>,
     /// The body. Whatever is longer than [`MAX_REPLY_BYTES`] is refused, so one more byte may be handed on to say so.
     pub body: &'a [u8],
+}
+
+/// Without the body, which may have tokens in it.
+impl fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reply({}, {} bytes)", self.status, self.body.len())
+    }
 }
 
 impl Exchange {

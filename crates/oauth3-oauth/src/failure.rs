@@ -107,7 +107,12 @@ impl ErrorCode {
     pub fn is_transient(&self) -> bool {
         matches!(
             self.as_str(),
-            "server_error" | "temporarily_unavailable" | "internal_server" | "too_many_requests" | "slow_down"
+            "server_error"
+                | "temporarily_unavailable"
+                | "internal_server"
+                | "too_many_requests"
+                | "rate_limit_exceeded"
+                | "slow_down"
         )
     }
 }
@@ -145,7 +150,7 @@ fn explain(code: &ErrorCode) -> String {
             "it wants to see you again before it goes on"
         }
         "incorrect_device_code" | "bad_verification_code" => "it does not know the code of this sign-in",
-        "slow_down" | "too_many_requests" => "it was asked too often",
+        "slow_down" | "too_many_requests" | "rate_limit_exceeded" => "it was asked too often",
         "server_error" | "temporarily_unavailable" | "internal_server" => "it has trouble at the moment",
         "resource_not_found" => "it does not know this account or role",
         "unauthorized" | "invalid_token" | "insufficient_scope" => "the token is not, or no longer, good for this",

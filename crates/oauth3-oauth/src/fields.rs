@@ -120,12 +120,16 @@ impl Fields {
         }
     }
 
-    /// The error code: `error` (RFC 6749 §5.2), or the name of an exception as AWS writes it.
+    /// The error code: `error` (RFC 6749 §5.2), `error_code` as Google has it when it was asked for too many codes, or
+    /// the name of an exception as AWS writes it.
     pub(crate) fn error(&self) -> Option<ErrorCode> {
         match self.value("error") {
             None | Some(Value::Null) => {}
             Some(Value::Text(text)) => return Some(error_code(text.expose())),
             Some(_) => return Some(ErrorCode::new("unknown")),
+        }
+        if let Some(code) = self.text("error_code") {
+            return Some(error_code(code));
         }
         let exception = self.text("__type")?;
         let exception = exception.rsplit('#').next().unwrap_or_default();

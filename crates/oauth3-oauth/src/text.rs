@@ -141,9 +141,10 @@ macro_rules! shown {
                 f.write_str(&self.0)
             }
         }
+        // A user code is for the owner alone, and may be in the address too; names are nobody's business in a log.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", self.0)
+                f.write_str(concat!(stringify!($name), "(…)"))
             }
         }
         impl From<$name> for String {

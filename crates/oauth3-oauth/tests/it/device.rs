@@ -86,6 +86,9 @@ fn one(client: &Client, grant: &mut DeviceGrant, poll: &Value, now: &mut Timesta
     }
     // Nothing else is sent meanwhile.
     assert!(matches!(grant.next(client, *now), DeviceStep::Wait(_)));
+    if let Some(late) = poll["reply_at"].as_u64() {
+        *now = at(&json!(late));
+    }
     let step = match &poll["reply"] {
         Value::Null => grant.on_fault(*now),
         reply => with_reply(reply, |reply| grant.on_reply(client, reply, *now)),

@@ -4,4 +4,5 @@
 mod cases;
 mod device;
 mod messages;
+mod printing;
 mod tokens;
