@@ -50,10 +50,10 @@ pub enum Failure {
     /// The address where the code is to be entered is none of the provider's.
     #[error("the provider names an address for entering the code that is not its own; the sign-in was stopped")]
     VerificationAddress,
-    /// Metadata of another issuer.
-    #[error("the metadata is of another issuer than the configured one")]
+    /// Metadata, or an answer in the browser, of another issuer.
+    #[error("what came is of another issuer than the configured one")]
     Issuer,
-    /// Metadata or a redirect that would lead elsewhere.
+    /// Metadata that leads elsewhere.
     #[error("the metadata names an address that is not reached by TLS or cannot be read: the {0}")]
     Insecure(&'static str),
     /// What came back is not of this sign-in.

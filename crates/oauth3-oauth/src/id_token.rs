@@ -30,7 +30,7 @@ impl IdToken<'_> {
         let unreadable = |_| Failure::IdToken("its claims cannot be read");
         let checked: Checked = serde_json::from_slice(&verified.claims).map_err(unreadable)?;
         let refuse = |why: &'static str| Err(Failure::IdToken(why));
-        if !client.server.issuers.iter().any(|issuer| checked.is_of(issuer, client.server.tenant.as_deref())) {
+        if !client.server.is_issuer(&checked.iss, checked.tid.as_deref()) {
             return refuse("it is of another issuer");
         }
         let audiences = match &checked.aud {
@@ -106,16 +106,5 @@ impl Seconds {
             Self::Whole(seconds) => seconds,
             Self::Fraction(seconds) => seconds as i64,
         }
-    }
-}
-
-impl Checked {
-    /// Whether `iss` is this issuer; `{tid}` in it stands for the tenant that the token names.
-    fn is_of(&self, issuer: &str, tenant: Option<&str>) -> bool {
-        let Some((before, after)) = issuer.split_once("{tid}") else { return self.iss == *issuer };
-        let plain = |tid: &&str| !tid.is_empty() && tid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-        let Some(tid) = self.tid.as_deref().filter(plain) else { return false };
-        let middle = self.iss.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-        middle == Some(tid) && tenant.is_none_or(|tenant| tenant == tid)
     }
 }

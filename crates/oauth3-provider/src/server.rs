@@ -154,6 +154,22 @@ pub struct ScopeDifference {
 }
 
 impl AuthorizationServer {
+    /// Whether an issuer is this server. `tid` is the tenant that a token names besides, which must be the one in the
+    /// issuer.
+    #[must_use]
+    pub fn is_issuer(&self, issuer: &str, tid: Option<&str>) -> bool {
+        self.issuers.iter().any(|known| {
+            let Some((before, after)) = known.split_once("{tid}") else { return known == issuer };
+            let tenant = issuer.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+            tenant.is_some_and(|tenant| {
+                let plain = !tenant.is_empty() && tenant.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+                plain
+                    && self.tenant.as_deref().is_none_or(|only| only == tenant)
+                    && tid.is_none_or(|named| named == tenant)
+            })
+        })
+    }
+
     /// Compares what was granted with what was asked for, in the words of the one who asked.
     #[must_use]
     pub fn compare_scopes(&self, asked: &[String], granted: &[String]) -> ScopeDifference {
