@@ -52,12 +52,11 @@ impl CodeGrant {
             ("state", state.expose()),
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
+            // Whether an ID token will come is the server's choice; others ignore it (RFC 6749 §3.1).
+            ("nonce", &nonce),
         ];
         if !scope.is_empty() {
             query.push(("scope", &scope));
-        }
-        if scopes.iter().any(|scope| scope == "openid") {
-            query.push(("nonce", &nonce));
         }
         query.extend(client.audience.as_deref().map(|audience| ("audience", audience)));
         query
