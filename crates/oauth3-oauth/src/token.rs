@@ -73,7 +73,7 @@ impl TokenSet {
     }
 }
 
-/// Reads the reply to [`crate::CodeGrant::redeem`].
+/// Reads the reply to the request that [`crate::CodeGrant::callback`] made.
 ///
 /// # Errors
 /// When it is a refusal, or no token that can be used.
