@@ -255,24 +255,37 @@ impl Broker {
         if known.iter().filter(|other| other.api != connection.api).count() >= MAX_CONNECTIONS {
             return invalid(format!("there are {MAX_CONNECTIONS} connections already"));
         }
+        if let Some(setup) = &connection.sign_in
+            && let Err(text) = crate::sign_in_setup::check(&connection.api, setup, base.host(), &known)
+        {
+            return invalid(text);
+        }
         connection.base_url = base.to_string();
         connection.created_at = self.now();
         let event = AuditEvent::new(AuditKind::ApiChanged, by).with("change", "connection_defined");
         let event = event.with("api", connection.api.as_str()).with("base_url", connection.base_url.as_str());
-        self.record(event.with("key_place", connection.place.to_string())).await?;
+        let event = event.with("key_place", connection.place.to_string());
+        self.record(match &connection.sign_in {
+            Some(setup) => event.with("sign_in", serde_json::to_value(setup).unwrap_or_default()),
+            None => event,
+        })
+        .await?;
         self.ports.store.put_connection(&connection).await?;
         self.refresh_proxy().await;
+        self.sign_in_changed(&connection.api);
         Ok(())
     }
 
-    /// Removes a connection with its keys.
+    /// Removes a connection with its keys; whoever is signed in there is signed out first.
     pub(crate) async fn drop_connection(&self, api: &ApiId, by: &str) -> Result<(), Fault> {
+        self.sign_out_before_removal(api, by).await;
         let event = AuditEvent::new(AuditKind::ApiChanged, by).with("change", "connection_removed");
         self.record_if_possible(event.with("api", api.as_str())).await;
         if !self.ports.store.remove_connection(api).await? {
             return Err(Fault::NotFound(format!("there is no connection {}", api.name())));
         }
         self.refresh_proxy().await;
+        self.sign_in_changed(api);
         Ok(())
     }
 

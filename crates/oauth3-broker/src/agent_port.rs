@@ -7,7 +7,7 @@ use crate::verdict::already_decided;
 use async_trait::async_trait;
 use oauth3_core::{
     AgentName, AgentPort, AgentRecord, AgentToken, ApiId, AuditEvent, AuditKind, ConnectionView, Draft, DryRun,
-    Execution, Fault, Health, RequestId, SecretRecord, Status, Submitted,
+    Execution, Fault, Health, RequestId, SecretRecord, SignInAsked, Status, Submitted,
 };
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ impl AgentPort for Broker {
         self.connection_views().await
     }
 
-    async fn ask_sign_in(&self, agent: &AgentName, connection: &ApiId) -> Result<ConnectionView, Fault> {
+    async fn ask_sign_in(&self, agent: &AgentName, connection: &ApiId) -> Result<SignInAsked, Fault> {
         let (agent, connection) = (agent.clone(), connection.clone());
         self.to_the_end(async move |broker| broker.ask_for_sign_in(&agent, &connection).await).await
     }

@@ -21,6 +21,7 @@ mod recovery;
 mod run;
 mod runs;
 mod settle;
+mod sign_in_setup;
 mod sign_ins;
 mod skill_source;
 mod submit;

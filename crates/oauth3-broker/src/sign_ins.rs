@@ -3,9 +3,14 @@
 use crate::Broker;
 use crate::submit::actor;
 use oauth3_core::{
-    AgentName, ApiId, Connection, ConnectionView, Fault, SignInOrder, SignInRecord, SignInState, WriteOnly,
+    AgentName, ApiId, AttemptEnd, Connection, ConnectionView, Execution, Fault, SecretName, SignInAsked, SignInOrder,
+    SignInRecord, SignInState, WriteOnly,
 };
 use std::time::Duration;
+
+/// How long an agent cannot have the owner asked again after a sign-in that he let pass, stopped or refused: an agent
+/// could wear him out with them.
+const AGENT_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 impl Broker {
     /// A sign-in went on: who waits for it and who shows it looks again, and so do requests that wait for its token.
@@ -32,6 +37,14 @@ impl Broker {
     pub(crate) async fn take_client_secret(&self, name: &ApiId, value: WriteOnly, by: &str) -> Result<(), Fault> {
         self.signed_in_at(name).await?;
         crate::broker::patiently(self.ports.keeper.put_client_secret(name, value, by)).await
+    }
+
+    /// Revokes what a connection that goes away holds at the provider. That it could not be is no reason to keep it.
+    pub(crate) async fn sign_out_before_removal(&self, connection: &ApiId, by: &str) {
+        let holds = self.sign_in_record(connection).await.is_ok_and(|record| record.word() != "signed_out");
+        if holds && let Err(fault) = self.order(connection, SignInOrder::SignOut, by).await {
+            tracing::warn!(%connection, %fault, "the tokens of a connection that is removed could not be revoked");
+        }
     }
 
     /// Waits until the record differs from the version that was seen.
@@ -68,14 +81,48 @@ impl Broker {
     }
 
     /// An agent asks the owner to sign in.
-    pub(crate) async fn ask_for_sign_in(&self, agent: &AgentName, api: &ApiId) -> Result<ConnectionView, Fault> {
+    pub(crate) async fn ask_for_sign_in(&self, agent: &AgentName, api: &ApiId) -> Result<SignInAsked, Fault> {
         self.admit(agent).await?;
         let connection = self.signed_in_at(api).await?;
+        let record = self.begin_for(agent, api, false).await?;
+        Ok(SignInAsked { view: view(&connection, Some(&record)), asked: self.asked() })
+    }
+
+    /// Begins the sign-ins whose tokens an approved request waits for, so that the owner has his codes at once.
+    pub(crate) fn begin_missing(&self, execution: &Execution, missing: &[SecretName]) {
+        let Some(broker) = self.me() else { return };
+        let connections: Vec<ApiId> = missing.iter().filter_map(SecretName::connection).collect();
+        let (agent, request) = (execution.intent.agent.clone(), execution.id.clone());
+        // Under a standing grant the agent decides how often this comes; else the owner said yes just now.
+        let meant = !execution.trusted;
+        if connections.is_empty() {
+            return;
+        }
+        self.spawn(async move {
+            for connection in connections {
+                // The request goes on waiting, and the owner can sign in by himself.
+                if let Err(fault) = broker.begin_for(&agent, &connection, meant).await {
+                    tracing::warn!(%request, %connection, %fault, "a sign-in that a request waits for did not begin");
+                }
+            }
+        });
+    }
+
+    /// Begins a sign-in for an agent, unless there is nothing to sign in for, or the owner turned one down just now and
+    /// it is not `meant` by him.
+    async fn begin_for(&self, agent: &AgentName, api: &ApiId, meant: bool) -> Result<SignInRecord, Fault> {
         let record = self.sign_in_record(api).await?;
-        let is_there = record.attempt.is_some() || record.state == SignInState::SignedIn;
-        // A sign-in that nobody needs is not put to the owner: an agent could tire him with them.
-        let record = if is_there { record } else { self.order(api, SignInOrder::Begin, &actor(agent)).await? };
-        Ok(view(&connection, Some(&record)))
+        // A sign-in that nobody needs is not put to the owner either.
+        if record.attempt.is_some() || record.state == SignInState::SignedIn {
+            return Ok(record);
+        }
+        let turned_down = record.failure.as_ref().filter(|failure| failure.end != AttemptEnd::Failed);
+        let since = turned_down.map_or(AGENT_PAUSE, |failure| self.now().since(failure.at));
+        if !meant && since < AGENT_PAUSE {
+            let text = format!("the owner did not sign in to {} just now; he can do so by himself", api.name());
+            return Err(Fault::RateLimited { text, retry_after: (AGENT_PAUSE - since).as_secs() + 1 });
+        }
+        self.order(api, SignInOrder::Begin, &actor(agent)).await
     }
 
     async fn sign_in_record(&self, connection: &ApiId) -> Result<SignInRecord, Fault> {

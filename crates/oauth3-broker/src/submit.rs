@@ -59,6 +59,9 @@ impl Broker {
                 self.record(about(AuditKind::Asked, &execution).with("missing_secrets", missing)).await?;
                 self.keep(&execution, layer.as_deref()).await?;
                 self.changed(&execution);
+                if execution.status == Status::AwaitingSecrets {
+                    self.begin_missing(&execution, &missing_secrets);
+                }
                 execution
             }
             Decision::Deny(reason) => {

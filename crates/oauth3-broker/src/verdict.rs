@@ -94,7 +94,10 @@ impl Broker {
             return Err(lost_race());
         }
         match self.go(next.clone(), grant).await {
-            Ok(execution) => Ok(execution),
+            Ok(execution) => {
+                self.begin_missing(&execution, gathered.missing());
+                Ok(execution)
+            }
             Err(fault) => {
                 // It must not stay approved with nobody to run it.
                 self.fail(next, format!("failed: it could not be run: {fault}")).await?;

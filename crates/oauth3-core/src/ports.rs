@@ -3,8 +3,8 @@
 use crate::{
     Access, AgentName, AgentRecord, AgentToken, ApiCheck, ApiId, ApiKey, AuditEvent, AuditRow, ChainReport, Connection,
     ConnectionView, Draft, EgressUsage, Execution, Grant, GrantId, Host, Limits, NewSecret, OwnerOverview, ProxyKey,
-    RequestId, RunResult, Runtime, SecretName, SecretRecord, SignInOrder, SignInRecord, Status, Tag, Timestamp, Usage,
-    UsageRow, Verdict, WriteOnly,
+    RequestId, RunResult, Runtime, SecretName, SecretRecord, SignInAsked, SignInOrder, SignInRecord, Status, Tag,
+    Timestamp, Usage, UsageRow, Verdict, WriteOnly,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -427,7 +427,7 @@ pub trait AgentPort: Send + Sync {
         Err(no_sign_ins())
     }
     /// Asks the owner to sign in; the agent learns no code. Joins a sign-in that is under way.
-    async fn ask_sign_in(&self, _agent: &AgentName, _connection: &ApiId) -> Result<ConnectionView, Fault> {
+    async fn ask_sign_in(&self, _agent: &AgentName, _connection: &ApiId) -> Result<SignInAsked, Fault> {
         Err(no_sign_ins())
     }
     /// The state of the parts.

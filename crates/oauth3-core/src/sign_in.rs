@@ -96,11 +96,27 @@ pub enum SignInState {
     Needed(String),
 }
 
+/// How an attempt ends that comes to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptEnd {
+    /// The person said no at the provider, or refused the account that signed in.
+    Denied,
+    /// Nobody signed in in time.
+    Expired,
+    /// The owner stopped it here.
+    Cancelled,
+    /// Anything else.
+    Failed,
+}
+
 /// Why the last attempt came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedAttempt {
     /// When.
     pub at: Timestamp,
+    /// How.
+    pub end: AttemptEnd,
     /// A plain sentence.
     pub sentence: String,
 }
@@ -214,4 +230,13 @@ pub struct ConnectionView {
     /// Until when a sign-in that is under way waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+}
+
+/// What an agent that asks for a sign-in is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignInAsked {
+    /// The connection as it then is.
+    pub view: ConnectionView,
+    /// Where the owner was asked: names of channels, empty when only the command line can sign in.
+    pub asked: Vec<String>,
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use oauth3_api::OwnerClient;
 use oauth3_broker::{Broker, Ports};
 use oauth3_core::{
-    AuditEvent, ChainReport, Fault, Keeper, Lane, LaneFds, LaneSpec, NewSecret, OpenedRun, OwnerPort, RequestId,
+    ApiId, AuditEvent, ChainReport, Fault, Keeper, Lane, LaneFds, LaneSpec, NewSecret, OpenedRun, OwnerPort, RequestId,
     RunOutput, Runner, Runtime, WriteOnly,
 };
 use oauth3_dial::{Dialer, HttpClient};
@@ -105,6 +105,9 @@ impl Keeper for KeeperSocket {
     }
     async fn put_secret(&self, secret: NewSecret, value: WriteOnly) -> Result<(), Fault> {
         self.connect().await?.put_secret(secret, value).await
+    }
+    async fn put_client_secret(&self, connection: &ApiId, value: WriteOnly, by: &str) -> Result<(), Fault> {
+        self.connect().await?.put_client_secret(connection, value, by).await
     }
     async fn open_run(&self, id: &RequestId, lane: LaneFds) -> Result<OpenedRun, Fault> {
         self.connect().await?.open_run(id, lane).await

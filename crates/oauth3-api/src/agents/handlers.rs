@@ -118,7 +118,7 @@ fn is_granted_run(execution: &Execution) -> bool {
 }
 
 /// Brings a call that changes something to its end even when the client hangs up in the middle of it.
-async fn unhurried<T: Send + 'static>(
+pub(super) async fn unhurried<T: Send + 'static>(
     call: impl Future<Output = Result<T, Fault>> + Send + 'static,
 ) -> Result<T, Problem> {
     match tokio::spawn(call).await {

@@ -2,6 +2,7 @@
 
 mod body;
 mod caller;
+mod connections;
 mod documents;
 mod handlers;
 mod problem;
@@ -41,12 +42,15 @@ struct Api {
 type Endpoint = (&'static str, &'static str, MethodRouter<Api>);
 
 /// Every route that there is. `openapi.json` lists the same ones; a test compares.
-fn endpoints() -> [Endpoint; 7] {
+fn endpoints() -> [Endpoint; 10] {
     [
         ("GET", "/", get(documents::guide)),
         ("GET", "/openapi.json", get(documents::openapi)),
         ("GET", "/health", get(handlers::health)),
         ("GET", "/secrets", get(handlers::secrets)),
+        ("GET", "/connections", get(connections::list)),
+        ("GET", "/connections/{name}", get(connections::one)),
+        ("POST", "/connections/{name}/login", post(connections::login)),
         ("POST", "/execute", post(handlers::execute)),
         ("GET", "/execute/{id}/status", get(handlers::status)),
         ("DELETE", "/execute/{id}", delete(handlers::cancel)),

@@ -1,7 +1,8 @@
 //! What crosses the owner's socket.
 
 use oauth3_core::{
-    Access, AgentName, ApiId, ApiKey, Connection, Draft, Fault, GrantId, RequestId, SecretName, Status, Tag, Verdict,
+    Access, AgentName, ApiId, ApiKey, Connection, Draft, Fault, GrantId, RequestId, SecretName, SignInOrder, Status,
+    Tag, Verdict,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -85,6 +86,16 @@ pub(super) enum Call {
     },
     Usage {
         since_day: i64,
+    },
+    SignIns,
+    OrderSignIn {
+        connection: ApiId,
+        order: SignInOrder,
+    },
+    WaitSignIn {
+        connection: ApiId,
+        seen: u32,
+        patience_ms: u64,
     },
     Overview,
     SetKillSwitch {

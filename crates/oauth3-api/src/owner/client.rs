@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use oauth3_core::{
     Access, AgentName, AgentRecord, AgentToken, ApiCheck, ApiId, ApiKey, AuditRow, ChainReport, Connection, Draft,
     Execution, Fault, Grant, GrantId, Keeper, NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName, SecretRecord,
-    Status, Submitted, Tag, UsageRow, Verdict, WriteOnly,
+    SignInOrder, SignInRecord, Status, Submitted, Tag, UsageRow, Verdict, WriteOnly,
 };
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -111,6 +111,10 @@ impl OwnerClient {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn silent() -> Fault {
     Fault::Unavailable("oauth3 does not answer; look at its log, or restart `oauth3 serve`".into())
 }
@@ -132,8 +136,7 @@ impl OwnerPort for OwnerClient {
     }
 
     async fn wait(&self, id: &RequestId, seen: Status, patience: Duration) -> Result<Execution, Fault> {
-        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        self.call_within(&Call::Wait { id: id.clone(), seen, patience_ms }, patience).await
+        self.call_within(&Call::Wait { id: id.clone(), seen, patience_ms: millis(patience) }, patience).await
     }
 
     async fn submit(&self, draft: Draft) -> Result<Submitted, Fault> {
@@ -221,12 +224,30 @@ impl OwnerPort for OwnerClient {
         lifetime: Option<Duration>,
         _by: &str,
     ) -> Result<Grant, Fault> {
-        let lifetime_ms = lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
+        let lifetime_ms = lifetime.map(millis);
         self.call(&Call::GrantAccess { agent: agent.clone(), access: Box::new(access), lifetime_ms }).await
     }
 
     async fn usage(&self, since_day: i64) -> Result<Vec<UsageRow>, Fault> {
         self.call(&Call::Usage { since_day }).await
+    }
+
+    async fn sign_ins(&self) -> Result<Vec<SignInRecord>, Fault> {
+        self.call(&Call::SignIns).await
+    }
+
+    async fn order_sign_in(&self, connection: &ApiId, order: SignInOrder, _by: &str) -> Result<SignInRecord, Fault> {
+        self.call(&Call::OrderSignIn { connection: connection.clone(), order }).await
+    }
+
+    async fn wait_sign_in(&self, connection: &ApiId, seen: u32, patience: Duration) -> Result<SignInRecord, Fault> {
+        let call = Call::WaitSignIn { connection: connection.clone(), seen, patience_ms: millis(patience) };
+        self.call_within(&call, patience).await
+    }
+
+    /// Hands the value to the keeper, as [`OwnerPort::put_secret`] does.
+    async fn put_client_secret(&self, connection: &ApiId, value: WriteOnly, by: &str) -> Result<(), Fault> {
+        self.keeper.put_client_secret(connection, value, by).await
     }
 
     async fn overview(&self) -> Result<OwnerOverview, Fault> {

@@ -121,7 +121,7 @@ async fn answer(stream: UnixStream, port: &dyn OwnerPort, hooks: &OwnerHooks) ->
     }
     let reply = match serde_json::from_slice::<Call>(&line) {
         // A wait ends when nobody waits any more; everything else is brought to its end.
-        Ok(call @ Call::Wait { .. }) => tokio::select! {
+        Ok(call @ (Call::Wait { .. } | Call::WaitSignIn { .. })) => tokio::select! {
             reply = perform(call, port, hooks) => reply,
             () = hung_up(&mut read) => return Ok(()),
         },
@@ -187,6 +187,11 @@ async fn perform(call: Call, port: &dyn OwnerPort, hooks: &OwnerHooks) -> Zeroiz
             encode(port.grant_access(&agent, *access, lifetime_ms.map(Duration::from_millis), by).await)
         }
         Call::Usage { since_day } => encode(port.usage(since_day).await),
+        Call::SignIns => encode(port.sign_ins().await),
+        Call::OrderSignIn { connection, order } => encode(port.order_sign_in(&connection, order, by).await),
+        Call::WaitSignIn { connection, seen, patience_ms } => {
+            encode(port.wait_sign_in(&connection, seen, Duration::from_millis(patience_ms)).await)
+        }
         Call::Overview => encode(port.overview().await),
         Call::SetKillSwitch { on } => encode(port.set_kill_switch(on, by).await),
         Call::AuditAfter { seq, limit } => encode(port.audit_after(seq, limit).await),

@@ -5,8 +5,8 @@ use crate::samples::{agent, execution, secret};
 use async_trait::async_trait;
 use oauth3_api::{ApiConfig, ApiError, agent_router, serve_agents};
 use oauth3_core::{
-    AgentName, AgentPort, AgentToken, ChannelHealth, Draft, DryRun, Execution, Fault, Health, RequestId, SecretName,
-    SecretRecord, Status, Submitted,
+    AgentName, AgentPort, AgentToken, ApiId, ChannelHealth, ConnectionView, Draft, DryRun, Execution, Fault, Health,
+    RequestId, SecretName, SecretRecord, SignInAsked, Status, Submitted,
 };
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -33,6 +33,10 @@ pub(crate) struct FakeAgents {
     pub(crate) entered_gate: Semaphore,
     pub(crate) drafts: Mutex<Vec<Draft>>,
     pub(crate) health: Mutex<Health>,
+    pub(crate) connections: Mutex<Vec<ConnectionView>>,
+    /// What a wish to have the owner signed in is answered with, and who had which.
+    pub(crate) sign_in: Mutex<Result<SignInAsked, Fault>>,
+    pub(crate) asked_for: Mutex<Vec<String>>,
     executions: watch::Sender<HashMap<String, Execution>>,
     /// One permit for each call that began to wait.
     pub(crate) waiting: Semaphore,
@@ -53,6 +57,9 @@ impl FakeAgents {
                 keeper: true,
                 executor: "native".into(),
             }),
+            connections: Mutex::default(),
+            sign_in: Mutex::new(Err(Fault::NotFound("there is no such connection".into()))),
+            asked_for: Mutex::default(),
             executions: watch::Sender::new(HashMap::new()),
             waiting: Semaphore::new(0),
         })
@@ -154,6 +161,15 @@ impl AgentPort for FakeAgents {
 
     async fn secrets(&self) -> Result<Vec<SecretRecord>, Fault> {
         Ok(vec![secret()])
+    }
+
+    async fn connections(&self) -> Result<Vec<ConnectionView>, Fault> {
+        Ok(self.connections.lock().unwrap().clone())
+    }
+
+    async fn ask_sign_in(&self, agent: &AgentName, connection: &ApiId) -> Result<SignInAsked, Fault> {
+        self.asked_for.lock().unwrap().push(format!("{agent} {connection}"));
+        self.sign_in.lock().unwrap().clone()
     }
 
     async fn health(&self) -> Health {

@@ -7,6 +7,7 @@
 
 mod agent_port;
 mod bounds;
+mod connections;
 mod execute;
 mod http;
 mod owner;

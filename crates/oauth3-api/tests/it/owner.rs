@@ -1,12 +1,12 @@
 //! Calls over the owner's socket.
 
-use crate::owner_port::{FakeKeeper, FakeOwner, agent_record, audit_row, full, grant};
+use crate::owner_port::{FakeKeeper, FakeOwner, agent_record, audit_row, full, grant, sign_in};
 use crate::samples::{agent, secret};
 use futures::FutureExt as _;
 use oauth3_api::{ApiError, OwnerClient, OwnerHooks, bind_owner_socket, serve_owner};
 use oauth3_core::{
-    Declared, Draft, Fault, GrantId, Keeper, NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName, Source,
-    Status, Trust, Verdict, WriteOnly,
+    ApiId, Declared, Draft, Fault, GrantId, Keeper, NewSecret, OwnerOverview, OwnerPort, RequestId, SecretName,
+    SignInOrder, Source, Status, Trust, Verdict, WriteOnly,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -114,6 +114,14 @@ async fn every_method_crosses_the_socket_unchanged() {
     assert_eq!(token.reveal(), *gateway.owner.token.lock().unwrap());
     client.revoke_agent(&agent("bob"), by).await.unwrap();
     assert_eq!(gateway.last_call(), "revoke_agent bob cli");
+    let mail = ApiId::connection("my-mail").unwrap();
+    assert_eq!(client.sign_ins().await, Ok(vec![sign_in()]));
+    for order in [SignInOrder::Begin, SignInOrder::Cancel, SignInOrder::KeepAccount, SignInOrder::SignOut] {
+        assert_eq!(client.order_sign_in(&mail, order, by).await, Ok(sign_in()));
+        assert_eq!(gateway.last_call(), format!("order_sign_in api/my-mail {order:?} cli"));
+    }
+    assert_eq!(client.wait_sign_in(&mail, 3, Duration::from_millis(1500)).await, Ok(sign_in()));
+    assert_eq!(gateway.last_call(), "wait_sign_in api/my-mail 3 1.5s");
     assert_eq!(client.overview().await, Ok(OwnerOverview { kill_switch: true, open_requests: 2, running: 3 }));
     client.set_kill_switch(true, by).await.unwrap();
     assert_eq!(gateway.last_call(), "set_kill_switch true cli");
@@ -176,6 +184,21 @@ async fn a_wait_ends_when_its_client_is_gone() {
     gateway.owner.waiting.began.acquire().await.unwrap().forget();
     wait.abort();
     gateway.owner.waiting.dropped.acquire().await.unwrap().forget();
+
+    let (client, mail) = (gateway.client.clone(), ApiId::connection("my-mail").unwrap());
+    let wait = tokio::spawn(async move { client.wait_sign_in(&mail, 3, Duration::from_secs(3600)).await });
+    gateway.owner.waiting.began.acquire().await.unwrap().forget();
+    wait.abort();
+    gateway.owner.waiting.dropped.acquire().await.unwrap().forget();
+}
+
+#[tokio::test]
+async fn a_client_secret_goes_to_the_keeper_and_never_through_the_gateway() {
+    let gateway = Gateway::start().await;
+    let mail = ApiId::connection("my-mail").unwrap();
+    gateway.client.put_client_secret(&mail, WriteOnly::new(b"client-secret".to_vec()), "cli").await.unwrap();
+    assert_eq!(*gateway.keeper.stored.lock().unwrap(), [("api/my-mail by cli".to_owned(), 13)]);
+    assert!(gateway.owner.calls.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

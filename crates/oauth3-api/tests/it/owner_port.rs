@@ -3,9 +3,10 @@
 use crate::samples::{CREATED, agent, execution, result, secret};
 use async_trait::async_trait;
 use oauth3_core::{
-    AgentName, AgentRecord, AgentToken, AuditEvent, AuditKind, AuditRow, ChainReport, Draft, Execution, Fault, Grant,
-    GrantId, Keeper, LaneFds, NewSecret, OpenedRun, OwnerOverview, OwnerPort, RequestId, RunOutput, SecretName,
-    SecretRecord, Status, Submitted, Timestamp, Trust, Verdict, WriteOnly,
+    Account, AgentName, AgentRecord, AgentToken, ApiId, Attempt, AttemptEnd, AuditEvent, AuditKind, AuditRow,
+    ChainReport, Draft, Execution, FailedAttempt, Fault, Grant, GrantId, Keeper, LaneFds, NewSecret, OpenedRun,
+    OwnerOverview, OwnerPort, Prompt, RequestId, RunOutput, SecretName, SecretRecord, SignInOrder, SignInRecord,
+    SignInState, Status, Submitted, Timestamp, Trust, Verdict, WriteOnly,
 };
 use std::sync::Mutex;
 use std::time::Duration;
@@ -92,6 +93,43 @@ pub(crate) fn agent_record() -> AgentRecord {
     }
 }
 
+/// A sign-in with everything filled in.
+pub(crate) fn sign_in() -> SignInRecord {
+    let account = |name: &str| Account {
+        subject: name.to_lowercase(),
+        name: Some(name.into()),
+        email: Some(format!("{name}@example.com")),
+    };
+    let at = Timestamp::from_millis(CREATED);
+    let prompt = Prompt {
+        address: "https://login.example.com/device".into(),
+        code: Some("ABCD-EFGH".into()),
+        address_with_code: Some("https://login.example.com/device?code=ABCD-EFGH".into()),
+    };
+    let attempt = Attempt {
+        asked_by: "agent:alice".into(),
+        began_at: at,
+        expires_at: Timestamp::from_millis(CREATED + 1),
+        prompt,
+        other_account: Some(account("Bob")),
+    };
+    SignInRecord {
+        version: 3,
+        state: SignInState::Needed("the tokens were revoked".into()),
+        account: Some(account("Ann")),
+        granted: ["Mail.Read".to_owned()].into(),
+        expires_at: Some(at),
+        refreshable: true,
+        signed_in_at: Some(at),
+        refreshed_at: Some(at),
+        refreshing_since: Some(at),
+        attempt: Some(attempt),
+        failure: Some(FailedAttempt { at, end: AttemptEnd::Expired, sentence: "Nobody signed in in time.".into() }),
+        used_at: Some(at),
+        ..SignInRecord::new(ApiId::connection("my-mail").unwrap())
+    }
+}
+
 pub(crate) fn audit_row() -> AuditRow {
     AuditRow {
         seq: 7,
@@ -121,6 +159,21 @@ impl OwnerPort for FakeOwner {
             std::future::pending::<()>().await;
         }
         self.note(format!("wait {id} {seen} {patience:?}")).map(|()| full(id))
+    }
+    async fn sign_ins(&self) -> Result<Vec<SignInRecord>, Fault> {
+        self.note("sign_ins".into()).map(|()| vec![sign_in()])
+    }
+    async fn order_sign_in(&self, connection: &ApiId, order: SignInOrder, by: &str) -> Result<SignInRecord, Fault> {
+        self.note(format!("order_sign_in {connection} {order:?} {by}")).map(|()| sign_in())
+    }
+    async fn wait_sign_in(&self, connection: &ApiId, seen: u32, patience: Duration) -> Result<SignInRecord, Fault> {
+        let _event = OnDrop(&self.waiting.dropped);
+        self.waiting.began.add_permits(1);
+        let for_ever = *self.wait_for_ever.lock().unwrap();
+        if for_ever {
+            std::future::pending::<()>().await;
+        }
+        self.note(format!("wait_sign_in {connection} {seen} {patience:?}")).map(|()| sign_in())
     }
     async fn submit(&self, draft: Draft) -> Result<Submitted, Fault> {
         self.note(format!("submit {draft:?}"))?;
@@ -189,6 +242,10 @@ impl Keeper for FakeKeeper {
             return Err(fault);
         }
         self.stored.lock().unwrap().push((secret.name.to_string(), value.len()));
+        Ok(())
+    }
+    async fn put_client_secret(&self, connection: &ApiId, value: WriteOnly, by: &str) -> Result<(), Fault> {
+        self.stored.lock().unwrap().push((format!("{connection} by {by}"), value.len()));
         Ok(())
     }
     async fn ping(&self) -> Result<(), Fault> {

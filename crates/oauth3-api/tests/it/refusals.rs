@@ -13,10 +13,10 @@ async fn operations(server: &Server) -> Vec<(String, String, bool)> {
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             let public = operation["security"].as_array().is_some_and(Vec::is_empty);
-            found.push((method.to_uppercase(), path.replace("{id}", "req_abc"), public));
+            found.push((method.to_uppercase(), path.replace("{id}", "req_abc").replace("{name}", "my-mail"), public));
         }
     }
-    assert_eq!(found.len(), 7);
+    assert_eq!(found.len(), 10);
     found
 }
 

@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 use oauth3_core::{
-    AuditEvent, AuditKind, ChainReport, Channel, ChannelHealth, Clock, EgressUsage, Exit, ExitReason, Fault, HttpPort,
-    HttpRequest, HttpResponse, Intent, Job, Keeper, Lane, LaneFds, LaneSpec, NewSecret, OpenedRun, RequestId,
-    RunOutput, Runner, Runtime, SealedSecret, SecretRecord, Status, Store, Timestamp, WriteOnly,
+    ApiId, Attempt, AttemptEnd, AuditEvent, AuditKind, ChainReport, Channel, ChannelHealth, Clock, EgressUsage, Exit,
+    ExitReason, FailedAttempt, Fault, HttpPort, HttpRequest, HttpResponse, Intent, Job, Keeper, Lane, LaneFds,
+    LaneSpec, NewSecret, OpenedRun, Prompt, RequestId, RunOutput, Runner, Runtime, SealedSecret, SealedSignIn,
+    SecretRecord, SignInOrder, SignInRecord, SignInState, Status, Store, Timestamp, TokenChange, WriteOnly,
 };
 use oauth3_policy::{Decision, decide, gather};
 use std::collections::VecDeque;
@@ -40,6 +41,8 @@ pub(crate) struct FakeKeeper {
     pub(crate) down: AtomicBool,
     pub(crate) closed: Mutex<Vec<RequestId>>,
     pub(crate) opened: AtomicUsize,
+    /// The orders about sign-ins, in words.
+    pub(crate) orders: Mutex<Vec<String>>,
 }
 
 impl FakeKeeper {
@@ -64,6 +67,7 @@ impl FakeKeeper {
             down: AtomicBool::new(false),
             closed: Mutex::default(),
             opened: AtomicUsize::new(0),
+            orders: Mutex::default(),
         }
     }
 
@@ -105,6 +109,36 @@ impl Keeper for FakeKeeper {
         let uses = oauth3_core::Uses::default().changed(&uses);
         let record = SecretRecord { name, hosts, uses, version: 1, created_at: now, updated_at: now };
         self.store.put_secret(&SealedSecret { record, sealed: SEALED.to_vec() }).await
+    }
+
+    /// Begins at once, and stops at once.
+    async fn order_sign_in(&self, connection: &ApiId, order: SignInOrder, by: &str) -> Result<SignInRecord, Fault> {
+        self.up()?;
+        self.orders.lock().unwrap().push(format!("{order:?} {} {by}", connection.name()));
+        let found = self.store.sealed_sign_in(connection).await?;
+        let before = found.map_or_else(|| SignInRecord::new(connection.clone()), |found| found.record);
+        let (from, now) = (before.version, self.clock.now());
+        let attempt = Attempt {
+            asked_by: by.to_owned(),
+            began_at: now,
+            expires_at: now.plus(Duration::from_secs(900)),
+            prompt: Prompt {
+                address: "https://login.example.com/device".into(),
+                code: Some("ABCD-EFGH".into()),
+                address_with_code: None,
+            },
+            other_account: None,
+        };
+        let stopped = FailedAttempt { at: now, end: AttemptEnd::Cancelled, sentence: "You stopped it.".into() };
+        let next = match order {
+            SignInOrder::Begin => SignInRecord { attempt: before.attempt.clone().or(Some(attempt)), ..before },
+            SignInOrder::Cancel => SignInRecord { attempt: None, failure: Some(stopped), ..before },
+            _ => SignInRecord { attempt: None, state: SignInState::SignedOut, ..before },
+        };
+        let record = SignInRecord { version: from + 1, ..next };
+        let sealed = SealedSignIn { record: record.clone(), sealed: Vec::new() };
+        assert!(self.store.put_sign_in(&sealed, from, TokenChange::Keep).await?);
+        Ok(record)
     }
 
     async fn open_run(&self, id: &RequestId, lane: LaneFds) -> Result<OpenedRun, Fault> {

@@ -10,6 +10,7 @@ mod rate;
 mod refusals;
 mod restart;
 mod secrets;
+mod sign_ins;
 mod skill_url;
 mod story;
 mod verdicts;
