@@ -3,6 +3,7 @@
 //! Every field that an agent had a hand in has passed through an escape that leaves nothing invisible
 //! (control and format characters, bidi overrides, zero-width characters). Markup is the channel's own job.
 
+use crate::account::SignIns;
 use crate::visible;
 use oauth3_core::{
     AskedLimits, AuditRow, Ceilings, Digest, Execution, Intent, Limit, Limits, Reveal, SecretName, SecretRecord, Skill,
@@ -48,6 +49,8 @@ pub struct Card {
     pub hosts: Vec<String>,
     /// Whether it is the use of an API that is asked for; then the terms stand where code would.
     pub is_access: bool,
+    /// Of an API that the owner signs in at: who is signed in, and what that allows.
+    pub account: Option<String>,
     /// What runs it.
     pub runtime: &'static str,
     /// What it may use, one item for each limit.
@@ -131,6 +134,10 @@ pub struct CardSecret {
     pub useless: bool,
     /// How it may be used where that is not the default, in sentences.
     pub uses: Vec<String>,
+    /// Of the token of a connection: who is signed in, and what that allows. None: there is no such connection.
+    pub account: Option<String>,
+    /// The connection whose token it is.
+    pub connection: Option<String>,
 }
 
 impl Card {
@@ -159,6 +166,7 @@ impl Card {
             secrets: intent.secrets.iter().map(|name| card_secret(name, intent, secrets, missing)).collect(),
             hosts: intent.hosts.iter().map(ToString::to_string).collect(),
             is_access: intent.access.is_some(),
+            account: None,
             runtime: if intent.access.is_some() { "none: the keeper makes the calls" } else { intent.runtime.as_str() },
             limits: if intent.access.is_some() { Vec::new() } else { limits(&intent.limits, ceilings) },
             args,
@@ -173,6 +181,22 @@ impl Card {
 }
 
 impl Card {
+    /// With who is signed in at the connections that it names.
+    #[must_use]
+    pub fn with_sign_ins(mut self, execution: &Execution, sign_ins: &SignIns) -> Self {
+        let intent = &execution.intent;
+        for (secret, name) in self.secrets.iter_mut().zip(&intent.secrets) {
+            let Some(api) = name.connection() else { continue };
+            let Some(sign_in) = sign_ins.of(&api) else { continue };
+            secret.account = Some(sign_in.line());
+            secret.hosts = sign_in.setup.hosts.iter().map(ToString::to_string).collect();
+            secret.useless = sign_in.setup.hosts.is_disjoint(&intent.hosts);
+        }
+        let api = intent.access.as_ref().map(|access| &access.api);
+        self.account = api.and_then(|api| sign_ins.of(api)).map(|sign_in| sign_in.line());
+        self
+    }
+
     /// What nobody may miss: that code gets real values, and of which secrets. None when it gets none.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
@@ -313,7 +337,7 @@ pub(crate) fn render_text_without_code(card: &Card) -> String {
         line("Limits", &card.limits.iter().map(limit_text).collect::<Vec<_>>().join(" · "));
     }
     if card.is_access {
-        line("Secrets", "the keys that you assigned to this API; the agent never has them");
+        line("Secrets", &access_secrets(card));
     } else if card.secrets.is_empty() {
         line("Secrets", "none");
     }
@@ -335,10 +359,31 @@ pub(crate) fn render_text_without_code(card: &Card) -> String {
     out
 }
 
+/// What stands for the secrets of an API.
+pub(crate) fn access_secrets(card: &Card) -> String {
+    match &card.account {
+        Some(account) => format!("the token of your sign-in, which the agent never has: {account}"),
+        None => "the keys that you assigned to this API; the agent never has them".to_owned(),
+    }
+}
+
+/// The token of a connection in one line.
+fn token_line(secret: &CardSecret, connection: &str, status: Status) -> String {
+    let (name, hosts) = (&secret.name, secret.hosts.join(", "));
+    match &secret.account {
+        None => format!("{name} NOT DEFINED: oauth3 connection add {connection} --provider …"),
+        Some(_) if secret.missing && !status.is_open() => format!("{name} (not signed in)"),
+        Some(account) if secret.missing => format!("{name} NOT SIGNED IN; then it goes to: {hosts} · {account}"),
+        Some(account) => format!("{name} → {hosts} · {account}"),
+    }
+}
+
 /// One secret in one line, on a card of this status.
 pub(crate) fn secret_line(secret: &CardSecret, status: Status) -> String {
     let hosts = if secret.hosts.is_empty() { "no host".to_owned() } else { secret.hosts.join(", ") };
-    let mut line = if secret.missing && !status.is_open() {
+    let mut line = if let Some(connection) = &secret.connection {
+        token_line(secret, connection, status)
+    } else if secret.missing && !status.is_open() {
         format!("{} (not stored)", secret.name)
     } else if secret.missing {
         format!("{} MISSING; added here it goes to: {hosts}", secret.name)
@@ -381,6 +426,8 @@ fn card_secret(name: &SecretName, intent: &Intent, stored: &[SecretRecord], miss
         useless: hosts.is_disjoint(&intent.hosts),
         // The owner's own words, and names that were checked; nothing of the agent's.
         uses: record.map(|r| r.uses.described()).unwrap_or_default(),
+        account: None,
+        connection: name.connection().map(|api| api.name().to_owned()),
     }
 }
 

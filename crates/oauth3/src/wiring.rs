@@ -5,11 +5,12 @@ use crate::config::ImportsSection;
 use crate::settings::Settings;
 use crate::terminal;
 use anyhow::{Context, Result};
-use oauth3_approve::TelegramConfig;
+use oauth3_approve::{ProviderWords, TelegramConfig};
 use oauth3_broker::{BrokerConfig, ImportRules, WakeConfig};
 use oauth3_core::{Clock, Credential, Runner, Runtime};
 use oauth3_dial::DialConfig;
 use oauth3_keeper::KeySource;
+use oauth3_provider::Identities;
 use oauth3_sandbox::{DirectConfig, DirectRunner, DockerConfig, DockerRunner, NativeConfig, NativeRunner, ProbeLine};
 use oauth3_store::SqliteStore;
 use std::collections::BTreeMap;
@@ -225,5 +226,25 @@ pub(crate) fn telegram(settings: &Settings) -> Option<TelegramConfig> {
         api_url: section.api_url.trim_end_matches('/').to_owned(),
         public_url: settings.config.public_url.clone(),
         ceilings: settings.config.ceilings(),
+        words: words(),
     })
+}
+
+/// What identity providers are called, and what their scopes allow.
+pub(crate) fn words() -> Arc<dyn ProviderWords> {
+    // Without the file, which comes with this program, names are shown as they are.
+    Arc::new(Words(Identities::embedded().ok()))
+}
+
+#[derive(Debug)]
+struct Words(Option<Identities>);
+
+impl ProviderWords for Words {
+    fn title(&self, provider: &str) -> Option<String> {
+        Some(self.0.as_ref()?.provider(provider)?.title.clone())
+    }
+
+    fn scope(&self, provider: &str, scope: &str) -> Option<String> {
+        self.0.as_ref()?.provider(provider)?.says(scope).map(str::to_owned)
+    }
 }

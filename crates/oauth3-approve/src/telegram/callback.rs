@@ -3,18 +3,18 @@
 use super::Shared;
 use super::error::TelegramError;
 use super::html::Html;
-use super::notes::{Action, Asks, NonceNote, Prompt};
+use super::notes::{Action, Asks, NonceNote, Place, Prompt};
 use super::queue::{And, Job, Say};
 use super::secrets::PROMPT_LIFETIME;
 use super::wire::Callback;
-use oauth3_core::{Fault, RequestId, SecretName, Timestamp, Verdict};
+use oauth3_core::{Fault, RequestId, SecretName, SignInOrder, Timestamp, Verdict};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 /// The answer to a tap that comes too late, comes twice, or comes from a card that was replaced.
-const ALREADY_DECIDED: &str = "already decided";
+pub(crate) const ALREADY_DECIDED: &str = "already decided";
 /// The answer when we could not do it; the buttons come back.
-const TRY_AGAIN: &str = "That did not work; nothing was changed. Please tap again.";
+pub(crate) const TRY_AGAIN: &str = "That did not work; nothing was changed. Please tap again.";
 /// How many strangers are noticed per [`STRANGER_WINDOW`]; more would fill the audit.
 const MAX_STRANGERS: u32 = 20;
 const STRANGER_WINDOW: Duration = Duration::from_secs(60);
@@ -94,6 +94,21 @@ impl Shared {
                 Ok(self.verdict(&request, Verdict::Deny { reason: None }, "denied", by).await)
             }
             Action::AddSecret { request, name } => self.ask_for_missing(&request, name, user).await,
+            Action::SignInFor { request, connection } => {
+                // The button can be tapped again should it not begin.
+                self.queue.add(Job::Card(request));
+                Ok(self.begin_sign_in(&connection, by).await)
+            }
+            Action::SignIn { connection } => Ok(self.begin_sign_in(&connection, by).await),
+            Action::CancelSignIn { connection, began_at } => {
+                Ok(self.answer_sign_in(&connection, began_at, SignInOrder::Cancel, by).await)
+            }
+            Action::KeepAccount { connection, began_at } => {
+                Ok(self.answer_sign_in(&connection, began_at, SignInOrder::KeepAccount, by).await)
+            }
+            Action::RefuseAccount { connection, began_at } => {
+                Ok(self.answer_sign_in(&connection, began_at, SignInOrder::RefuseAccount, by).await)
+            }
             Action::DeleteSecret { name } => {
                 let outcome = self.owner.remove_secret(&name, by).await;
                 Ok(self.settle(message_id, outcome, &format!("{name} deleted")))
@@ -117,18 +132,21 @@ impl Shared {
 
     async fn carried(&self, nonce: &str, message_id: i32) -> Result<Option<NonceNote>, TelegramError> {
         let Some(note) = self.notes.nonce(nonce).await? else { return Ok(None) };
-        let carrier = match note.action.request() {
-            Some(request) => self.notes.card(request).await?.and_then(|card| card.message_id),
-            None => note.message_id,
+        let carrier = match note.action.place() {
+            Place::Card(request) => self.notes.card(request).await?.and_then(|card| card.message_id),
+            Place::SignIn(connection) => self.notes.sign_in(connection).await?.and_then(|shown| shown.message_id),
+            Place::Question => note.message_id,
         };
         Ok((carrier == Some(message_id)).then_some(note))
     }
 
-    /// Takes the buttons off a message that no request is shown by any more.
+    /// Takes the buttons off a message that shows nothing any more.
     async fn strip_if_stale(&self, message_id: i32) -> Result<(), TelegramError> {
         let shows = self.notes.cards().await?.into_iter().any(|(_, card)| card.message_id == Some(message_id));
+        let signs_in = self.notes.sign_ins().await?.into_iter().any(|(_, note)| note.message_id == Some(message_id));
         let asks = self.notes.nonces().await?.into_iter().any(|(_, nonce)| nonce.message_id == Some(message_id));
         if !shows
+            && !signs_in
             && !asks
             && let Err(error) = self.client.strip_buttons(self.chat_id, message_id).await
         {

@@ -21,6 +21,9 @@ const HELP: &str = "\
 /secrets what is stored (names and hosts only)
 /add_secret NAME store a value
 /delete_secret NAME remove one
+/logins where you are signed in
+/login NAME sign in, with a code
+/logout NAME sign out; its tokens are revoked
 /grants what is trusted
 /revoke ID take trust back
 /audit what happened last
@@ -103,6 +106,9 @@ impl Shared {
             }
             "secrets" | "list_secrets" => self.list_secrets().await,
             "delete_secret" => self.confirm_delete(rest).await,
+            "logins" => self.list_sign_ins().await,
+            "login" => self.login(rest, &by).await,
+            "logout" => self.logout(rest, &by).await,
             "grants" => self.list_grants().await,
             "revoke" => self.revoke(rest, &by).await,
             "audit" => self.list_audit().await,
@@ -133,6 +139,13 @@ impl Shared {
         let entries = secrets.iter().map(|s| {
             let hosts: Vec<_> = s.hosts.iter().map(ToString::to_string).collect();
             let hosts = if hosts.is_empty() { "nowhere".to_owned() } else { hosts.join(", ") };
+            if let Some(connection) = s.name.connection() {
+                return format!(
+                    "{} → {hosts} · access token, kept by your sign-in (/logout {})",
+                    s.name,
+                    connection.name()
+                );
+            }
             let uses = s.uses.described().iter().map(|line| format!("\n  {line}")).collect::<String>();
             format!("{} → {hosts} · version {}{uses}", s.name, s.version)
         });
@@ -218,7 +231,7 @@ impl Shared {
     }
 
     /// Sends a list, in as many messages as it takes. Nothing is cut.
-    fn list(&self, title: &str, nothing: &str, entries: impl Iterator<Item = String>) {
+    pub(crate) fn list(&self, title: &str, nothing: &str, entries: impl Iterator<Item = String>) {
         let mut pages: Vec<String> = Vec::new();
         for entry in entries {
             for piece in pieces(&entry) {

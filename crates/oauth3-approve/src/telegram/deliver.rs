@@ -5,12 +5,13 @@ use super::client::{Document, keyboard};
 use super::error::TelegramError;
 use super::html::Html;
 use super::layout::{self, Layout};
-use super::notes::{Action, CardNote, NonceNote, random_nonce};
+use super::notes::{Action, CardNote, NonceNote, Place, random_nonce};
 use super::queue::{And, Job, Pace, Say};
+use crate::account::SignIns;
 use crate::card::Card;
 use frankenstein::types::{ForceReply, InlineKeyboardButton, InlineKeyboardMarkup, ReplyMarkup};
-use oauth3_core::{Digest, Execution, RequestId, SecretName, SecretRecord, Status, Trust};
-use std::collections::BTreeSet;
+use oauth3_core::{ApiId, Digest, Execution, RequestId, SecretName, SecretRecord, SignInState, Status, Trust};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -71,11 +72,13 @@ impl Shared {
         }
         let now = self.clock.now();
         let cards = self.notes.cards().await?;
-        let live: BTreeSet<&String> = cards.iter().flat_map(|(_, card)| card.buttons.values()).collect();
+        let sign_ins = self.notes.sign_ins().await?;
+        let of_cards = cards.iter().flat_map(|(_, card)| card.buttons.values());
+        let live: BTreeSet<&String> = of_cards.chain(sign_ins.iter().flat_map(|(_, n)| n.buttons.values())).collect();
         for (nonce, note) in self.notes.nonces().await? {
-            let of_card = note.action.request().is_some();
+            let asks = note.action.place() == Place::Question;
             let forgotten = now.since(note.at) > QUESTION_LIFETIME;
-            if (of_card && !live.contains(&nonce)) || (!of_card && forgotten) {
+            if (!asks && !live.contains(&nonce)) || (asks && forgotten) {
                 self.notes.set_nonce(&nonce, None).await?;
             }
         }
@@ -84,6 +87,7 @@ impl Shared {
                 self.notes.set_prompt(message_id, None).await?;
             }
         }
+        self.catch_up_sign_ins(&sign_ins).await;
         for (id, _) in &cards {
             self.queue.add(Job::Card(id.clone()));
         }
@@ -98,8 +102,9 @@ impl Shared {
 
     async fn deliver(&self, job: &Job, pace: &mut Pace) -> Result<(), TelegramError> {
         let outcome = match job {
-            Job::Card(_) if self.chat_id == 0 => Ok(()),
+            Job::Card(_) | Job::SignIn(_) if self.chat_id == 0 => Ok(()),
             Job::Card(id) => self.show(id, pace).await,
+            Job::SignIn(connection) => self.show_sign_in(connection, pace).await,
             Job::Say(say) => self.say(say, pace).await,
             Job::Settle { message_id, html } => {
                 pace.wait().await;
@@ -188,11 +193,17 @@ impl Shared {
         };
         let stored = self.owner.secrets().await?;
         let missing = missing_secrets(&execution, &stored);
-        let card = Card::new(&execution, &stored, &missing, &self.ceilings).with(&refused);
+        let mut card = Card::new(&execution, &stored, &missing, &self.ceilings).with(&refused);
+        let mut signed_out = Vec::new();
+        if concerns_sign_ins(&execution) {
+            let sign_ins = self.sign_ins().await?;
+            card = card.with_sign_ins(&execution, &sign_ins);
+            signed_out = to_sign_in(&execution, &missing, &sign_ins);
+        }
         let layout = self.attach(&card, &execution, &mut note, pace).await?;
 
         let unseen = note.no_files && !layout.files.is_empty();
-        let actions = actions(&execution, &missing, unseen, card.can_be_trusted());
+        let actions = actions(&execution, &missing, signed_out, unseen, card.can_be_trusted());
         let renewed = self.renew_nonces(id, &actions, &mut note).await?;
         let html = layout.html;
         let shown = Digest::of(html.as_str().as_bytes()).to_string();
@@ -263,17 +274,33 @@ impl Shared {
         actions: &[(String, Action)],
         note: &mut CardNote,
     ) -> Result<bool, TelegramError> {
+        let changed = self.renew_buttons(actions, &mut note.buttons).await?;
+        if changed {
+            // Forget what is shown until it is: a crash in between must lead to an edit.
+            note.shown.clear();
+            self.notes.set_card(id, Some(note)).await?;
+        }
+        Ok(changed)
+    }
+
+    /// Gives each action a nonce that is not used up, and drops those of actions that are gone. True when something
+    /// changed.
+    pub(crate) async fn renew_buttons(
+        &self,
+        actions: &[(String, Action)],
+        buttons: &mut BTreeMap<String, String>,
+    ) -> Result<bool, TelegramError> {
         let mut changed = false;
         let wanted: BTreeSet<String> = actions.iter().map(|(_, action)| action.key()).collect();
-        let gone: Vec<String> = note.buttons.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
+        let gone: Vec<String> = buttons.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
         for key in gone {
-            if let Some(nonce) = note.buttons.remove(&key) {
+            if let Some(nonce) = buttons.remove(&key) {
                 self.notes.set_nonce(&nonce, None).await?;
             }
             changed = true;
         }
         for (_, action) in actions {
-            if let Some(nonce) = note.buttons.get(&action.key())
+            if let Some(nonce) = buttons.get(&action.key())
                 && self.notes.nonce(nonce).await?.is_some()
             {
                 continue;
@@ -282,15 +309,27 @@ impl Shared {
             let fresh =
                 NonceNote { action: action.clone(), message_id: None, siblings: Vec::new(), at: self.clock.now() };
             self.notes.set_nonce(&nonce, Some(&fresh)).await?;
-            note.buttons.insert(action.key(), nonce);
+            buttons.insert(action.key(), nonce);
             changed = true;
         }
-        if changed {
-            // Forget what is shown until it is: a crash in between must lead to an edit.
-            note.shown.clear();
-            self.notes.set_card(id, Some(note)).await?;
-        }
         Ok(changed)
+    }
+
+    /// Edits a message, or sends one when there is none (any more). Gives the message that is there then.
+    pub(crate) async fn place(
+        &self,
+        at: Option<i32>,
+        html: &Html,
+        buttons: InlineKeyboardMarkup,
+    ) -> Result<i32, TelegramError> {
+        if let Some(message_id) = at {
+            match self.client.edit(self.chat_id, message_id, html.as_str(), buttons.clone()).await {
+                Err(TelegramError::MessageGone) => {}
+                other => return other.map(|()| message_id),
+            }
+        }
+        let markup = (!buttons.inline_keyboard.is_empty()).then_some(ReplyMarkup::InlineKeyboardMarkup(buttons));
+        self.client.send(self.chat_id, html.as_str(), markup).await
     }
 
     /// Edits the card's message, or sends one when there is none.
@@ -316,19 +355,31 @@ impl Shared {
         actions: &[(String, Action)],
         note: &mut CardNote,
     ) -> Result<(), TelegramError> {
-        let buttons = card_keyboard(actions, note);
-        if let Some(message_id) = note.message_id {
-            match self.client.edit(self.chat_id, message_id, html.as_str(), buttons.clone()).await {
-                Err(TelegramError::MessageGone) => note.message_id = None,
-                other => return other,
-            }
+        let message_id = self.place(note.message_id, html, card_keyboard(actions, note)).await?;
+        if note.message_id == Some(message_id) {
+            return Ok(());
         }
-        let markup = (!actions.is_empty()).then_some(ReplyMarkup::InlineKeyboardMarkup(buttons));
-        let message_id = self.client.send(self.chat_id, html.as_str(), markup).await?;
         note.message_id = Some(message_id);
         // With this one write the message is the card: what its buttons do counts from here on.
         self.notes.set_card(id, Some(note)).await
     }
+}
+
+/// Whether a request has to do with an account of the owner's.
+fn concerns_sign_ins(execution: &Execution) -> bool {
+    let intent = &execution.intent;
+    intent.secrets.iter().any(|name| name.connection().is_some())
+        || intent.access.as_ref().is_some_and(|access| !access.api.is_provider())
+}
+
+/// The connections that the owner has to sign in to before a request can do anything.
+fn to_sign_in(execution: &Execution, missing: &[SecretName], sign_ins: &SignIns) -> Vec<ApiId> {
+    let of_api = execution.intent.access.as_ref().map(|access| access.api.clone());
+    let signed_out = |api: &ApiId| {
+        let found = sign_ins.of(api);
+        found.is_some_and(|found| found.record.attempt.is_none() && found.record.state != SignInState::SignedIn)
+    };
+    missing.iter().filter_map(SecretName::connection).chain(of_api).filter(signed_out).collect()
 }
 
 /// The secrets that a request names and that are not stored.
@@ -338,7 +389,13 @@ pub(crate) fn missing_secrets(execution: &Execution, stored: &[SecretRecord]) ->
 
 /// The buttons of a card: none when nothing can be done about it any more. What could not be shown cannot be
 /// approved, and what gives a secret away once at a time cannot be trusted for longer.
-fn actions(execution: &Execution, missing: &[SecretName], unseen: bool, trust: bool) -> Vec<(String, Action)> {
+fn actions(
+    execution: &Execution,
+    missing: &[SecretName],
+    signed_out: Vec<ApiId>,
+    unseen: bool,
+    trust: bool,
+) -> Vec<(String, Action)> {
     let request = || execution.id.clone();
     let mut actions = Vec::new();
     if execution.status == Status::Pending {
@@ -355,8 +412,12 @@ fn actions(execution: &Execution, missing: &[SecretName], unseen: bool, trust: b
         actions.push(("❌ Deny".to_owned(), Action::Withdraw { request: request() }));
     }
     if execution.status.is_open() {
-        for name in missing {
+        for name in missing.iter().filter(|name| name.connection().is_none()) {
             actions.push((format!("🔑 Add {name}"), Action::AddSecret { request: request(), name: name.clone() }));
+        }
+        for connection in signed_out {
+            let label = format!("🔑 Sign in to {}", connection.name());
+            actions.push((label, Action::SignInFor { request: request(), connection }));
         }
     }
     actions
@@ -369,7 +430,7 @@ fn card_keyboard(actions: &[(String, Action)], note: &CardNote) -> InlineKeyboar
     for (label, action) in actions {
         let Some(nonce) = note.buttons.get(&action.key()) else { continue };
         match action {
-            Action::AddSecret { .. } => rows.push(vec![button(label, nonce)]),
+            Action::AddSecret { .. } | Action::SignInFor { .. } => rows.push(vec![button(label, nonce)]),
             _ => verdicts.push(button(label, nonce)),
         }
     }
@@ -378,6 +439,6 @@ fn card_keyboard(actions: &[(String, Action)], note: &CardNote) -> InlineKeyboar
     keyboard(all)
 }
 
-fn button(label: &str, nonce: &str) -> InlineKeyboardButton {
+pub(crate) fn button(label: &str, nonce: &str) -> InlineKeyboardButton {
     InlineKeyboardButton::builder().text(label).callback_data(nonce).build()
 }

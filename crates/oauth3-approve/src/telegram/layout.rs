@@ -148,7 +148,10 @@ fn message(card: &Card, execution: &Execution, left: Left, attached: bool) -> Ht
         html = html.bold("⚠️ ").text(&counts).text(&place(&request)).end();
     } else {
         if card.is_access {
-            html = html.text("Secrets: the keys that you assigned to this API; the agent never has them").end();
+            html = match &card.account {
+                Some(_) => list(html, "Secrets", vec![card::access_secrets(card)]),
+                None => html.text("Secrets: ").text(&card::access_secrets(card)).end(),
+            };
         } else {
             html = list(html, "Secrets", card.secrets.iter().map(|s| card::secret_line(s, card.status)).collect());
         }

@@ -2,7 +2,7 @@
 //!
 //! Two tasks. `poll` reads updates and acts on them in their order; `deliver` is the only one that sends
 //! and edits messages, from a queue, and always from what the store holds at that moment. What has to survive
-//! a restart (which message shows which request, what each button means, which question is open, how far
+//! a restart (which message shows which request or sign-in, what each button means, which question is open, how far
 //! updates were handled) is in the store's notes. Dropping the [`Telegram`] ends both.
 
 mod alarm;
@@ -18,11 +18,14 @@ mod notes;
 mod poll;
 mod queue;
 mod secrets;
+mod sign_in;
+mod sign_in_text;
 mod wire;
 
+use crate::account::ProviderWords;
 use client::Client;
 use notes::Notes;
-use oauth3_core::{Ceilings, Channel, ChannelHealth, Clock, Credential, HttpPort, OwnerPort, RequestId, Store};
+use oauth3_core::{ApiId, Ceilings, Channel, ChannelHealth, Clock, Credential, HttpPort, OwnerPort, RequestId, Store};
 use queue::{Job, Queue};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +49,8 @@ pub struct TelegramConfig {
     pub public_url: String,
     /// What a request gets that names no limits, so that cards show what is out of the ordinary.
     pub ceilings: Ceilings,
+    /// What identity providers and their scopes are called.
+    pub words: Arc<dyn ProviderWords>,
 }
 
 /// The owner's Telegram chat as a [`Channel`].
@@ -61,6 +66,7 @@ pub(crate) struct Shared {
     owners: BTreeSet<i64>,
     public_url: String,
     ceilings: Ceilings,
+    words: Arc<dyn ProviderWords>,
     owner: Arc<dyn OwnerPort>,
     notes: Notes,
     clock: Arc<dyn Clock>,
@@ -104,6 +110,7 @@ impl Telegram {
             owners,
             public_url: config.public_url,
             ceilings: config.ceilings,
+            words: config.words,
             owner,
             notes: Notes(store),
             clock,
@@ -140,6 +147,10 @@ impl Channel for Telegram {
 
     fn changed(&self, id: &RequestId) {
         self.shared.queue.add(Job::Card(id.clone()));
+    }
+
+    fn sign_in_changed(&self, connection: &ApiId) {
+        self.shared.queue.add(Job::SignIn(connection.clone()));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::error::TelegramError;
 use data_encoding::BASE64URL_NOPAD;
-use oauth3_core::{Host, RequestId, SecretName, Store, Timestamp, Trust};
+use oauth3_core::{ApiId, Host, RequestId, SecretName, Store, Timestamp, Trust};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,6 +39,21 @@ pub(crate) struct CardNote {
     pub(crate) no_files: bool,
 }
 
+/// The message about the sign-in of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SignInNote {
+    /// The message that is there now.
+    pub(crate) message_id: Option<i32>,
+    /// The attempt that it shows, by when that began; none: it says that a sign-in is needed.
+    pub(crate) attempt: Option<Timestamp>,
+    /// The reason for which the owner was told that a sign-in is needed.
+    pub(crate) told: Option<String>,
+    /// Digest of what it shows.
+    pub(crate) shown: String,
+    /// The nonce of each button, by [`Action::key`].
+    pub(crate) buttons: BTreeMap<String, String>,
+}
+
 /// What a button does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
@@ -52,6 +67,16 @@ pub(crate) enum Action {
     Withdraw { request: RequestId },
     /// Ask for the value of a secret that it misses.
     AddSecret { request: RequestId, name: SecretName },
+    /// Begin the sign-in whose token a request misses.
+    SignInFor { request: RequestId, connection: ApiId },
+    /// Begin a sign-in.
+    SignIn { connection: ApiId },
+    /// Stop the sign-in that began then.
+    CancelSignIn { connection: ApiId, began_at: Timestamp },
+    /// The other account that signed in is meant.
+    KeepAccount { connection: ApiId, began_at: Timestamp },
+    /// It is not.
+    RefuseAccount { connection: ApiId, began_at: Timestamp },
     /// Delete a secret.
     DeleteSecret { name: SecretName },
     /// Turn the kill switch off.
@@ -60,15 +85,31 @@ pub(crate) enum Action {
     Keep,
 }
 
+/// Which message carries a button.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    /// The card of a request.
+    Card(&'a RequestId),
+    /// The message about the sign-in of a connection.
+    SignIn(&'a ApiId),
+    /// A question of its own.
+    Question,
+}
+
 impl Action {
-    /// The request whose card has its button; none for the button of another question.
-    pub(crate) const fn request(&self) -> Option<&RequestId> {
+    /// Where its button is.
+    pub(crate) const fn place(&self) -> Place<'_> {
         match self {
             Self::Approve { request, .. }
             | Self::Deny { request }
             | Self::Withdraw { request }
-            | Self::AddSecret { request, .. } => Some(request),
-            Self::DeleteSecret { .. } | Self::KillOff | Self::Keep => None,
+            | Self::AddSecret { request, .. }
+            | Self::SignInFor { request, .. } => Place::Card(request),
+            Self::SignIn { connection }
+            | Self::CancelSignIn { connection, .. }
+            | Self::KeepAccount { connection, .. }
+            | Self::RefuseAccount { connection, .. } => Place::SignIn(connection),
+            Self::DeleteSecret { .. } | Self::KillOff | Self::Keep => Place::Question,
         }
     }
 
@@ -84,6 +125,11 @@ impl Action {
             Self::Deny { .. } => "deny".to_owned(),
             Self::Withdraw { .. } => "withdraw".to_owned(),
             Self::AddSecret { name, .. } => format!("add:{name}"),
+            Self::SignInFor { connection, .. } => format!("sign_in:{}", connection.name()),
+            Self::SignIn { .. } => "sign_in".to_owned(),
+            Self::CancelSignIn { began_at, .. } => format!("cancel:{}", began_at.millis()),
+            Self::KeepAccount { began_at, .. } => format!("keep_account:{}", began_at.millis()),
+            Self::RefuseAccount { began_at, .. } => format!("refuse_account:{}", began_at.millis()),
             Self::DeleteSecret { .. } => "delete".to_owned(),
             Self::KillOff => "kill_off".to_owned(),
             Self::Keep => "keep".to_owned(),
@@ -160,6 +206,20 @@ impl Notes {
     pub(crate) async fn cards(&self) -> Result<Vec<(RequestId, CardNote)>, TelegramError> {
         let all = self.list::<CardNote>("card:").await?;
         Ok(all.into_iter().filter_map(|(id, note)| Some((RequestId::parse(&id).ok()?, note))).collect())
+    }
+
+    pub(crate) async fn sign_in(&self, connection: &ApiId) -> Result<Option<SignInNote>, TelegramError> {
+        self.read(&format!("sign_in:{}", connection.name())).await
+    }
+
+    pub(crate) async fn set_sign_in(&self, connection: &ApiId, note: Option<&SignInNote>) -> Result<(), TelegramError> {
+        self.write(&format!("sign_in:{}", connection.name()), note).await
+    }
+
+    /// Every connection whose sign-in has a message, with it.
+    pub(crate) async fn sign_ins(&self) -> Result<Vec<(ApiId, SignInNote)>, TelegramError> {
+        let all = self.list::<SignInNote>("sign_in:").await?;
+        Ok(all.into_iter().filter_map(|(name, note)| Some((ApiId::connection(&name).ok()?, note))).collect())
     }
 
     pub(crate) async fn nonce(&self, nonce: &str) -> Result<Option<NonceNote>, TelegramError> {

@@ -2,7 +2,7 @@
 
 use super::html::Html;
 use super::notes::{Action, Prompt};
-use oauth3_core::RequestId;
+use oauth3_core::{ApiId, RequestId};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +22,8 @@ const GROUP_INTERVAL: Duration = Duration::from_secs(3);
 pub(crate) enum Job {
     /// Show this request as it stands.
     Card(RequestId),
+    /// Show the sign-in of this connection as it stands.
+    SignIn(ApiId),
     /// Say something.
     Say(Say),
     /// Replace a message of ours and take its buttons off.
@@ -51,6 +53,7 @@ pub(crate) enum And {
 #[derive(Default)]
 struct Waiting {
     answers: VecDeque<Job>,
+    sign_ins: VecDeque<ApiId>,
     cards: VecDeque<RequestId>,
 }
 
@@ -62,12 +65,14 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Adds a job; a card that waits already waits once.
+    /// Adds a job; a card or a sign-in that waits already waits once.
     pub(crate) fn add(&self, job: Job) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match job {
             Job::Card(id) if waiting.cards.contains(&id) => {}
             Job::Card(id) => waiting.cards.push_back(id),
+            Job::SignIn(id) if waiting.sign_ins.contains(&id) => {}
+            Job::SignIn(id) => waiting.sign_ins.push_back(id),
             answer => {
                 if waiting.answers.len() >= MAX_ANSWERS {
                     tracing::warn!("telegram: too many answers wait; the oldest was dropped");
@@ -86,6 +91,8 @@ impl Queue {
         match job {
             Job::Card(id) if waiting.cards.contains(&id) => {}
             Job::Card(id) => waiting.cards.push_front(id),
+            Job::SignIn(id) if waiting.sign_ins.contains(&id) => {}
+            Job::SignIn(id) => waiting.sign_ins.push_front(id),
             answer => waiting.answers.push_front(answer),
         }
     }
@@ -102,7 +109,10 @@ impl Queue {
 
     fn take(&self) -> Option<Job> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.answers.pop_front().or_else(|| waiting.cards.pop_front().map(Job::Card))
+        let answer = waiting.answers.pop_front();
+        // A code is good for minutes; a card waits longer.
+        let answer = answer.or_else(|| waiting.sign_ins.pop_front().map(Job::SignIn));
+        answer.or_else(|| waiting.cards.pop_front().map(Job::Card))
     }
 }
 

@@ -8,5 +8,6 @@ mod delivery;
 mod http;
 mod injection;
 mod secrets;
+mod sign_ins;
 mod verdicts;
 mod world;

@@ -57,6 +57,7 @@ impl World {
             api_url: world.bot_api.api_url().to_owned(),
             public_url: String::new(),
             ceilings: ceilings(),
+            words: Arc::new(FakeWords),
         };
         Telegram::start(config, broker.clone(), broker.clone(), Arc::new(LoopbackHttp::default()), broker)
     }
@@ -69,6 +70,7 @@ impl World {
             api_url: self.bot_api.api_url().to_owned(),
             public_url: String::new(),
             ceilings: ceilings(),
+            words: Arc::new(FakeWords),
         };
         let broker = Arc::clone(&self.broker);
         let channel = Telegram::start(config, broker.clone(), broker.clone(), self.http.clone(), broker.clone());
@@ -199,6 +201,19 @@ pub(crate) fn record(name: &str, hosts: &[&str]) -> SecretRecord {
     }
 }
 
+/// What a provider is called here, and one of its scopes.
+#[derive(Debug)]
+pub(crate) struct FakeWords;
+
+impl oauth3_approve::ProviderWords for FakeWords {
+    fn title(&self, provider: &str) -> Option<String> {
+        (provider == "microsoft").then(|| "Microsoft".to_owned())
+    }
+    fn scope(&self, _: &str, scope: &str) -> Option<String> {
+        (scope == "Mail.Read").then(|| "read your mail".to_owned())
+    }
+}
+
 /// What this owner allows: requests of these tests ask for the usual.
 pub(crate) fn ceilings() -> Ceilings {
     let most = Limits { timeout_ms: 600_000, cpu_ms: 1_200_000, processes: 32, ..Limits::STANDARD };
@@ -233,6 +248,10 @@ pub(crate) struct Broker {
     /// Verdicts fail while this is set.
     pub(crate) unavailable: AtomicBool,
     pub(crate) verdicts: Mutex<Vec<(RequestId, Verdict, String)>>,
+    pub(crate) connections: Mutex<Vec<Connection>>,
+    pub(crate) sign_ins: Mutex<Vec<SignInRecord>>,
+    /// The orders about sign-ins, in words.
+    pub(crate) orders: Mutex<Vec<String>>,
     now: AtomicI64,
     channel: Mutex<Option<Weak>>,
     touched: watch::Sender<u64>,
@@ -251,6 +270,9 @@ impl Default for Broker {
             kill: AtomicBool::new(false),
             unavailable: AtomicBool::new(false),
             verdicts: Mutex::default(),
+            connections: Mutex::default(),
+            sign_ins: Mutex::default(),
+            orders: Mutex::default(),
             now: AtomicI64::new(START),
             channel: Mutex::default(),
             touched: watch::channel(0).0,
@@ -295,6 +317,32 @@ impl Broker {
         let channel = self.channel.lock().unwrap().as_ref().and_then(Weak::upgrade);
         if let Some(channel) = channel {
             channel.changed(id);
+        }
+    }
+
+    /// Puts a sign-in into another state, as the keeper does.
+    pub(crate) fn set_sign_in(&self, mut record: SignInRecord) {
+        let connection = record.connection.clone();
+        {
+            let mut all = self.sign_ins.lock().unwrap();
+            record.version = all.iter().find(|r| r.connection == connection).map_or(0, |r| r.version) + 1;
+            all.retain(|other| other.connection != connection);
+            all.push(record);
+        }
+        self.sign_in_changed(&connection);
+    }
+
+    pub(crate) fn sign_in(&self, connection: &ApiId) -> SignInRecord {
+        let all = self.sign_ins.lock().unwrap();
+        let found = all.iter().find(|record| record.connection == *connection);
+        found.map_or_else(|| SignInRecord::new(connection.clone()), Clone::clone)
+    }
+
+    pub(crate) fn sign_in_changed(&self, connection: &ApiId) {
+        self.touch();
+        let channel = self.channel.lock().unwrap().as_ref().and_then(Weak::upgrade);
+        if let Some(channel) = channel {
+            channel.sign_in_changed(connection);
         }
     }
 
@@ -347,6 +395,39 @@ impl OwnerPort for Broker {
     }
     async fn show(&self, id: &RequestId) -> Result<Execution, Fault> {
         self.get(id).ok_or_else(|| Fault::NotFound("none".to_owned()))
+    }
+    async fn connections(&self) -> Result<Vec<Connection>, Fault> {
+        Ok(self.connections.lock().unwrap().clone())
+    }
+    async fn sign_ins(&self) -> Result<Vec<SignInRecord>, Fault> {
+        Ok(self.sign_ins.lock().unwrap().clone())
+    }
+    async fn order_sign_in(&self, connection: &ApiId, order: SignInOrder, by: &str) -> Result<SignInRecord, Fault> {
+        if self.unavailable.load(Ordering::SeqCst) {
+            return Err(Fault::Unavailable("the keeper does not answer".to_owned()));
+        }
+        self.orders.lock().unwrap().push(format!("{order:?} {} {by}", connection.name()));
+        let before = self.sign_in(connection);
+        let now = Clock::now(self);
+        let account = before.attempt.as_ref().and_then(|attempt| attempt.other_account.clone());
+        let failed = |end, sentence: &str| Some(FailedAttempt { at: now, end, sentence: sentence.to_owned() });
+        let next = match order {
+            SignInOrder::Begin => {
+                SignInRecord { attempt: before.attempt.clone().or(Some(crate::sign_ins::attempt(by, now))), ..before }
+            }
+            SignInOrder::Cancel => {
+                SignInRecord { attempt: None, failure: failed(AttemptEnd::Cancelled, "You stopped it."), ..before }
+            }
+            SignInOrder::KeepAccount => {
+                SignInRecord { attempt: None, account, state: SignInState::SignedIn, signed_in_at: Some(now), ..before }
+            }
+            SignInOrder::RefuseAccount => {
+                SignInRecord { attempt: None, failure: failed(AttemptEnd::Denied, "The old one stays."), ..before }
+            }
+            SignInOrder::SignOut => SignInRecord { attempt: None, state: SignInState::SignedOut, ..before },
+        };
+        self.set_sign_in(next.clone());
+        Ok(next)
     }
     async fn requests(&self, statuses: &[Status], limit: u32) -> Result<Vec<Execution>, Fault> {
         Store::executions(self, statuses, limit).await
