@@ -9,5 +9,6 @@ mod http;
 mod injection;
 mod secrets;
 mod sign_ins;
+mod store;
 mod verdicts;
 mod world;
