@@ -346,7 +346,7 @@ impl Broker {
         }
     }
 
-    fn touch(&self) {
+    pub(crate) fn touch(&self) {
         self.touched.send_modify(|n| *n += 1);
     }
 
