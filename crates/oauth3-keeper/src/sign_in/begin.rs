@@ -7,7 +7,7 @@ use super::settle::role_of;
 use super::state::{Held, Token};
 use super::{SignIns, event, is_aws};
 use crate::audit::ACTOR;
-use oauth3_core::{ApiId, Attempt, AuditKind, Fault, Prompt, SignInRecord, Timestamp};
+use oauth3_core::{ApiId, Attempt, AttemptEnd, AuditKind, FailedAttempt, Fault, Prompt, SignInRecord, Timestamp};
 use oauth3_oauth::{Client, DeviceGrant, DeviceStep, Failure, TokenSet, read_tokens};
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,13 +115,17 @@ impl SignIns {
                     self.follow_code(api, client, DeviceGrant::resume(code, interval, attempt.expires_at, now));
                     Ok(())
                 }
-                Some(_) => self.fail(api, &Failure::Expired.to_string()).await,
-                None => self.fail(api, "oauth3 was restarted in the middle of it; start the sign-in again").await,
+                Some(_) => self.fail(api, AttemptEnd::Expired, &Failure::Expired.to_string()).await,
+                None => {
+                    let sentence = "oauth3 was restarted in the middle of it; start the sign-in again";
+                    self.fail(api, AttemptEnd::Failed, sentence).await
+                }
             }
         };
         let resumed: Result<(), Fault> = resumed.await;
         if let Err(fault) = resumed {
-            let failed = self.fail(api, &format!("it could not go on after a restart: {fault}")).await;
+            let sentence = format!("it could not go on after a restart: {fault}");
+            let failed = self.fail(api, AttemptEnd::Failed, &sentence).await;
             tracing::warn!(connection = %api, %fault, ended = failed.is_ok(), "a sign-in did not go on");
         }
     }
@@ -138,6 +142,8 @@ impl SignIns {
         self.stop(api);
         let waiting = held.kept.waiting.take();
         held.record.attempt = None;
+        let (at, sentence) = (self.clock.now(), "it was stopped before anybody signed in".to_owned());
+        held.record.failure = Some(FailedAttempt { at, end: AttemptEnd::Cancelled, sentence });
         held.kept.device = None;
         self.save(&mut held, Token::Keep).await?;
         if let Some(waiting) = waiting {
@@ -202,7 +208,7 @@ impl SignIns {
                     }
                 },
                 DeviceStep::Done(tokens) => return self.came(api, &client, tokens, None).await,
-                DeviceStep::Ended(failure) => return self.end(api, &failure.to_string()).await,
+                DeviceStep::Ended(failure) => return self.end(api, end_of(&failure), &failure.to_string()).await,
             };
         }
     }
@@ -223,7 +229,7 @@ impl SignIns {
         };
         let Returned { exchange, page } = match returned {
             Ok(returned) => returned,
-            Err(failure) => return self.end(api, &failure.to_string()).await,
+            Err(failure) => return self.end(api, end_of(&failure), &failure.to_string()).await,
         };
         let Ok(held) = self.load(api).await else { return };
         let got = self.send(&held.setup, exchange).await;
@@ -231,24 +237,24 @@ impl SignIns {
         page.finish(tokens.is_ok()).await;
         match tokens {
             Ok(tokens) => self.came(api, &client, tokens, Some(browser.nonce())).await,
-            Err(trouble) => self.end(api, &trouble.to_string()).await,
+            Err(trouble) => self.end(api, AttemptEnd::Failed, &trouble.to_string()).await,
         }
     }
 
     async fn came(&self, api: &ApiId, client: &Client, tokens: TokenSet, nonce: Option<&str>) {
         if let Err(sentence) = self.complete(api, client, tokens, nonce).await {
-            self.end(api, &sentence).await;
+            self.end(api, AttemptEnd::Failed, &sentence).await;
         }
     }
 
-    async fn end(&self, api: &ApiId, sentence: &str) {
-        if let Err(fault) = self.fail(api, sentence).await {
+    async fn end(&self, api: &ApiId, end: AttemptEnd, sentence: &str) {
+        if let Err(fault) = self.fail(api, end, sentence).await {
             tracing::error!(connection = %api, %fault, "the end of a sign-in is not stored");
         }
     }
 
     /// It came to nothing.
-    pub(super) async fn fail(&self, api: &ApiId, sentence: &str) -> Result<(), Fault> {
+    pub(super) async fn fail(&self, api: &ApiId, end: AttemptEnd, sentence: &str) -> Result<(), Fault> {
         let turn = self.turn(api);
         let _turn = turn.lock().await;
         let mut held = self.load(api).await?;
@@ -258,7 +264,16 @@ impl SignIns {
         self.audit.append(&[event(api, AuditKind::SignIn, ACTOR, "failed").with("reason", sentence)]).await?;
         held.kept.device = None;
         held.kept.waiting = None;
-        held.record.failure = Some(oauth3_core::FailedAttempt { at: self.clock.now(), sentence: sentence.to_owned() });
+        held.record.failure = Some(FailedAttempt { at: self.clock.now(), end, sentence: sentence.to_owned() });
         self.save(&mut held, Token::Keep).await
+    }
+}
+
+/// What an attempt came to that ended so.
+const fn end_of(failure: &Failure) -> AttemptEnd {
+    match failure {
+        Failure::Denied => AttemptEnd::Denied,
+        Failure::Expired => AttemptEnd::Expired,
+        _ => AttemptEnd::Failed,
     }
 }

@@ -3,7 +3,7 @@
 use super::kept::{Kept, Secret};
 use super::state::Token;
 use super::{SignIns, is_aws};
-use oauth3_core::{ApiId, AuditKind, FailedAttempt, Fault, SecretName, SignInRecord, SignInState};
+use oauth3_core::{ApiId, AttemptEnd, AuditKind, FailedAttempt, Fault, SecretName, SignInRecord, SignInState};
 use oauth3_oauth::Sensitive;
 
 impl SignIns {
@@ -32,7 +32,8 @@ impl SignIns {
         if !heard {
             let sentence = "the tokens are destroyed here, but the provider was not told or did not take them back; \
                             remove the access in the settings of your account there";
-            held.record.failure = Some(FailedAttempt { at: self.clock.now(), sentence: sentence.to_owned() });
+            held.record.failure =
+                Some(FailedAttempt { at: self.clock.now(), end: AttemptEnd::Failed, sentence: sentence.to_owned() });
         }
         self.save(&mut held, Token::Remove).await?;
         Ok(held.record)

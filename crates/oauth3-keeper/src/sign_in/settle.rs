@@ -5,7 +5,9 @@ use super::net::{Trouble, reply};
 use super::state::{Held, Token};
 use super::{SignIns, event, is_aws};
 use crate::audit::ACTOR;
-use oauth3_core::{Account, ApiId, AuditKind, FailedAttempt, Fault, SignInRecord, SignInSetup, SignInState, Timestamp};
+use oauth3_core::{
+    Account, ApiId, AttemptEnd, AuditKind, FailedAttempt, Fault, SignInRecord, SignInSetup, SignInState, Timestamp,
+};
 use oauth3_oauth::{Client, Sensitive, TokenKind, TokenSet, aws, read_revocation, revoke};
 use oauth3_vault::SecretBytes;
 use std::collections::BTreeSet;
@@ -130,7 +132,7 @@ impl SignIns {
         self.audit.append(&[change]).await?;
         held.record.attempt = None;
         let sentence = "another account signed in, and was not taken".to_owned();
-        held.record.failure = Some(FailedAttempt { at: self.clock.now(), sentence });
+        held.record.failure = Some(FailedAttempt { at: self.clock.now(), end: AttemptEnd::Denied, sentence });
         self.save(&mut held, Token::Keep).await?;
         self.give_back(&held, &waiting.access_token, waiting.refresh_token.as_ref()).await;
         Ok(held.record)
