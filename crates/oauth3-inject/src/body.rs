@@ -191,10 +191,10 @@ pub(crate) fn scrub_headers(run: &Run, headers: HeaderMap) -> HeaderMap {
     for (next, value) in headers {
         name = next.or(name);
         let Some(name) = &name else { continue };
-        if run.scrubber.scrub(name.as_str().as_bytes()) != name.as_str().as_bytes() || names_a_value(run, name) {
+        if run.scrubber().scrub(name.as_str().as_bytes()) != name.as_str().as_bytes() || names_a_value(run, name) {
             continue;
         }
-        if let Ok(value) = HeaderValue::from_bytes(&run.scrubber.scrub(value.as_bytes())) {
+        if let Ok(value) = HeaderValue::from_bytes(&run.scrubber().scrub(value.as_bytes())) {
             clean.append(name.clone(), value);
         }
     }

@@ -16,7 +16,7 @@ use oauth3_dial::Dialer;
 use oauth3_policy::Permit;
 use oauth3_vault::{Lease, Scrubber};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -61,7 +61,7 @@ pub fn open_egress(
         names: Names::new(permit.hosts()),
         leases,
         marks,
-        scrubber,
+        scrubber: RwLock::new(scrubber),
         dialer,
         observer,
         clock,

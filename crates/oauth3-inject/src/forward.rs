@@ -46,15 +46,24 @@ async fn exchange(
     body: &mut Option<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let (host, bars) = prepare(run, entry, &mut head)?;
+    // Where a token may have to be renewed.
+    let unfilled = run.leases.iter().any(|lease| lease.name.connection().is_some()).then(|| head.clone());
     let (watched, tripwire) = fill::fill(run, &host, &bars, &mut head, body).await?;
-    let (reply, sender) = match timeout(REPLY_TIMEOUT, send(run, &host, head, watched)).await {
-        Ok(Ok(sent)) => sent,
-        Ok(Err(refusal)) => return Err(tripped(&tripwire, body).unwrap_or(refusal)),
-        Err(_) => {
-            let sentence = "the host did not answer in time";
-            return Err(Refusal::failed(StatusCode::GATEWAY_TIMEOUT, host.to_string(), sentence));
-        }
+    let spare = unfilled.and_then(|unfilled| Some((unfilled, watched.again()?)));
+    let in_time = |sent: Result<Result<_, Refusal>, _>| {
+        let sentence = "the host did not answer in time";
+        let late = |_| Refusal::failed(StatusCode::GATEWAY_TIMEOUT, host.to_string(), sentence);
+        sent.unwrap_or_else(|elapsed| Err(late(elapsed)))
     };
+    let sent = in_time(timeout(REPLY_TIMEOUT, send(run, &host, head, watched)).await);
+    let (mut reply, mut sender) = sent.map_err(|refusal| tripped(&tripwire, body).unwrap_or(refusal))?;
+    if reply.status() == StatusCode::UNAUTHORIZED
+        && let Some((unfilled, again)) = spare
+        && let Some(head) = fill::refill(run, &host, &bars, unfilled).await
+    {
+        // The reply that is not wanted goes with its connection.
+        (reply, sender) = in_time(timeout(REPLY_TIMEOUT, send(run, &host, head, again)).await)?;
+    }
     hand_back(run, host, reply, sender).await
 }
 
@@ -96,7 +105,7 @@ pub(crate) async fn hand_back(
     if reading.scrub.is_some() {
         head.headers = scrub_headers(run, head.headers);
     }
-    if let Some(reason) = reason.and_then(|r| ReasonPhrase::try_from(run.scrubber.scrub(r.as_bytes())).ok()) {
+    if let Some(reason) = reason.and_then(|r| ReasonPhrase::try_from(run.scrubber().scrub(r.as_bytes())).ok()) {
         head.extensions.insert(reason);
     }
     let body = Scrubbed::new(body, reading, Kept { run: Arc::clone(run), host: host.clone(), sender });
@@ -108,7 +117,7 @@ pub(crate) async fn hand_back(
 /// How a reply with these fields is read, which from then on say what the code gets. A reply of a host that may know
 /// a secret is decoded; one that cannot be is refused. Other hosts' replies pass as they are.
 async fn reading(run: &Run, host: &Host, headers: &mut HeaderMap) -> Result<Reading, Refusal> {
-    let scrub = (!run.leases.is_empty()).then(|| run.scrubber.stream());
+    let scrub = (!run.leases.is_empty()).then(|| run.scrubber().stream());
     let refuse = |sentence| Err(Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), sentence));
     if !run.may_know_secrets(host) {
         return Ok(Reading { scrub, decode: None });

@@ -14,10 +14,10 @@ use crate::tasks::Tasks;
 use http::StatusCode;
 use oauth3_core::{Clock, Host};
 use oauth3_dial::Dialer;
-use oauth3_vault::{Lease, Scrubber};
+use oauth3_vault::{Lease, Role, Scrubber};
 use rustls::ServerConfig;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OnceCell, Semaphore, oneshot};
 use tokio::time::timeout;
 
@@ -30,7 +30,7 @@ pub(crate) struct Run {
     pub(crate) names: Names,
     pub(crate) leases: Arc<[Lease]>,
     pub(crate) marks: Marks,
-    pub(crate) scrubber: Scrubber,
+    pub(crate) scrubber: RwLock<Scrubber>,
     pub(crate) dialer: Dialer,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -57,6 +57,31 @@ impl Run {
     /// The leases with the means to find their placeholders.
     pub(crate) fn held(&self) -> Held<'_> {
         Held { leases: &self.leases, marks: &self.marks }
+    }
+
+    /// Finds every value of the run, those that came while it went on included.
+    pub(crate) fn scrubber(&self) -> Scrubber {
+        self.scrubber.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Renews the access tokens among these secrets where that is due, or because a host `refused` them. Says whether
+    /// one is another now.
+    pub(crate) async fn renew(&self, secrets: &BTreeSet<usize>, refused: bool) -> bool {
+        let mut any = false;
+        for lease in secrets.iter().filter_map(|index| self.leases.get(*index)) {
+            if lease.name.connection().is_none() || !matches!(lease.role, Role::Value) {
+                continue;
+            }
+            let version = lease.current().0;
+            if let Some((newer, value)) = self.observer.newer_token(&lease.name, version, refused).await {
+                // Of several requests that come at once the first has it done.
+                any |= lease.current().0 == newer || lease.renew(newer, value);
+            }
+        }
+        if any {
+            *self.scrubber.write().unwrap_or_else(PoisonError::into_inner) = Scrubber::new(&self.leases);
+        }
+        any
     }
 
     /// Records that these secrets are about to go to this host, unless they were recorded before.
@@ -124,7 +149,8 @@ impl Run {
     /// What was refused, scrubbed, the most serious first.
     pub(crate) fn sentences(&self) -> Vec<String> {
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let scrub = |text: String| String::from_utf8_lossy(&self.scrubber.scrub(text.as_bytes())).into_owned();
+        let scrubber = self.scrubber();
+        let scrub = |text: String| String::from_utf8_lossy(&scrubber.scrub(text.as_bytes())).into_owned();
         refusals.sentences().map(scrub).collect()
     }
 

@@ -34,7 +34,8 @@ impl Opener {
         let opening = self.runs.begin(id)?;
         let execution = self.store.execution(id).await?.ok_or_else(|| Fault::NotFound("no such request".into()))?;
         let permit = self.permit(&execution).await?;
-        let watch = Arc::new(Watch::new(Arc::clone(&self.audit), id.clone(), execution.intent.agent.clone()));
+        let (audit, sign_ins) = (Arc::clone(&self.audit), Arc::clone(&self.sign_ins));
+        let watch = Arc::new(Watch::new(audit, sign_ins, id.clone(), execution.intent.agent.clone()));
         self.take(execution, &permit, &watch).await?;
         let opened = self.serve(permit, lane, Arc::clone(&watch)).await;
         match opened.and_then(|(run, opened)| opening.opened(run).map(|()| opened)) {

@@ -1,9 +1,11 @@
 //! Writes down what the data plane of one run does.
 
 use crate::audit::{ACTOR, Audit};
+use crate::sign_in::SignIns;
 use async_trait::async_trait;
 use oauth3_core::{AgentName, AuditEvent, AuditKind, Fault, Host, RequestId, SecretName};
 use oauth3_inject::Observer;
+use oauth3_vault::SecretBytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,12 +20,13 @@ pub(crate) struct Watch {
     audit: Arc<Audit>,
     id: RequestId,
     agent: AgentName,
+    sign_ins: Arc<SignIns>,
     refusals: AtomicU32,
 }
 
 impl Watch {
-    pub(crate) fn new(audit: Arc<Audit>, id: RequestId, agent: AgentName) -> Self {
-        Self { audit, id, agent, refusals: AtomicU32::new(0) }
+    pub(crate) fn new(audit: Arc<Audit>, sign_ins: Arc<SignIns>, id: RequestId, agent: AgentName) -> Self {
+        Self { audit, id, agent, sign_ins, refusals: AtomicU32::new(0) }
     }
 
     /// An event about this run, by the keeper.
@@ -49,6 +52,17 @@ impl Observer for Watch {
         self.audit.append(&[event]).await.map_err(|fault| {
             tracing::error!(request = %self.id, %fault, "the use of a secret cannot be recorded; it is refused");
         })
+    }
+
+    async fn newer_token(&self, token: &SecretName, version: u32, refused: bool) -> Option<(u32, SecretBytes)> {
+        match self.sign_ins.newer(token, version, refused).await {
+            Ok(newer) => newer,
+            Err(fault) => {
+                // The host says what it thinks of the token that is there.
+                tracing::info!(request = %self.id, %fault, "a token was not renewed");
+                None
+            }
+        }
     }
 
     async fn refused(&self, host: &str, reason: &str, placeholder: bool) {

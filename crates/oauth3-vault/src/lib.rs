@@ -21,4 +21,4 @@ pub use keys::{KeySource, MIN_PASSPHRASE_BYTES};
 pub use placeholder::{MIN_SHAPED_SECRET_BYTES, make_placeholder};
 pub use scrub::{ScrubStream, Scrubber};
 pub use seal::Vault;
-pub use secret::{Lease, Role, SecretBytes, Token};
+pub use secret::{Lease, Renewed, Role, SecretBytes, Token};

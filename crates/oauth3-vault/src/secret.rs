@@ -3,6 +3,7 @@
 use oauth3_core::{Host, SecretName, Timestamp, Uses};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::OnceLock;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -71,6 +72,24 @@ pub struct Lease {
     pub role: Role,
     /// What else must show nowhere.
     pub scrubbed: Vec<SecretBytes>,
+    /// Counts values of the secret.
+    pub version: u32,
+    /// Values that took its place while it was lent.
+    pub renewed: Renewed,
+}
+
+/// Most values that take another's place within one run.
+const MAX_RENEWALS: usize = 8;
+
+/// Values that came while a lease was out, each in the place of the one before. They stay where they are, for what
+/// was sent with one of them can come back any time.
+#[derive(Default)]
+pub struct Renewed([OnceLock<(u32, SecretBytes)>; MAX_RENEWALS]);
+
+impl Renewed {
+    fn all(&self) -> impl Iterator<Item = &(u32, SecretBytes)> {
+        self.0.iter().map_while(OnceLock::get)
+    }
 }
 
 /// What takes a placeholder's place in a request.
@@ -103,7 +122,17 @@ impl Lease {
     /// One whose value goes into headers toward everything at its hosts.
     #[must_use]
     pub fn of_value(name: SecretName, hosts: BTreeSet<Host>, placeholder: String, value: SecretBytes) -> Self {
-        Self { name, hosts, uses: Uses::default(), placeholder, value, role: Role::Value, scrubbed: Vec::new() }
+        Self {
+            name,
+            hosts,
+            uses: Uses::default(),
+            placeholder,
+            value,
+            role: Role::Value,
+            scrubbed: Vec::new(),
+            version: 0,
+            renewed: Renewed::default(),
+        }
     }
 
     /// The token that is in use at this time; none when the lease has no tokens.
@@ -114,13 +143,32 @@ impl Lease {
         current.map(|token| &token.value)
     }
 
+    /// The value that is in use now, and its version.
+    #[must_use]
+    pub fn current(&self) -> (u32, &SecretBytes) {
+        self.renewed.all().last().map_or((self.version, &self.value), |(version, value)| (*version, value))
+    }
+
+    /// Has another value take its place; false when that happened too often.
+    pub fn renew(&self, version: u32, value: SecretBytes) -> bool {
+        let mut renewal = (version, value);
+        for place in &self.renewed.0 {
+            match place.set(renewal) {
+                Ok(()) => return true,
+                Err(taken) => renewal = taken,
+            }
+        }
+        false
+    }
+
     /// Everything of it that must show nowhere.
     pub fn hidden(&self) -> impl Iterator<Item = &SecretBytes> {
         let tokens = match &self.role {
             Role::Tokens(tokens) => tokens.as_slice(),
             _ => &[],
         };
-        std::iter::once(&self.value).chain(&self.scrubbed).chain(tokens.iter().map(|token| &token.value))
+        let renewed = self.renewed.all().map(|(_, value)| value);
+        std::iter::once(&self.value).chain(&self.scrubbed).chain(tokens.iter().map(|token| &token.value)).chain(renewed)
     }
 }
 
@@ -134,20 +182,33 @@ impl fmt::Debug for Lease {
 mod tests {
     use super::*;
 
+    fn lease(value: SecretBytes) -> Lease {
+        Lease::of_value(SecretName::parse("KEY").unwrap(), BTreeSet::new(), "place".into(), value)
+    }
+
+    #[test]
+    fn a_value_that_was_renewed_stays_hidden() {
+        let value = |text: &str| SecretBytes::new(text.as_bytes().to_vec());
+        let lease = lease(value("old"));
+        assert!(lease.current().0 == 0 && lease.current().1.equals(b"old"));
+        for version in 1..=MAX_RENEWALS as u32 {
+            assert!(lease.renew(version, value(&format!("new {version}"))));
+            assert!(lease.current().0 == version && lease.current().1.equals(format!("new {version}").as_bytes()));
+        }
+        assert!(!lease.renew(99, value("one more")));
+        assert_eq!(lease.hidden().count(), 1 + MAX_RENEWALS);
+        assert!(lease.hidden().any(|hidden| hidden.equals(b"old")));
+    }
+
     #[test]
     fn nothing_prints_a_value() {
+        let value = || SecretBytes::new(b"hunter2".to_vec());
         let lease = Lease {
-            name: SecretName::parse("KEY").unwrap(),
-            hosts: BTreeSet::new(),
-            uses: Uses::default(),
-            placeholder: "place".into(),
-            value: SecretBytes::new(b"hunter2".to_vec()),
-            role: Role::Tokens(vec![Token {
-                from: Timestamp::from_millis(0),
-                value: SecretBytes::new(b"hunter2".to_vec()),
-            }]),
-            scrubbed: vec![SecretBytes::new(b"hunter2".to_vec())],
+            role: Role::Tokens(vec![Token { from: Timestamp::from_millis(0), value: value() }]),
+            scrubbed: vec![value()],
+            ..lease(value())
         };
+        assert!(lease.renew(2, value()));
         let text = format!("{lease:?} {:?} {:?} {:?}", lease.value, lease.role, lease.scrubbed);
         assert!(!text.contains("hunter2") && text.contains("KEY"), "{text}");
     }
@@ -163,15 +224,8 @@ mod tests {
     #[test]
     fn a_token_is_the_last_that_has_come_into_use() {
         let token = |from| Token { from: Timestamp::from_millis(from), value: SecretBytes::new(vec![from as u8]) };
-        let lease = Lease {
-            name: SecretName::parse("KEY").unwrap(),
-            hosts: BTreeSet::new(),
-            uses: Uses::default(),
-            placeholder: "place".into(),
-            value: SecretBytes::new(b"key".to_vec()),
-            role: Role::Tokens(vec![token(10), token(20)]),
-            scrubbed: Vec::new(),
-        };
+        let lease =
+            Lease { role: Role::Tokens(vec![token(10), token(20)]), ..lease(SecretBytes::new(b"key".to_vec())) };
         let at = |now| lease.token(Timestamp::from_millis(now)).unwrap().with(<[u8]>::to_vec);
         assert_eq!([at(0), at(10), at(19), at(20), at(99)], [[10], [10], [10], [20], [20]]);
         assert_eq!(lease.hidden().count(), 3);

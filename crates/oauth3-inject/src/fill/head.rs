@@ -181,7 +181,7 @@ impl<'a> Filler<'a> {
     pub(crate) fn material<R>(&self, index: usize, use_it: impl FnOnce(&[u8]) -> R) -> Option<R> {
         let lease = self.lease(index)?;
         match &lease.role {
-            Role::Value => Some(lease.value.with(use_it)),
+            Role::Value => Some(lease.current().1.with(use_it)),
             Role::Tokens(_) => Some(lease.token(self.now)?.with(use_it)),
             Role::Hmac => self.signatures.get(&index).map(|signature| use_it(signature.as_bytes())),
             Role::AwsKeyId | Role::AwsSecretKey | Role::AwsSessionToken => None,

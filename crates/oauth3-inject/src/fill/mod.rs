@@ -82,6 +82,20 @@ fn check(held: Held<'_>, bars: &Bars, text: &[u8]) -> Result<(), Barred> {
     seen.and_then(|index| Some(Barred(index, bars.get(index)?))).map_or(Ok(()), Err)
 }
 
+/// Fills a head once more after a host refused an access token in it, with a newer one; `None` when there is none,
+/// or when more than values would have to be put in.
+pub(crate) async fn refill(run: &Run, host: &Host, bars: &Bars, mut head: Parts) -> Option<Parts> {
+    let filler = Filler::new(run.held(), host, bars, run.clock.now());
+    let uses = filler.uses(&head);
+    let signed = sign::plan(&filler, &uses, &head).ok()?;
+    if signed.uses().next().is_some() || !run.renew(&uses, true).await {
+        return None;
+    }
+    auth::clear(&filler, &mut head).ok()?;
+    filler.fill(&mut head).ok()?;
+    Some(head)
+}
+
 /// Puts into a request what its placeholders stand for. The body comes back as it goes out: watched, filled, and
 /// held whole only where a signature or a length needs that.
 pub(crate) async fn fill(
@@ -98,6 +112,7 @@ pub(crate) async fn fill(
     uses.extend(signed.uses());
     auth::clear(&filler, head).map_err(|sentence| refuse(host, sentence))?;
     run.record_uses(&uses, host).await?;
+    run.renew(&uses, false).await;
     filler.fill(head).map_err(|unfit| run.unfit(&unfit, host))?;
 
     let Some(inner) = body.as_ref() else { return Err(refuse(host, "the request cannot be sent on")) };

@@ -2,7 +2,7 @@
 
 use super::jwt::{SigningKey, mint};
 use oauth3_core::{JwtAlgorithm, Kind, SecretRecord, Timestamp};
-use oauth3_vault::{Lease, Role, SecretBytes, Token, VaultError, make_placeholder};
+use oauth3_vault::{Lease, Renewed, Role, SecretBytes, Token, VaultError, make_placeholder};
 use std::time::Duration;
 
 /// Most tokens that are made for one run.
@@ -53,6 +53,8 @@ pub fn lend(record: &SecretRecord, value: SecretBytes, now: Timestamp, run: Dura
         value,
         role,
         scrubbed: Vec::new(),
+        version: record.version,
+        renewed: Renewed::default(),
     };
     match &record.uses.kind {
         Kind::Value => {

@@ -75,7 +75,7 @@ impl Scrubbing {
 impl Inspect for Scrubbing {
     fn data(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
         match &self.run {
-            Some(run) => self.message.get_or_insert_with(|| run.scrubber.stream()).push(piece, out),
+            Some(run) => self.message.get_or_insert_with(|| run.scrubber().stream()).push(piece, out),
             None => out.extend_from_slice(piece),
         }
         Ok(())
@@ -90,7 +90,7 @@ impl Inspect for Scrubbing {
 
     fn control(&mut self, payload: &mut Vec<u8>) -> Result<(), Fault> {
         if let Some(run) = &self.run {
-            *payload = run.scrubber.scrub(payload);
+            *payload = run.scrubber().scrub(payload);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::{SignIns, event, is_aws};
 use crate::audit::ACTOR;
 use oauth3_core::{AuditKind, Fault, SecretName, SignInState, Timestamp};
 use oauth3_oauth::{Client, Refreshed, read_refresh, refresh};
+use oauth3_vault::SecretBytes;
 use std::time::Duration;
 
 /// A token that ends sooner is refreshed before it is used; at most a quarter of its life.
@@ -56,6 +57,23 @@ impl SignIns {
         }
         let version = self.note_ready(&held).await?;
         Ok((version != refused).then_some(version))
+    }
+
+    /// The token and its version, when it is not the one that was `seen` any more.
+    pub(crate) async fn newer(
+        &self,
+        name: &SecretName,
+        seen: u32,
+        refused: bool,
+    ) -> Result<Option<(u32, SecretBytes)>, Fault> {
+        let version = if refused { self.renew(name, seen).await? } else { Some(self.fresh(name).await?) };
+        if version.is_none_or(|version| version == seen) {
+            return Ok(None);
+        }
+        let Some(sealed) = self.store.sealed_secret(name).await? else { return Ok(None) };
+        let value = self.vault.unseal(&sealed);
+        let value = value.map_err(|_| Fault::Unavailable(format!("{name} cannot be unsealed; sign in again")))?;
+        Ok(Some((sealed.record.version, value)))
     }
 
     async fn look(&self, held: &mut Held, refused: bool) -> Result<(), Fault> {
