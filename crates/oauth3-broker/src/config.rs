@@ -1,7 +1,7 @@
 //! What a broker is made from.
 
 use oauth3_core::{AgentName, Budget, Ceilings, Clock, Credential, HttpPort, Keeper, Runner, Store};
-use oauth3_provider::Catalog;
+use oauth3_provider::{Catalog, Identities};
 use oauth3_skill::ImportRules;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,10 @@ pub struct BrokerConfig {
     pub catalog: Arc<Catalog>,
     /// How much of an API an agent gets that asked for it itself.
     pub api_budget: Budget,
+    /// Those that people sign in with.
+    pub identities: Arc<Identities>,
+    /// The programs that agents may name as a command, by their bare names.
+    pub commands: Vec<String>,
     /// How agents are woken.
     pub wake: WakeConfig,
 }

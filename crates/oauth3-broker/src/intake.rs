@@ -25,7 +25,8 @@ pub(crate) struct Order {
 
 impl Broker {
     /// Reads a draft; fetches its code when that is elsewhere.
-    pub(crate) async fn take_in(&self, agent: &AgentName, mut draft: Draft) -> Result<Order, Fault> {
+    pub(crate) async fn take_in(&self, agent: &AgentName, draft: Draft) -> Result<Order, Fault> {
+        let mut draft = self.compose_command(agent, draft).await?;
         let source = std::mem::replace(&mut draft.source, Source::Inline(Vec::new()));
         let (code, skill_url) = skill_source::code_of(&*self.ports.http, source).await?;
         let resolved = draft.resolve(&code).map_err(refusal)?;

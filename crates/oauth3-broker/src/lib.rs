@@ -11,6 +11,7 @@ mod access;
 mod agent_port;
 mod board;
 mod broker;
+mod command;
 mod config;
 mod expiry;
 mod intake;

@@ -108,6 +108,16 @@ pub struct ScopeSet {
     pub scopes: Vec<String>,
 }
 
+/// How git over HTTPS takes an access token: as the password of a user.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GitAccess {
+    /// The host of the repositories.
+    pub host: String,
+    /// The user.
+    pub user: String,
+}
+
 /// One provider of sign-ins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityProvider {
@@ -127,6 +137,10 @@ pub struct IdentityProvider {
     pub device_scopes: Option<Vec<String>>,
     /// Scopes to choose from.
     pub sets: Vec<ScopeSet>,
+    /// The variables in which programs of this provider look for an access token.
+    pub variables: Vec<String>,
+    /// How git signs in with an access token.
+    pub git: Option<GitAccess>,
     entry: Entry,
 }
 
@@ -376,6 +390,9 @@ struct Entry {
     #[serde(default)]
     hosts: Vec<String>,
     #[serde(default)]
+    variables: Vec<String>,
+    git: Option<GitAccess>,
+    #[serde(default)]
     sets: Vec<ScopeSet>,
     #[serde(default)]
     scopes: BTreeMap<String, String>,
@@ -392,6 +409,8 @@ impl Entry {
             audience: self.audience.clone(),
             device_scopes: self.device_scopes.clone(),
             sets: self.sets.clone(),
+            variables: self.variables.clone(),
+            git: self.git.clone(),
             entry: self,
         }
     }

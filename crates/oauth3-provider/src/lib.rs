@@ -29,7 +29,7 @@ pub use catalog::{Catalog, CatalogError, CredentialSlot, MissingVariable, Provid
 pub use dialect::{Dialect, Refusal};
 pub use endpoint::{Endpoint, EndpointError, MAX_ENDPOINT_BYTES, host_of, percent_encode};
 pub use identity::{
-    Identities, IdentityError, IdentityProvider, MAX_SCOPE_BYTES, MAX_SCOPES, Parameter, ParameterForm,
+    GitAccess, Identities, IdentityError, IdentityProvider, MAX_SCOPE_BYTES, MAX_SCOPES, Parameter, ParameterForm,
     ResolvedIdentity, ScopeSet,
 };
 pub use price::{Price, PriceError, Prices};

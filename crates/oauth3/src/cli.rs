@@ -124,6 +124,8 @@ pub(crate) enum Command {
     },
     /// Submit code yourself, wait for the approval, and show the result
     Run(RunArgs),
+    /// Run a program in the sandbox with a connection's token in the variables that it looks for
+    Exec(ExecArgs),
     /// Show the audit chain
     Audit {
         /// Go on and show new rows
@@ -535,6 +537,22 @@ pub(crate) struct RunArgs {
     /// What it may use, such as memory_mb=128 or cpu_seconds=5; give several times
     #[arg(long = "limit", value_name = "K=V", value_parser = limit)]
     pub limits: Vec<(String, f64)>,
+}
+
+/// `oauth3 exec …`
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// The connection whose token it gets
+    pub connection: String,
+    /// A host that it may talk to, in place of the connection's; give several times
+    #[arg(long = "network", value_name = "HOST")]
+    pub network: Vec<Host>,
+    /// Wall clock, in seconds
+    #[arg(long)]
+    pub timeout: Option<f64>,
+    /// The program and its arguments, after --
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
 }
 
 /// Longest life of a grant that ends by itself, in seconds (ten years).

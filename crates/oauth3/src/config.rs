@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub vault: VaultSection,
     /// Where runtimes are, when not on the PATH.
     pub runtimes: RuntimesSection,
+    /// What agents may run as a command.
+    pub commands: CommandsSection,
     /// What skills may import from elsewhere.
     pub imports: ImportsSection,
     /// What the docker executor needs.
@@ -83,6 +85,14 @@ pub(crate) struct NotifySection {
     pub webhook_url: String,
     /// File with the key that signs it.
     pub webhook_secret_file: String,
+}
+
+/// `[commands]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CommandsSection {
+    /// Bare names of programs, such as `gh`; the owner may run others.
+    pub allow: Vec<String>,
 }
 
 /// `[limits]`
@@ -200,6 +210,7 @@ impl Default for Config {
             limits: LimitsSection::default(),
             vault: VaultSection::default(),
             runtimes: RuntimesSection::default(),
+            commands: CommandsSection::default(),
             imports: ImportsSection::default(),
             docker: DockerSection::default(),
         }
@@ -485,6 +496,7 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("runtimes", "deno", Kind::Text),
     ("runtimes", "node", Kind::Text),
     ("runtimes", "python", Kind::Text),
+    ("commands", "allow", Kind::TextList),
     ("imports", "allow", Kind::TextList),
     ("imports", "npm_registry", Kind::Text),
     ("imports", "jsr_registry", Kind::Text),

@@ -208,6 +208,8 @@ pub(crate) fn broker(settings: &Settings) -> Result<BrokerConfig> {
         imports: imports(&settings.config.imports)?,
         catalog: Arc::new(crate::proxy::catalog(settings)?),
         api_budget: settings.config.proxy.budget()?,
+        identities: Arc::new(Identities::embedded()?),
+        commands: settings.config.commands.allow.clone(),
         wake: WakeConfig {
             openclaw: pair(&notify.openclaw_url, &settings.openclaw_token, "openclaw_token_file")?,
             command: notify.command.clone(),

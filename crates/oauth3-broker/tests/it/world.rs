@@ -34,6 +34,8 @@ pub(crate) fn config() -> BrokerConfig {
     BrokerConfig {
         catalog: std::sync::Arc::new(oauth3_provider::Catalog::embedded().unwrap()),
         api_budget: oauth3_core::Budget::default(),
+        identities: std::sync::Arc::new(oauth3_provider::Identities::embedded().unwrap()),
+        commands: vec!["curl".to_owned()],
         imports: oauth3_broker::ImportRules::default(),
         pending_for: Duration::from_secs(15 * 60),
         requests_per_minute: 60,

@@ -116,6 +116,7 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome> {
         Command::Deny { id, reason } => requests::deny(&Owner::reach(&settings()?).await?, &id, reason, out).await?,
         Command::Grants { command } => requests::grants(&Owner::reach(&settings()?).await?, command, out).await?,
         Command::Run(args) => return run::run(&Owner::reach(&settings()?).await?, args, out).await,
+        Command::Exec(args) => return run::exec(&Owner::reach(&settings()?).await?, args, out).await,
         Command::Audit { follow, command } => {
             return audit::audit(&Owner::reach(&settings()?).await?, follow, command, out).await;
         }

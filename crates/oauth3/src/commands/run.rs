@@ -2,12 +2,14 @@
 
 use super::Outcome;
 use super::requests::summary;
-use crate::cli::RunArgs;
+use crate::cli::{ExecArgs, RunArgs};
 use crate::output::{Output, harmless};
 use crate::owner::Owner;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use oauth3_core::{Bundle, Declared, Draft, Execution, MAX_SKILL_FILES, Parts, Several, SkillFile, Source, Status};
+use oauth3_core::{
+    ApiId, Bundle, Declared, Draft, Execution, MAX_SKILL_FILES, Parts, SecretName, Several, SkillFile, Source, Status,
+};
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -21,8 +23,29 @@ const ARCHIVES: [&str; 3] = [".tar", ".tar.gz", ".tgz"];
 
 /// Submits, waits, shows.
 pub(crate) async fn run(owner: &Owner, args: RunArgs, out: Output) -> Result<Outcome> {
+    follow(owner, draft(args)?, out).await
+}
+
+/// The same for one program with the token of a connection.
+pub(crate) async fn exec(owner: &Owner, args: ExecArgs, out: Output) -> Result<Outcome> {
+    let connection = ApiId::connection(&args.connection)?;
+    let network = args.network.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let body = Declared {
+        secrets: Some(vec![SecretName::of_connection(&connection)?.to_string()]),
+        network: (!network.is_empty()).then_some(network),
+        timeout: args.timeout,
+        runtime: Some("command".to_owned()),
+        ..Declared::default()
+    };
+    let source = Source::Inline(serde_json::to_vec(&args.command)?);
+    let skill_id = format!("exec:{}", connection.name());
+    let draft = Draft { skill_id, source, args: serde_json::Map::new(), body, metadata: Declared::default() };
+    follow(owner, draft, out).await
+}
+
+async fn follow(owner: &Owner, draft: Draft, out: Output) -> Result<Outcome> {
     let port = owner.running()?;
-    let submitted = port.submit(draft(args)?).await?;
+    let submitted = port.submit(draft).await?;
     let mut execution = submitted.execution;
     let progress = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
