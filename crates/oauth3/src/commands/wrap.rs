@@ -32,6 +32,8 @@ const PROXY_PORT: u16 = 3738;
 const GATEWAY_PORT: u16 = 3737;
 /// Most connections of the program that go on at a time; more wait.
 const MAX_CONNECTIONS: usize = 1024;
+/// Signals that may wait to be passed on.
+const SIGNALS: usize = 16;
 /// Bytes of randomness in the name of the directory with the certificates.
 const NAME_BYTES: usize = 8;
 /// What shells end with when a program is not there, or cannot be run.
@@ -46,10 +48,11 @@ pub(crate) async fn wrap(settings: &Settings, args: WrapArgs) -> Result<Outcome>
     let agent = ForwardAgent::ask(settings, token(args.token_file.as_ref())?, &addresses).await?;
     let certificates = Directory::make()?;
     let files = agent.write(&certificates.0)?;
+    let signals = signals()?;
     if args.variables_only {
         let started = start_open(args.command, agent.variables(settings, &addresses, &files)?);
         return match started {
-            Ok(child) => to_its_end(child).await,
+            Ok(child) => to_its_end(child, signals).await,
             Err(error) => not_started(error),
         };
     }
@@ -77,7 +80,7 @@ pub(crate) async fn wrap(settings: &Settings, args: WrapArgs) -> Result<Outcome>
     for (listener, place) in listeners.into_iter().zip(places) {
         relays.spawn(relay(into_tokio(listener)?, place, dialer.clone()));
     }
-    to_its_end(child).await
+    to_its_end(child, signals).await
 }
 
 /// The agent's token: from a file, or from the variables that are there for it.
@@ -100,10 +103,11 @@ fn not_started(error: SandboxError) -> Result<Outcome> {
     Ok(Outcome::Of(if cause.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN }))
 }
 
-/// Passes signals on until the program ends; what it ended with.
-async fn to_its_end(mut child: Child) -> Result<Outcome> {
-    let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).context("the program has no id")?;
-    let (send, mut came) = mpsc::channel(16);
+/// The signals that are the program's, in the order in which they come.
+///
+/// Heard from before the program starts: one that comes early waits, and does not end us in the program's place.
+fn signals() -> Result<mpsc::Receiver<Signal>> {
+    let (send, came) = mpsc::channel(SIGNALS);
     // From a terminal the program gets these two itself.
     let typed = std::io::stdin().is_terminal();
     for (kind, number, passed) in [
@@ -123,11 +127,17 @@ async fn to_its_end(mut child: Child) -> Result<Outcome> {
             }
         });
     }
+    Ok(came)
+}
+
+/// Passes signals on until the program ends; what it ended with.
+async fn to_its_end(mut child: Child, mut signals: mpsc::Receiver<Signal>) -> Result<Outcome> {
+    let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).context("the program has no id")?;
     loop {
         tokio::select! {
             status = child.wait() => return Ok(Outcome::Of(code_of(status?))),
             // It is not waited for yet, so that the number is its own.
-            Some(number) = came.recv() => drop(kill_process(pid, number)),
+            Some(number) = signals.recv() => drop(kill_process(pid, number)),
         }
     }
 }
