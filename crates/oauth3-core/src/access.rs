@@ -361,6 +361,13 @@ pub enum KeyPlace {
     Header(String),
     /// A parameter of this name in the query.
     Query(String),
+    /// Nowhere: it signs the request for this service and region of AWS (Signature Version 4).
+    SigV4 {
+        /// The service, as signatures name it: `bedrock`.
+        service: String,
+        /// The region, such as `us-east-1`.
+        region: String,
+    },
 }
 
 impl fmt::Display for KeyPlace {
@@ -370,6 +377,7 @@ impl fmt::Display for KeyPlace {
             Self::Scheme(word) => write!(f, "scheme:{word}"),
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Query(name) => write!(f, "query:{name}"),
+            Self::SigV4 { service, region } => write!(f, "sigv4:{service}:{region}"),
         }
     }
 }
@@ -385,6 +393,12 @@ impl FromStr for KeyPlace {
             Some(("scheme", name)) if word(name) => Ok(Self::Scheme(name.to_owned())),
             Some(("header", name)) if word(name) => Ok(Self::Header(name.to_ascii_lowercase())),
             Some(("query", name)) if word(name) => Ok(Self::Query(name.to_owned())),
+            Some(("sigv4", names)) => match names.split_once(':') {
+                Some((service, region)) if word(service) && word(region) => {
+                    Ok(Self::SigV4 { service: service.to_owned(), region: region.to_owned() })
+                }
+                _ => Err(InvalidName::KeyPlace),
+            },
             _ => Err(InvalidName::KeyPlace),
         }
     }

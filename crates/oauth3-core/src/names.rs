@@ -106,7 +106,7 @@ pub enum InvalidName {
     #[error("a tag is 1 to 64 of a-z, 0-9, '.', '_', '-' and begins with a letter or digit")]
     Tag,
     /// No place for a key.
-    #[error("a key goes to bearer, scheme:WORD, header:NAME or query:NAME")]
+    #[error("a key goes to bearer, scheme:WORD, header:NAME, query:NAME or sigv4:SERVICE:REGION")]
     KeyPlace,
     /// Not a plain host name.
     #[error("{0:?} is not a plain host name such as api.example.com or api.example.com:8443")]

@@ -52,4 +52,4 @@ pub use ca::{Authority, RENEW_AFTER};
 pub use egress::{Egress, open_egress};
 pub use error::InjectError;
 pub use observer::Observer;
-pub use sign::{LendError, check_value, lend};
+pub use sign::{LendError, check_value, lend, sign_aws};

@@ -5,11 +5,25 @@ use crate::hygiene;
 use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_TIMEOUT, DECODERS_UNIT_BYTES};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+
+/// Fields whose value is a key, as APIs want it. `Authorization` is one too, with a scheme before it.
+pub static KEY_FIELDS: [HeaderName; 8] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("apikey"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("x-auth-token"),
+    HeaderName::from_static("x-access-token"),
+    HeaderName::from_static("private-token"),
+    HeaderName::from_static("xi-api-key"),
+];
+/// Parameters of the query whose value is one.
+pub const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "apikey", "api-key", "access_token"];
 
 /// Refuses a request that two readers could read differently, or that asks for what is not done.
 ///

@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use oauth3_core::KeyPlace;
 use oauth3_provider::{CallInfo, Dialect, ask_for_usage};
 use std::future::Future;
 use std::pin::Pin;
@@ -90,6 +91,14 @@ impl Outgoing {
         Self::Whole(None, None)
     }
 
+    /// Its bytes, when they are all there.
+    pub(crate) fn whole(&self) -> Option<&[u8]> {
+        match self {
+            Self::Whole(bytes, _) => Some(bytes.as_deref().unwrap_or_default()),
+            Self::Stream(_) => None,
+        }
+    }
+
     /// One that is sent as it comes; `sent` counts its bytes.
     pub(crate) fn counted(inner: Incoming, sent: Arc<AtomicU64>) -> Self {
         let idle = Box::pin(sleep(REQUEST_IDLE_TIMEOUT));
@@ -100,7 +109,9 @@ impl Outgoing {
 /// Reads as much of a call as is needed to know what it is.
 pub(crate) async fn read(proxy: &Proxy, api: &Api, path: &str, head: &Parts, body: Incoming) -> Result<Read, Refused> {
     let hint = body.size_hint();
-    let wanted = api.dialect.needs_body(head.method.as_str(), path);
+    // What is signed is signed over its body.
+    let signs = matches!(api.place, Some(KeyPlace::SigV4 { .. }));
+    let wanted = signs || api.dialect.needs_body(head.method.as_str(), path);
     if body.is_end_stream() {
         let info = understand(api.dialect, path, &head.headers, &[])?;
         return Ok(Read { info, body: Sent::nothing(), bytes: 0 });

@@ -90,11 +90,8 @@ impl Api {
             CredentialSlot::Header(name) => Some(KeyPlace::Header(name.clone())),
             CredentialSlot::Query(name) => Some(KeyPlace::Query(name.clone())),
             CredentialSlot::None => None,
-            CredentialSlot::SigV4 { .. } => {
-                let name = &provider.name;
-                return Err(format!(
-                    "{name} wants requests signed for AWS, which the proxy does not do yet; use a key of its own"
-                ));
+            CredentialSlot::SigV4 { service, region } => {
+                Some(KeyPlace::SigV4 { service: service.clone(), region: region.clone() })
             }
         };
         let base = provider.base().map_err(|missing| missing.to_string())?.clone();

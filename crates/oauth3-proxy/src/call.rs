@@ -4,19 +4,18 @@ use crate::admit::{Patience, Right, admit, invalid_token};
 use crate::answer::{Reply, Under, hand_back};
 use crate::body::{self, Read};
 use crate::book::{Api, Seat};
+use crate::fill::fill;
 use crate::journal::{Entry, What};
 use crate::keys::Key;
-use crate::limits::{
-    MAX_CALLS_PER_AGENT, MAX_HEADERS, MAX_RECORDED_PATH, MAX_TARGET_BYTES, MAX_TRIES, REPLY_TIMEOUT, REST,
-};
+use crate::limits::{MAX_CALLS_PER_AGENT, MAX_RECORDED_PATH, MAX_TARGET_BYTES, MAX_TRIES, REPLY_TIMEOUT, REST};
 use crate::proxy::{Place, Proxy};
 use crate::refuse::Refused;
 use crate::token;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use oauth3_core::{AgentToken, ApiId, KeyPlace};
+use oauth3_core::{AgentToken, ApiId};
 use oauth3_inject::messages;
 use oauth3_provider::{CallInfo, Dialect};
 use serde_json::{Map, Value};
@@ -24,7 +23,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 /// Fields by which others tell where a request came from: the API must not learn the owner's network.
 pub(crate) const ORIGINS: [HeaderName; 5] = [
@@ -171,7 +169,7 @@ impl Call {
             under.key.clone_from(&key);
             let more = number + 1 < tries && self.body.again();
             let opened = match &key {
-                Some(key) => match key.open(&*proxy.backing, self.api.base.host()).await {
+                Some(key) => match key.open(&*proxy.backing, &self.api, &self.head.method, &self.target.plain).await {
                     Ok(opened) => Some(opened),
                     Err(fault) if more => {
                         failure = fault.into();
@@ -184,7 +182,8 @@ impl Call {
             let Some(body) = self.body.outgoing() else { break };
             // The last try needs no copy for another.
             let headers = if more { self.head.headers.clone() } else { std::mem::take(&mut self.head.headers) };
-            let request = fill(&self.api, &self.head, headers, &self.target, opened.map(|opened| &opened.lease), body)?;
+            let now = proxy.clock.now();
+            let request = fill(&self.api, &self.head.method, headers, &self.target, opened, body, now)?;
             let client = if self.api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
             let sent = tokio::select! {
                 sent = timeout(REPLY_TIMEOUT, client.request(request)) => sent,
@@ -339,62 +338,6 @@ fn outgoing(mut head: Parts) -> Parts {
     head.version = Version::HTTP_11;
     head.extensions.clear();
     head
-}
-
-/// The request to the API, with its key.
-pub(crate) fn fill(
-    api: &Api,
-    head: &Parts,
-    mut headers: HeaderMap,
-    target: &Target,
-    lease: Option<&oauth3_vault::Lease>,
-    body: body::Outgoing,
-) -> Result<Request<body::Outgoing>, Refused> {
-    let unfit =
-        || Refused::unavailable("the key is in no form that can stand in a request; the owner must set it anew");
-    let mut query = Zeroizing::new(target.query.clone());
-    if headers.len() >= MAX_HEADERS {
-        return Err(Refused::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "too many fields"));
-    }
-    if let (Some(place), Some(lease)) = (&api.place, lease) {
-        let scheme_word = if let KeyPlace::Scheme(word) = place { format!("{word} ") } else { String::new() };
-        let (name, beginning): (HeaderName, &[u8]) = match place {
-            KeyPlace::Bearer => (AUTHORIZATION, b"Bearer "),
-            KeyPlace::Scheme(_) => (AUTHORIZATION, scheme_word.as_bytes()),
-            KeyPlace::Header(name) => (HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit())?, b""),
-            KeyPlace::Query(name) => {
-                let value = lease.value.with(|value| {
-                    percent_encoding::percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string()
-                });
-                let value = Zeroizing::new(value);
-                if !query.is_empty() {
-                    query.push('&');
-                }
-                query.push_str(name);
-                query.push('=');
-                query.push_str(&value);
-                (AUTHORIZATION, b"")
-            }
-        };
-        if !matches!(place, KeyPlace::Query(_)) {
-            let whole = lease.value.with(|value| Zeroizing::new([beginning, value].concat()));
-            let mut value = HeaderValue::from_bytes(&whole).map_err(|_| unfit())?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-    }
-    let (scheme, host) = (if api.base.secure() { "https" } else { "http" }, api.base.host());
-    let mut text = Zeroizing::new(format!("{scheme}://{}:{}{}", host.name(), host.port(), target.path));
-    if !query.is_empty() {
-        text.push('?');
-        text.push_str(&query);
-    }
-    let uri = Uri::try_from(text.as_str()).map_err(|_| Refused::invalid("the address cannot be sent on"))?;
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    Ok(request)
 }
 
 /// What is recorded of a call.

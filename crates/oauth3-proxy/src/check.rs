@@ -2,12 +2,13 @@
 
 use crate::body::Sent;
 use crate::book::Api;
-use crate::call::{Target, fill};
+use crate::call::Target;
+use crate::fill::fill;
 use crate::keys::Key;
 use crate::limits::CHECK_TIMEOUT;
 use crate::proxy::Proxy;
-use http::Request;
 use http::header::{ACCEPT, HeaderName, USER_AGENT};
+use http::{Method, Request};
 use oauth3_core::{ApiCheck, ApiId, AuditEvent, AuditKind, Fault, SecretName};
 use oauth3_provider::Dialect;
 use serde_json::json;
@@ -76,12 +77,15 @@ impl Proxy {
 
 /// The status of one call, or what went wrong in a sentence.
 async fn ask(proxy: &Proxy, api: &Api, check: &str, key: Option<&Key>) -> Result<u16, String> {
-    let opened = match key {
-        Some(key) => Some(key.open(&*proxy.backing, api.base.host()).await.map_err(|fault| fault.to_string())?),
-        None => None,
-    };
     let (path, query) = check.split_once('?').unwrap_or((check, ""));
     let path = api.base.join(path).map_err(|error| error.to_string())?;
+    let opened = match key {
+        Some(key) => {
+            let opened = key.open(&*proxy.backing, api, &Method::GET, &path).await;
+            Some(opened.map_err(|fault| fault.to_string())?)
+        }
+        None => None,
+    };
     let target = Target { plain: path.clone(), path, query: query.to_owned() };
     let mut request = Request::builder().header(ACCEPT, "application/json").header(USER_AGENT, "oauth3");
     if api.dialect == Dialect::Anthropic {
@@ -89,8 +93,7 @@ async fn ask(proxy: &Proxy, api: &Api, check: &str, key: Option<&Key>) -> Result
     }
     let (head, ()) = request.body(()).map_err(|error| error.to_string())?.into_parts();
     let body = Sent::nothing().outgoing().ok_or("there is no body")?;
-    let headers = head.headers.clone();
-    let request = fill(api, &head, headers, &target, opened.map(|opened| &opened.lease), body);
+    let request = fill(api, &head.method, head.headers, &target, opened, body, proxy.clock.now());
     let request = request.map_err(|refused| refused.sentence.into_owned())?;
     let client = if api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
     match client.request(request).await {

@@ -1,11 +1,11 @@
 //! The keys of an API: whose turn it is, and which rest.
 
 use crate::backing::Backing;
-use crate::book::Seat;
+use crate::book::{Api, Seat};
 use crate::limits::{MAX_REST, REST, REST_REFUSED};
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
-use oauth3_core::{Fault, Host, SecretName, Timestamp};
+use http::{HeaderMap, Method, StatusCode};
+use oauth3_core::{Fault, KeyPlace, SecretName, Timestamp};
 use oauth3_vault::{Lease, Role, Scrubber};
 use std::collections::HashMap;
 use std::fmt;
@@ -26,7 +26,8 @@ pub(crate) struct Key {
 
 /// A key that is open.
 pub(crate) struct Opened {
-    pub(crate) lease: Lease,
+    /// One, or one for each part of AWS credentials.
+    pub(crate) leases: Vec<Lease>,
     /// Finds it in what the API sends back.
     pub(crate) scrubber: Scrubber,
 }
@@ -52,25 +53,42 @@ impl Key {
         Self { secret: secret.clone(), version, opened: OnceCell::new(), rests_until: AtomicI64::new(0) }
     }
 
-    /// The key, for this host. Its hosts are those that it was sealed with, whatever the database says now.
-    pub(crate) async fn open(&self, backing: &dyn Backing, host: &Host) -> Result<&Opened, Fault> {
+    /// The key, for a call of this API. Its hosts and rules are those that it was sealed with, whatever the database says
+    /// now. `path` is decoded.
+    pub(crate) async fn open(
+        &self,
+        backing: &dyn Backing,
+        api: &Api,
+        method: &Method,
+        path: &str,
+    ) -> Result<&Opened, Fault> {
         let opened = self.opened.get_or_try_init(async || {
             let lent = backing.lend(&self.secret).await?;
             if lent.version != self.version {
                 return Err(Fault::Unavailable(format!("{} has just changed; try again", self.secret)));
             }
-            let scrubber = Scrubber::new(&lent.leases);
-            let mut leases = lent.leases.into_iter();
-            match (leases.next(), leases.next()) {
-                (Some(lease), None) if matches!(lease.role, Role::Value) => Ok(Opened { lease, scrubber }),
-                _ => Err(Fault::DeniedByPolicy(format!("{} is kept for signing, and no API key", self.secret))),
-            }
+            Ok(Opened { scrubber: Scrubber::new(&lent.leases), leases: lent.leases })
         });
         let opened = opened.await?;
-        if opened.lease.hosts.contains(host) {
-            return Ok(opened);
+        let denied = |why: String| Err(Fault::DeniedByPolicy(format!("{} {why}", self.secret)));
+        let Some(lease) = opened.leases.first() else { return denied("holds nothing".to_owned()) };
+        match (&api.place, &lease.role) {
+            (Some(KeyPlace::SigV4 { .. }), Role::AwsKeyId) => {}
+            (Some(KeyPlace::SigV4 { .. }), _) => {
+                return denied("holds no AWS credentials; the owner stores them with --kind aws-sigv4".to_owned());
+            }
+            (_, Role::Value) if opened.leases.len() == 1 => {}
+            _ => return denied("is kept for signing, and no API key".to_owned()),
         }
-        Err(Fault::DeniedByPolicy(format!("{} may not go to {host}", self.secret)))
+        let host = api.base.host();
+        if !lease.hosts.contains(host) {
+            return denied(format!("may not go to {host}"));
+        }
+        let rules = &lease.uses.rules;
+        if !rules.is_empty() && !rules.iter().any(|rule| rule.allows(host, method.as_str(), path)) {
+            return denied(format!("is not for {method} {path}"));
+        }
+        Ok(opened)
     }
 
     /// Whether it rests.

@@ -20,6 +20,7 @@ mod body;
 mod book;
 mod call;
 mod check;
+mod fill;
 mod forward;
 mod journal;
 mod keys;

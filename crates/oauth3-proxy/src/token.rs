@@ -2,25 +2,12 @@
 
 use crate::limits::MAX_TOKEN_BYTES;
 use data_encoding::BASE64;
-use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use oauth3_core::AgentToken;
+use oauth3_inject::messages::{KEY_FIELDS, KEY_PARAMETERS};
 use zeroize::Zeroizing;
-
-/// Fields that clients put a key into, besides `Authorization`.
-const KEY_FIELDS: [HeaderName; 8] = [
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-    HeaderName::from_static("apikey"),
-    HeaderName::from_static("x-auth-token"),
-    HeaderName::from_static("x-access-token"),
-    HeaderName::from_static("private-token"),
-    HeaderName::from_static("xi-api-key"),
-];
-/// Parameters of the query that clients put a key into.
-const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "apikey", "api-key", "access_token"];
 
 /// Why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +126,7 @@ fn pair(value: &HeaderValue) -> Option<(Zeroizing<String>, Zeroizing<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderName;
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
         fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).unwrap())).collect()

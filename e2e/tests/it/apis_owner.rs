@@ -2,6 +2,7 @@
 
 use crate::readme::{commands_of, where_the_proxy_is, words};
 use crate::sdks::{grant, world};
+use crate::signing::AWS;
 use e2e::llm::{APIS, USED};
 use e2e::sdks::without_keys;
 use e2e::{World, llm};
@@ -118,7 +119,8 @@ async fn every_command_about_apis_works() {
             args.push("--stdin".into());
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let done = world.cli_with(&args, APIS[0].4).await;
+        let value = if command.contains("aws-sigv4") { AWS } else { APIS[0].4 };
+        let done = world.cli_with(&args, value).await;
         assert_eq!(done.code(), 0, "oauth3 {command}: {done:?}");
         without_keys(&format!("{done:?}"));
     }

@@ -22,6 +22,7 @@ mod main_path;
 mod notify;
 mod openclaw;
 mod proxy;
+mod proxy_aws;
 mod proxy_streams;
 mod readme;
 mod rebinding;

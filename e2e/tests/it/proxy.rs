@@ -436,3 +436,27 @@ async fn a_key_goes_to_no_host_that_it_was_not_sealed_for() {
     assert_eq!(status, 403, "{body}");
     assert!(api.seen().is_empty(), "{:?}", api.seen());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_good_for_what_its_own_rules_say_and_nothing_else() {
+    let api = Standin::echo("crm.example.com").await;
+    let (world, token) = World::ready("").await;
+    world.write_config(&api.egress(world.home()));
+    let rule = "crm.example.com GET /rest/people/*";
+    let secret = ["secret", "add", "CRM_KEY", "--host", "crm.example.com", "--allow", rule, "--stdin"];
+    assert_eq!(world.cli_with(&secret, "crm-key-0123456789abcdef").await.code(), 0);
+    let add = ["connection", "add", "crm", "--base-url", "https://crm.example.com/rest", "--secret", "CRM_KEY"];
+    assert_eq!(world.cli(&add).await.code(), 0);
+    assert_eq!(world.cli(&["connection", "grant", "crm", "--agent", "agent"]).await.code(), 0);
+    let serve = world.serve().await;
+    let call = |method: Method, path: &str| {
+        Client::new().request(method, format!("{}/api/crm{path}", serve.proxy)).bearer_auth(&token).send()
+    };
+    assert_eq!(call(Method::GET, "/people/7").await.unwrap().status(), 200);
+    for (method, path) in [(Method::DELETE, "/people/7"), (Method::GET, "/invoices/7"), (Method::GET, "/people/7/x")] {
+        let reply = call(method, path).await.unwrap();
+        assert_eq!(reply.status(), 403, "{path}");
+        assert!(reply.text().await.unwrap().contains("CRM_KEY is not for"));
+    }
+    assert_eq!(api.seen().len(), 1);
+}

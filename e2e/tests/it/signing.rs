@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// With characters that change when they are encoded, so that forms of it can be told.
-const AWS_KEY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-const AWS: &str = "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-const SESSION: &str = "IQoJb3JpZ2luX2VjE/session+token==";
+pub(crate) const AWS_KEY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+pub(crate) const AWS: &str = "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+pub(crate) const SESSION: &str = "IQoJb3JpZ2luX2VjE/session+token==";
 const HMAC_KEY: &str = "whsec_H00k/K3y+of&the\"0wner";
 const JWT_KEY: &str = "0123456789abcdef/0123456789+abcdef";
 
@@ -63,6 +63,17 @@ send('POST', '/hmac/time', {'x-signature': env['TIMED'], 'x-timestamp': '1700000
 send('GET', f"/hmac/query?symbol=A%2FB&signature={env['ORDER']}&t=1", {})
 "#;
 
+/// What others say to signatures.
+pub(crate) fn second_opinion(asked: &Value) -> Value {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/second_opinion.py");
+    let mut judge = Command::new(installed("OAUTH3_TEST_SIGNING"));
+    let mut judge = judge.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    judge.stdin.take().unwrap().write_all(asked.to_string().as_bytes()).unwrap();
+    let said = judge.wait_with_output().unwrap();
+    assert!(said.status.success());
+    serde_json::from_slice(&said.stdout).unwrap()
+}
+
 fn bytes(text: impl AsRef<[u8]>) -> Value {
     json!(text.as_ref())
 }
@@ -77,7 +88,7 @@ fn aws_request(seen: &Seen) -> Value {
             "headers": seen.headers.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(), "body": bytes(&seen.body) })
 }
 
-fn aws_signature(seen: &Seen) -> &str {
+pub(crate) fn aws_signature(seen: &Seen) -> &str {
     let field = seen.header("authorization").unwrap_or(&seen.target);
     field.rsplit_once("Signature=").expect("it is signed").1
 }
@@ -140,13 +151,7 @@ async fn others_agree_with_every_signature_and_no_key_goes_anywhere() {
             { "key": HMAC_KEY, "text": bytes("symbol=A%2FB&t=1"), "encoding": "hex" },
         ],
     });
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/second_opinion.py");
-    let mut judge = Command::new(installed("OAUTH3_TEST_SIGNING"));
-    let mut judge = judge.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    judge.stdin.take().unwrap().write_all(asked.to_string().as_bytes()).unwrap();
-    let said = judge.wait_with_output().unwrap();
-    assert!(said.status.success());
-    let said: Value = serde_json::from_slice(&said.stdout).unwrap();
+    let said = second_opinion(&asked);
     assert_eq!(signed.len(), 40, "{signed:?}");
     for (one, botocore) in signed.iter().zip(said["aws"].as_array().unwrap()) {
         assert_eq!(aws_signature(one), botocore, "{one:?}");

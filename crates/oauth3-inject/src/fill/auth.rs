@@ -1,27 +1,21 @@
 //! Credentials that the code brought itself, beside one of ours.
 
 use super::head::{Filler, basic, decoded};
-use http::header::{AUTHORIZATION, COOKIE, HeaderName};
+use crate::messages::{KEY_FIELDS, KEY_PARAMETERS};
+use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Uri};
 use oauth3_core::Slot;
 
-/// Fields that say who calls. A cookie is one only when a secret stands in it: sessions that a host gave the code
-/// itself go on beside a key.
-const FIELDS: [HeaderName; 9] = [
-    AUTHORIZATION,
-    http::header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("apikey"),
-    HeaderName::from_static("x-goog-api-key"),
-    HeaderName::from_static("x-auth-token"),
-    HeaderName::from_static("x-access-token"),
-    HeaderName::from_static("private-token"),
-];
-/// Parameters of the query that do.
-const PARAMETERS: [&str; 5] = ["key", "api_key", "apikey", "api-key", "access_token"];
+/// Fields that say who calls, with a scheme before the key. A cookie says it only when a secret stands in it: sessions
+/// that a host gave the code itself go on beside a key.
+static SCHEMED: [HeaderName; 2] = [AUTHORIZATION, PROXY_AUTHORIZATION];
+
+/// Every field that says who calls.
+fn fields() -> impl Iterator<Item = &'static HeaderName> {
+    SCHEMED.iter().chain(&KEY_FIELDS)
+}
 
 /// When a secret goes into a place that says who calls, the others of those places that hold no secret are cleared:
 /// a server may believe any one of them, and it must be ours. Two of the same name are refused.
@@ -43,12 +37,12 @@ pub(super) fn clear(filler: &Filler<'_>, head: &mut Parts) -> Result<(), &'stati
         })
     });
     let any = signed
-        || FIELDS.iter().chain([&COOKIE]).any(|name| head.headers.get_all(name).iter().any(ours))
+        || fields().chain([&COOKIE]).any(|name| head.headers.get_all(name).iter().any(ours))
         || parameters().any(|(_, pair)| our_parameter(pair));
     if !any {
         return Ok(());
     }
-    for name in &FIELDS {
+    for name in fields() {
         let mut values = head.headers.get_all(name).iter();
         let Some(first) = values.next() else { continue };
         if values.next().is_some() {
@@ -58,7 +52,7 @@ pub(super) fn clear(filler: &Filler<'_>, head: &mut Parts) -> Result<(), &'stati
             head.headers.remove(name);
         }
     }
-    let twice = PARAMETERS.iter().any(|name| parameters().filter(|(found, _)| found == name).count() > 1);
+    let twice = KEY_PARAMETERS.iter().any(|name| parameters().filter(|(found, _)| found == name).count() > 1);
     if twice {
         return Err("a parameter that says who calls stands twice beside a secret; send it once");
     }
@@ -80,7 +74,7 @@ fn holds(filler: &Filler<'_>, text: &[u8], slot: Slot) -> bool {
 /// The name of a parameter that says who calls.
 fn parameter(pair: &str) -> Option<&'static str> {
     let name = decoded(pair.split('=').next().unwrap_or_default());
-    PARAMETERS.into_iter().find(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    KEY_PARAMETERS.into_iter().find(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// Several Cookie fields are one (RFC 9113 §8.2.3).

@@ -9,6 +9,7 @@ mod lend;
 mod sigv4;
 
 pub use lend::{LendError, check_value, lend};
+pub use sigv4::sign_aws;
 
 use crate::fill::Filler;
 use bytes::Bytes;

@@ -7,12 +7,12 @@
 use crate::fill::{Filler, RESERVED, decoded};
 use aws_lc_rs::{digest, hmac};
 use data_encoding::HEXLOWER;
-use http::header::{AUTHORIZATION, HeaderName};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Uri};
 use oauth3_core::{Slot, Timestamp};
-use oauth3_vault::{Role, SecretBytes};
+use oauth3_vault::{Lease, Role, SecretBytes};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
@@ -31,6 +31,10 @@ const MAX_SKEW_SECONDS: i64 = 15 * 60;
 /// Longest part of a scope, in bytes.
 const MAX_SCOPE_PART_BYTES: usize = 64;
 
+/// Bytes of the date in a scope.
+const DATE_BYTES: usize = 8;
+
+const NOT_WHOLE: &str = "the AWS credentials are not whole";
 const NOT_V4: &str = "an AWS placeholder stands in a request that is not signed with AWS4-HMAC-SHA256; other AWS \
                       signatures are not made here";
 const NO_SCOPE: &str = "the scope of an AWS signature is not date/region/service/aws4_request";
@@ -42,6 +46,12 @@ const CHUNKS: &str = "the chunks of this AWS request are signed one by one, whic
 pub(super) struct Plan {
     /// The lease of the access key id.
     pub(super) key_id: usize,
+    terms: Terms,
+}
+
+/// What a signature says.
+#[derive(Debug)]
+struct Terms {
     in_query: bool,
     /// `date/region/service/aws4_request`.
     scope: String,
@@ -52,11 +62,36 @@ pub(super) struct Plan {
     payload: Option<String>,
 }
 
+/// Whose signature it is.
+struct Credentials<'a> {
+    key_id: Zeroizing<String>,
+    secret: &'a SecretBytes,
+    session: Option<Zeroizing<String>>,
+}
+
 impl Plan {
     pub(super) const fn needs_body(&self) -> bool {
-        self.payload.is_none()
+        self.terms.payload.is_none()
     }
+}
 
+impl<'a> Credentials<'a> {
+    /// The parts of one secret; nothing when they are not whole.
+    fn of(parts: impl Iterator<Item = &'a Lease>) -> Option<Self> {
+        let (mut key_id, mut secret, mut session) = (None, None, None);
+        for lease in parts {
+            match lease.role {
+                Role::AwsKeyId => key_id = Some(text(&lease.value)),
+                Role::AwsSecretKey => secret = Some(&lease.value),
+                Role::AwsSessionToken => session = Some(text(&lease.value)),
+                _ => {}
+            }
+        }
+        Some(Self { key_id: key_id?, secret: secret?, session })
+    }
+}
+
+impl Terms {
     fn service(&self) -> &str {
         self.scope.split('/').nth(2).unwrap_or_default()
     }
@@ -84,8 +119,8 @@ pub(super) fn plan(filler: &Filler<'_>, head: &Parts) -> Result<Option<Plan>, Co
         }
         (None, Some((_, key_id))) => from_query(filler, key_id, &query, &head.headers)?,
     };
-    check_time(&plan, filler.now)?;
-    plan.signed_headers.insert("host".into());
+    check_time(&plan.terms, filler.now)?;
+    plan.terms.signed_headers.insert("host".into());
     Ok(Some(plan))
 }
 
@@ -103,7 +138,7 @@ fn from_field(filler: &Filler<'_>, key_id: usize, text: &str, headers: &HeaderMa
     };
     let time = text_of(headers, &DATE)?.ok_or("an AWS request is signed without x-amz-date")?.to_owned();
     let signed_headers = part("SignedHeaders")?.split(';').map(str::to_ascii_lowercase).collect();
-    Ok(Plan { key_id, in_query: false, scope, time, signed_headers, payload: given })
+    Ok(Plan { key_id, terms: Terms { in_query: false, scope, time, signed_headers, payload: given } })
 }
 
 fn from_query(
@@ -131,7 +166,7 @@ fn from_query(
         Some(_) => return Err(CHUNKS.into()),
         None => is_s3(scope.split('/').nth(2).unwrap_or_default()).then(|| "UNSIGNED-PAYLOAD".to_owned()),
     };
-    Ok(Plan { key_id, in_query: true, scope, time, signed_headers, payload })
+    Ok(Plan { key_id, terms: Terms { in_query: true, scope, time, signed_headers, payload } })
 }
 
 /// The scope of `PLACEHOLDER/date/region/service/aws4_request`.
@@ -154,14 +189,14 @@ fn scope(filler: &Filler<'_>, key_id: usize, credential: &str) -> Result<String,
 }
 
 /// A signature that is good tomorrow would be worth keeping.
-fn check_time(plan: &Plan, now: Timestamp) -> Result<(), Cow<'static, str>> {
+fn check_time(terms: &Terms, now: Timestamp) -> Result<(), Cow<'static, str>> {
     let format = format_description!("[year][month][day]T[hour][minute][second]Z");
-    let at = time::PrimitiveDateTime::parse(&plan.time, format).map_err(|_| "x-amz-date is no time")?;
+    let at = time::PrimitiveDateTime::parse(&terms.time, format).map_err(|_| "x-amz-date is no time")?;
     let skew = at.assume_utc().unix_timestamp().abs_diff(now.unix_seconds());
     if skew > MAX_SKEW_SECONDS.unsigned_abs() {
         return Err("the time of an AWS request is more than 15 minutes from now".into());
     }
-    if !plan.time.starts_with(plan.scope.split('/').next().unwrap_or_default()) {
+    if !terms.time.starts_with(terms.scope.split('/').next().unwrap_or_default()) {
         return Err(NO_SCOPE.into());
     }
     Ok(())
@@ -169,18 +204,55 @@ fn check_time(plan: &Plan, now: Timestamp) -> Result<(), Cow<'static, str>> {
 
 /// Signs the request as it goes out.
 pub(super) fn sign(plan: &Plan, filler: &Filler<'_>, head: &mut Parts, body: &[u8]) -> Result<(), Cow<'static, str>> {
-    let gone = || Cow::from("the AWS credentials of this run are not whole");
-    let name = &filler.lease(plan.key_id).ok_or_else(gone)?.name;
-    let mut of_secret = filler.held.leases.iter().filter(|lease| lease.name == *name);
-    let key_id = text(&filler.lease(plan.key_id).ok_or_else(gone)?.value);
-    let secret = of_secret.clone().find(|lease| matches!(lease.role, Role::AwsSecretKey)).ok_or_else(gone)?;
-    let session = of_secret.find(|lease| matches!(lease.role, Role::AwsSessionToken)).map(|lease| text(&lease.value));
-    let payload = plan.payload.clone().unwrap_or_else(|| sha256(body));
-    let mut signed_headers = plan.signed_headers.clone();
+    let name = filler.lease(plan.key_id).map(|lease| &lease.name);
+    let of_secret = filler.held.leases.iter().filter(|lease| Some(&lease.name) == name);
+    complete(&plan.terms, &Credentials::of(of_secret).ok_or(NOT_WHOLE)?, head, body)
+}
+
+/// Signs a request that nobody has signed, with what was lent of one secret: over its body, and over all of its fields
+/// that AWS wants signed, at this time. What it has of another signature goes. Its Host field must be there.
+///
+/// # Errors
+/// When what was lent is no AWS credentials, or cannot stand in a field.
+pub fn sign_aws(
+    leases: &[Lease],
+    service: &str,
+    region: &str,
+    now: Timestamp,
+    head: &mut Parts,
+    body: &[u8],
+) -> Result<(), Cow<'static, str>> {
+    let credentials = Credentials::of(leases.iter()).ok_or(NOT_WHOLE)?;
+    let at = time::OffsetDateTime::from_unix_timestamp(now.unix_seconds()).map_err(|_| "the clock is wrong")?;
+    let format = format_description!("[year][month][day]T[hour][minute][second]Z");
+    let time = at.format(format).map_err(|_| "the clock is wrong")?;
+    let scope = format!("{}/{region}/{service}/{TERMINATOR}", time.get(..DATE_BYTES).unwrap_or_default());
+    for name in [&AUTHORIZATION, &CONTENT_SHA256] {
+        head.headers.remove(name);
+    }
+    head.headers.insert(DATE, HeaderValue::from_str(&time).map_err(|_| "the clock is wrong")?);
+    let payload = is_s3(service).then(|| sha256(body));
+    if let Some(digest) = payload.as_deref().and_then(|digest| HeaderValue::from_str(digest).ok()) {
+        head.headers.insert(CONTENT_SHA256, digest);
+    }
+    let signed_headers = [HOST, CONTENT_TYPE].iter().map(|name| name.as_str().to_owned()).collect();
+    complete(&Terms { in_query: false, scope, time, signed_headers, payload }, &credentials, head, body)
+}
+
+/// Puts the signature in.
+fn complete(
+    terms: &Terms,
+    credentials: &Credentials<'_>,
+    head: &mut Parts,
+    body: &[u8],
+) -> Result<(), Cow<'static, str>> {
+    let Credentials { key_id, secret, session } = credentials;
+    let payload = terms.payload.clone().unwrap_or_else(|| sha256(body));
+    let mut signed_headers = terms.signed_headers.clone();
     head.headers.remove(SECURITY_TOKEN);
-    if plan.in_query {
-        readdress(plan, head, &key_id, session.as_deref().map(String::as_str))?;
-    } else if let Some(session) = &session {
+    if terms.in_query {
+        readdress(terms, head, key_id, session.as_deref().map(String::as_str))?;
+    } else if let Some(session) = session {
         head.headers.insert(SECURITY_TOKEN, secret_value(session)?);
     }
     // What the SDK signs of these differs; AWS wants all of them in.
@@ -188,26 +260,26 @@ pub(super) fn sign(plan: &Plan, filler: &Filler<'_>, head: &mut Parts, body: &[u
         .extend(head.headers.keys().map(HeaderName::as_str).filter(|n| n.starts_with("x-amz-")).map(str::to_owned));
     signed_headers.retain(|name| head.headers.contains_key(name.as_str()));
     let names = signed_headers.iter().map(String::as_str).collect::<Vec<_>>().join(";");
-    if plan.in_query {
+    if terms.in_query {
         replace_parameter(head, "X-Amz-SignedHeaders", &names)?;
     }
-    let canonical = canonical_request(plan, head, &names, &payload);
-    let to_sign = format!("{ALGORITHM}\n{}\n{}\n{}", plan.time, plan.scope, sha256(canonical.as_bytes()));
-    let signature = HEXLOWER.encode(signing_key(&secret.value, &plan.scope, to_sign.as_bytes()).as_ref());
-    if plan.in_query {
+    let canonical = canonical_request(terms, head, &names, &payload);
+    let to_sign = format!("{ALGORITHM}\n{}\n{}\n{}", terms.time, terms.scope, sha256(canonical.as_bytes()));
+    let signature = HEXLOWER.encode(signing_key(secret, &terms.scope, to_sign.as_bytes()).as_ref());
+    if terms.in_query {
         return replace_parameter(head, "X-Amz-Signature", &signature);
     }
     let field = Zeroizing::new(format!(
         "{ALGORITHM} Credential={}/{}, SignedHeaders={names}, Signature={signature}",
-        *key_id, plan.scope
+        **key_id, terms.scope
     ));
     head.headers.insert(AUTHORIZATION, secret_value(&field)?);
     Ok(())
 }
 
 /// Puts the real key id and session token into the query.
-fn readdress(plan: &Plan, head: &mut Parts, key_id: &str, session: Option<&str>) -> Result<(), Cow<'static, str>> {
-    replace_parameter(head, "X-Amz-Credential", &format!("{key_id}/{}", plan.scope))?;
+fn readdress(terms: &Terms, head: &mut Parts, key_id: &str, session: Option<&str>) -> Result<(), Cow<'static, str>> {
+    replace_parameter(head, "X-Amz-Credential", &format!("{key_id}/{}", terms.scope))?;
     let query = head.uri.query().unwrap_or_default();
     let named = |pair: &&str, wanted: &str| decoded(pair.split('=').next().unwrap_or_default()) == wanted.as_bytes();
     let mut kept: Vec<String> = query
@@ -237,17 +309,17 @@ fn set_query(head: &mut Parts, query: &str) -> Result<(), Cow<'static, str>> {
     Ok(())
 }
 
-fn canonical_request(plan: &Plan, head: &Parts, names: &str, payload: &str) -> String {
+fn canonical_request(terms: &Terms, head: &Parts, names: &str, payload: &str) -> String {
     // By bytes: what is no UTF-8 is signed as it is sent.
     let mut pairs: Vec<(String, String)> = pairs(head.uri.query().unwrap_or_default())
         .map(|(name, value)| (decoded(name), decoded(value)))
-        .filter(|(name, _)| !(plan.in_query && name == b"X-Amz-Signature"))
+        .filter(|(name, _)| !(terms.in_query && name == b"X-Amz-Signature"))
         .map(|(name, value)| (escaped(&name), escaped(&value)))
         .collect();
     pairs.sort();
     let query = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
     let fields: String = names.split(';').map(|name| format!("{name}:{}\n", field(&head.headers, name))).collect();
-    let path = canonical_path(head.uri.path(), is_s3(plan.service()));
+    let path = canonical_path(head.uri.path(), is_s3(terms.service()));
     format!("{}\n{path}\n{query}\n{fields}\n{names}\n{payload}", head.method)
 }
 
@@ -352,7 +424,6 @@ mod tests {
     use crate::rules::Bars;
     use http::Request;
     use oauth3_core::{Host, Kind, SecretName, Uses};
-    use oauth3_vault::Lease;
 
     const PLACEHOLDER: &str = "AKIAPLACEHOLDER00000";
     const REAL: &str = "AKIAIOSFODNN7EXAMPLE";
@@ -481,6 +552,26 @@ mod tests {
         let mut other = request("GET", "/", scope, &[("host", "example.amazonaws.com"), date]);
         signed_with(SUITE_SECRET, &mut other, b"body", None).unwrap();
         assert_ne!(other.headers["authorization"], ours.as_str(), "the body is signed");
+    }
+
+    /// "get-vanilla" of the official test suite again, from a request that somebody else had signed.
+    #[test]
+    fn signs_what_nobody_signed() {
+        let host = Host::parse("example.amazonaws.com").unwrap();
+        let leases = [lease(&host, "p", REAL, Role::AwsKeyId), lease(&host, "q", SUITE_SECRET, Role::AwsSecretKey)];
+        let at = time::macros::datetime!(2015-08-30 12:36:00 UTC).unix_timestamp();
+        let request = Request::get("/").header("host", "example.amazonaws.com").header("authorization", "Bearer x");
+        let mut head = request.header("x-amz-security-token", "another").body(()).unwrap().into_parts().0;
+        let now = Timestamp::from_millis(at * 1000);
+        sign_aws(&leases, "service", "us-east-1", now, &mut head, b"").unwrap();
+        let field = head.headers["authorization"].to_str().unwrap();
+        let signature = "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31";
+        let scope = "20150830/us-east-1/service/aws4_request";
+        let whole =
+            format!("{ALGORITHM} Credential={REAL}/{scope}, SignedHeaders=host;x-amz-date, Signature={signature}");
+        assert_eq!(field, whole);
+        assert_eq!(head.headers.len(), 3, "{head:?}");
+        assert!(sign_aws(&leases[..1], "service", "us-east-1", now, &mut head, b"").is_err());
     }
 
     #[test]
