@@ -1,9 +1,12 @@
 //! The command line.
 
+mod connection;
+
 use clap::{Args, Parser, Subcommand};
+pub(crate) use connection::{ConnectionAdd, ConnectionCommand, LoginArgs, SignInArgs};
 use oauth3_core::{
-    AgentName, AskedLimits, GrantId, HmacEncoding, HmacOver, Host, KeyPlace, MicroUsd, ModelPattern, RequestId, Rule,
-    Runtime, SecretName, Slot, Tag, Trust,
+    AgentName, AskedLimits, GrantId, HmacEncoding, HmacOver, Host, MicroUsd, ModelPattern, RequestId, Rule, Runtime,
+    SecretName, Slot, Tag, Trust,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -72,9 +75,23 @@ pub(crate) enum Command {
     /// APIs that are known by name: list them, assign keys, grant them to agents
     #[command(subcommand)]
     Provider(ProviderCommand),
-    /// Any other HTTP API: define it, grant it to agents
+    /// Any other HTTP API, and accounts that you sign in to: define it, grant it to agents
     #[command(subcommand)]
     Connection(ConnectionCommand),
+    /// Sign in to a connection's account with a code
+    Login(LoginArgs),
+    /// List where you are signed in
+    Logins,
+    /// Sign out: tokens are revoked at the provider, then destroyed
+    Logout {
+        /// The connection
+        name: String,
+    },
+    /// Show all about sign-ins: account, scopes, when tokens end, last use
+    Status {
+        /// The connection; none: each of them
+        name: Option<String>,
+    },
     /// Show what agents used of APIs
     Usage(UsageArgs),
     /// Print the sums of usage and what goes on now, as Prometheus reads it
@@ -352,43 +369,6 @@ pub(crate) struct GrantArgs {
     /// For how long, such as 30m, 24h or 7d [default: until it is revoked]
     #[arg(long = "for", value_name = "TIME", value_parser = lifetime)]
     pub lifetime: Option<Duration>,
-}
-
-/// `oauth3 connection …`
-#[derive(Debug, Subcommand)]
-pub(crate) enum ConnectionCommand {
-    /// Define one, or define it anew
-    Add {
-        /// Its name: it is at /api/NAME/ of the proxy
-        name: String,
-        /// Where it is, such as `https://crm.example.com/rest`
-        #[arg(long, value_name = "URL")]
-        base_url: String,
-        /// The stored secret that is its key, for every agent
-        #[arg(long)]
-        secret: Option<SecretName>,
-        /// Where its key goes: bearer, scheme:WORD, header:NAME, query:NAME or sigv4:SERVICE:REGION
-        #[arg(long = "in", value_name = "PLACE", default_value = "bearer")]
-        place: KeyPlace,
-        /// A request that may be made at all, such as "crm.example.com GET /rest/people/*"; give several times
-        #[arg(long = "allow", value_name = "RULE")]
-        rules: Vec<Rule>,
-    },
-    /// List them
-    List,
-    /// Remove one, with its keys
-    Remove {
-        /// Its name
-        name: String,
-    },
-    /// Let an agent use one without asking
-    Grant {
-        /// Its name
-        name: String,
-        /// Who and how much
-        #[command(flatten)]
-        grant: GrantArgs,
-    },
 }
 
 /// `oauth3 usage …`

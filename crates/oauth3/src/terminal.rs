@@ -70,6 +70,20 @@ pub(crate) fn passphrase(new: bool) -> Result<Zeroizing<String>> {
     Ok(first)
 }
 
+/// Asks at standard input and waits for a line; only `y` and `yes` are a yes.
+///
+/// # Errors
+/// When standard input cannot be read.
+pub(crate) async fn yes(prompt: &str) -> Result<bool> {
+    eprint!("{prompt}");
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let line = line.await?.context("cannot read the terminal")?;
+    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
 /// Whether there is a terminal at which [`passphrase`] could ask.
 pub(crate) fn is_there() -> bool {
     File::open("/dev/tty").is_ok()

@@ -231,9 +231,13 @@ impl Shared {
             self.tell(Html::new().text("Nobody is signed in to ").code(sign_in.name).text("."));
             return Ok(());
         }
-        self.owner.order_sign_in(&sign_in.record.connection, SignInOrder::SignOut, by).await?;
+        let after = self.owner.order_sign_in(&sign_in.record.connection, SignInOrder::SignOut, by).await?;
         let html = Html::new().text("✅ Signed out of ").code(sign_in.name);
-        self.tell(html.text(". Its tokens were revoked where the provider lets them be, and are destroyed."));
+        self.tell(match &after.failure {
+            // What is destroyed here may be good there still.
+            Some(failure) => html.text(": ").code(&crate::account::bounded(&failure.sentence)),
+            None => html.text(". Its tokens are revoked and destroyed."),
+        });
         Ok(())
     }
 

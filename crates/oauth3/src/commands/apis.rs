@@ -1,14 +1,14 @@
-//! `provider …`, `connection …` and `usage`
+//! `provider …` and `usage`
 
 use super::in_seconds::in_seconds;
 use super::{BY, Outcome, check};
-use crate::cli::{ConnectionCommand, GrantArgs, KeyCommand, ProviderCommand, UsageArgs, UsageBy};
+use crate::cli::{GrantArgs, KeyCommand, ProviderCommand, UsageArgs, UsageBy};
 use crate::output::{Output, joined, when};
 use crate::owner::Owner;
 use crate::proxy;
 use crate::settings::Settings;
 use anyhow::Result;
-use oauth3_core::{Access, ApiId, ApiKey, Budget, Clock as _, Connection, MicroUsd, Tally, Timestamp, UsageRow};
+use oauth3_core::{Access, ApiId, ApiKey, Budget, Clock as _, MicroUsd, Tally, Timestamp, UsageRow};
 use std::collections::BTreeMap;
 
 /// Seconds of a day.
@@ -117,7 +117,7 @@ fn api(text: &str) -> Result<ApiId> {
     Ok(if text.contains('/') { ApiId::parse(text)? } else { ApiId::provider(text)? })
 }
 
-async fn give(owner: &Owner, api: ApiId, args: GrantArgs, out: Output) -> Result<()> {
+pub(super) async fn give(owner: &Owner, api: ApiId, args: GrantArgs, out: Output) -> Result<()> {
     let access = Access {
         api: api.clone(),
         models: args.models.into_iter().collect(),
@@ -133,47 +133,6 @@ async fn give(owner: &Owner, api: ApiId, args: GrantArgs, out: Output) -> Result
     let grant = owner.port().grant_access(&args.agent, access, args.lifetime, BY).await?;
     let until = grant.expires_at.map_or_else(|| "until it is revoked".to_owned(), |at| format!("until {}", when(at)));
     out.result(&in_seconds(&grant), format!("{} may use {} {until} ({}).", args.agent, api.name(), grant.id));
-    Ok(())
-}
-
-/// Defines, lists, removes and grants connections.
-pub(crate) async fn connection(owner: &Owner, command: ConnectionCommand, out: Output) -> Result<()> {
-    match command {
-        ConnectionCommand::Add { name, base_url, secret, place, rules } => {
-            let api = ApiId::connection(&name)?;
-            let created_at = Timestamp::from_millis(0);
-            let rules = rules.into_iter().collect();
-            let connection = Connection { api: api.clone(), base_url, place, rules, sign_in: None, created_at };
-            owner.port().put_connection(connection, BY).await?;
-            if let Some(secret) = &secret {
-                let key = ApiKey { api: api.clone(), secret: secret.clone(), agent: None, tag: None, created_at };
-                owner.port().put_api_key(key, BY).await?;
-            }
-            out.result(
-                &serde_json::json!({ "api": api, "secret": secret }),
-                format!("{name} is at /api/{name}/ of the proxy."),
-            );
-        }
-        ConnectionCommand::List => {
-            let connections = owner.port().connections().await?;
-            if out.is_json() {
-                let items: Vec<_> = connections.iter().map(in_seconds).collect();
-                out.json(&serde_json::json!({ "connections": items }));
-                return Ok(());
-            }
-            let rows: Vec<_> = connections
-                .iter()
-                .map(|c| [c.api.name().to_owned(), c.base_url.clone(), c.place.to_string(), joined(&c.rules)])
-                .collect();
-            let none = "No connections yet; define one with `oauth3 connection add NAME --base-url URL`.";
-            out.table(["NAME", "ADDRESS", "KEY GOES TO", "ALLOWED"], &rows, none);
-        }
-        ConnectionCommand::Remove { name } => {
-            owner.port().remove_connection(&ApiId::connection(&name)?, BY).await?;
-            out.result(&serde_json::json!({ "name": name, "removed": true }), format!("{name} is removed."));
-        }
-        ConnectionCommand::Grant { name, grant } => give(owner, ApiId::connection(&name)?, grant, out).await?,
-    }
     Ok(())
 }
 

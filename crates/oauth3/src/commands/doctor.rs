@@ -7,7 +7,7 @@ use crate::owner::Owner;
 use crate::settings::Settings;
 use crate::wiring;
 use anyhow::Result;
-use oauth3_core::{HttpPort, HttpRequest};
+use oauth3_core::{HttpPort, HttpRequest, OwnerPort, SignInState};
 use oauth3_dial::{Dialer, HttpClient};
 use oauth3_sandbox::{Enclosure, enclose};
 use serde::Serialize;
@@ -99,6 +99,7 @@ async fn keeper(settings: &Settings, checks: &mut Vec<Check>) {
                 }
                 Err(fault) => checks.push(bad("store", fault.to_string(), "is the disk full, or the file another's?")),
             }
+            sign_ins(owner.port(), checks).await;
             match owner.port().verify_audit().await {
                 Ok(report) => {
                     let detail = report.fault.clone().unwrap_or_else(|| format!("holds, {} rows", report.rows));
@@ -112,6 +113,16 @@ async fn keeper(settings: &Settings, checks: &mut Vec<Check>) {
                 Err(fault) => checks.push(bad("audit chain", fault.to_string(), "")),
             }
         }
+    }
+}
+
+/// A line for each connection that nobody is signed in at.
+async fn sign_ins(port: &dyn OwnerPort, checks: &mut Vec<Check>) {
+    let Ok(sign_ins) = super::sign_ins::look(port).await else { return };
+    for sign_in in sign_ins.all().filter(|sign_in| sign_in.record.state != SignInState::SignedIn) {
+        let detail = format!("{}: {}", sign_in.name, super::sign_ins::state(&sign_in.record));
+        let mend = format!("`oauth3 login {}`", sign_in.name);
+        checks.push(Check { optional: true, ..line("sign-in", false, &detail, &mend) });
     }
 }
 

@@ -5,6 +5,7 @@ mod agents;
 mod apis;
 pub(crate) mod audit;
 mod check;
+mod connections;
 mod doctor;
 mod env;
 mod following;
@@ -15,6 +16,7 @@ mod openclaw;
 mod requests;
 mod run;
 mod secrets;
+mod sign_ins;
 mod uses;
 mod wrap;
 
@@ -95,7 +97,11 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome> {
         Command::Secret(command) => return secrets::secret(&settings()?, command, out).await,
         Command::Agent(command) => agents::agent(&Owner::reach(&settings()?).await?, command, out).await?,
         Command::Provider(command) => return apis::provider(&settings()?, command, out).await,
-        Command::Connection(command) => apis::connection(&Owner::reach(&settings()?).await?, command, out).await?,
+        Command::Connection(command) => return connections::connection(&settings()?, command, out).await,
+        Command::Login(args) => return sign_ins::login(&settings()?, &args, out).await,
+        Command::Logins => return sign_ins::logins(&settings()?, out).await,
+        Command::Logout { name } => return sign_ins::logout(&settings()?, &name, out).await,
+        Command::Status { name } => return sign_ins::status(&settings()?, name.as_deref(), out).await,
         Command::Usage(args) => apis::usage(&Owner::reach(&settings()?).await?, &args, out).await?,
         Command::Metrics => {
             let owner = Owner::reach(&settings()?).await?;

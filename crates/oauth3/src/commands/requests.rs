@@ -158,7 +158,8 @@ pub(crate) async fn show(owner: &Owner, id: &RequestId, ceilings: &Ceilings, out
     let secrets = owner.port().secrets().await?;
     let present: Vec<_> = secrets.iter().map(|s| s.name.clone()).collect();
     let missing: Vec<_> = execution.missing_secrets(&present).cloned().collect();
-    let card = Card::new(&execution, &secrets, &missing, ceilings);
+    let sign_ins = super::sign_ins::look(owner.port()).await?;
+    let card = Card::new(&execution, &secrets, &missing, ceilings).with_sign_ins(&execution, &sign_ins);
     out.line(oauth3_approve::render_text(&card));
     if let Some(result) = &execution.result {
         out.line(format!("\n{}\n{}", bold("Output:"), harmless(&result.stdout)));
@@ -221,8 +222,12 @@ async fn verdict(port: &dyn OwnerPort, id: &RequestId, verdict: Verdict, out: Ou
     let hint = match execution.status {
         Status::AwaitingSecrets => {
             let present: Vec<_> = port.secrets().await?.into_iter().map(|s| s.name).collect();
-            let missing = joined(execution.missing_secrets(&present));
-            format!(" It runs when {missing} is there: `oauth3 secret add NAME --host HOST`.")
+            let missing: Vec<&SecretName> = execution.missing_secrets(&present).collect();
+            let mend = |name: &&SecretName| match name.connection() {
+                Some(connection) => format!("`oauth3 login {}`", connection.name()),
+                None => format!("`oauth3 secret add {name} --host HOST`"),
+            };
+            format!(" It runs when {} is there: {}.", joined(&missing), joined(missing.iter().map(mend)))
         }
         _ => String::new(),
     };

@@ -42,7 +42,10 @@ pub(crate) async fn secret(settings: &Settings, command: SecretCommand, out: Out
             let rows: Vec<_> = secrets
                 .iter()
                 .map(|s| {
-                    let uses = s.uses.described().join("; ");
+                    let uses = match s.name.connection() {
+                        Some(_) => "access token, kept by a sign-in (oauth3 logins)".to_owned(),
+                        None => s.uses.described().join("; "),
+                    };
                     [s.name.to_string(), joined(&s.hosts), s.version.to_string(), when(s.updated_at), uses]
                 })
                 .collect();
@@ -75,7 +78,7 @@ async fn put(settings: &Settings, wanted: Wanted, source: &ValueSource, out: Out
     if !replace && let Err(text) = Uses::default().changed(&uses).check(&hosts) {
         return Ok(usage(&text, out));
     }
-    let value = match read_value(&name, source)? {
+    let value = match read_value(name.as_str(), source)? {
         Some(value) => value,
         None => {
             let text = "there is no terminal to type the value at; give it with --stdin or --from-env VAR";
@@ -100,8 +103,8 @@ async fn put(settings: &Settings, wanted: Wanted, source: &ValueSource, out: Out
     Ok(Outcome::Done)
 }
 
-/// `None` when there is nobody to type it.
-fn read_value(name: &SecretName, source: &ValueSource) -> Result<Option<WriteOnly>> {
+/// The value of `name`, from where the options say. `None` when there is nobody to type it.
+pub(super) fn read_value(name: &str, source: &ValueSource) -> Result<Option<WriteOnly>> {
     let mut bytes = if source.stdin {
         piped()?
     } else if let Some(variable) = &source.from_env {
