@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod certificate;
+pub mod identity;
 pub mod llm;
 pub mod openclaw;
 pub mod peer;
@@ -15,6 +16,7 @@ pub mod world;
 
 pub use agent::{Agent, Reply};
 pub use certificate::Certificate;
+pub use identity::IdentityProvider;
 pub use openclaw::OpenClaw;
 pub use peer::Peer;
 pub use standin::{Seen, Standin};

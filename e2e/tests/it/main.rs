@@ -32,6 +32,8 @@ mod runtimes;
 mod sdks;
 mod secrets_resume;
 mod several_files;
+mod sign_ins;
+mod sign_ins_telegram;
 mod signing;
 mod skill_url;
 mod smuggling;

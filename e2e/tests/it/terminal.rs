@@ -17,7 +17,7 @@ async fn at_terminal(world: &World, steps: &[(&str, &str)], args: &[&str]) -> Va
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-async fn at_shell(world: &World, steps: &[(&str, &str)], args: &[&str]) -> (i64, String) {
+pub(crate) async fn at_shell(world: &World, steps: &[(&str, &str)], args: &[&str]) -> (i64, String) {
     let done = at_terminal(world, steps, args).await;
     assert_eq!(done["restored"], true, "{done}");
     (done["code"].as_i64().unwrap(), done["screen"].as_str().unwrap().to_owned())
