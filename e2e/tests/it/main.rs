@@ -11,6 +11,7 @@ mod commands;
 mod containment;
 mod contract;
 mod crash;
+mod deploy;
 mod executors;
 mod expiry;
 mod forward;

@@ -64,7 +64,7 @@ async fn an_account_is_signed_in_used_and_signed_out() {
     let begun = world.cli(&["login", "my-mail", "--no-wait", "--json"]).await.json();
     assert_eq!((begun["status"].as_str(), begun["code"].as_str()), (Some("pending"), Some(USER_CODE)), "{begun}");
     assert_eq!(begun["address"], format!("https://{LOGIN_HOST}/activate"));
-    idp.will([Poll::Pending, Poll::Html, Poll::person("Ann")]);
+    idp.will([Poll::Pending, Poll::Down, Poll::person("Ann")]);
     let done = world.cli(&["login", "my-mail"]).await;
     assert_eq!(done.code(), 0, "{done:?}");
     for said in [&format!("Enter code: {USER_CODE}"), "Signed in as Ann (ann@example.com)", "mail.read"] {
@@ -131,9 +131,13 @@ async fn each_end_has_its_exit_code_and_a_plain_sentence() {
         assert!(!done.stderr.contains("<script>"), "{done:?}");
     }
     let token_type = "DPoP".to_owned();
-    idp.will([Poll::SignedIn { subject: "ann".into(), name: "Ann".into(), token_type, scope: None }]);
-    let done = world.cli(&["login", "my-mail"]).await;
-    assert!(done.code() == 1 && done.stderr.contains("not of the type Bearer"), "{done:?}");
+    let odd = Poll::SignedIn { subject: "ann".into(), name: "Ann".into(), token_type, scope: None };
+    for (poll, says) in [(odd, "not of the type Bearer"), (Poll::Html, "no OAuth server")] {
+        idp.will([poll]);
+        let done = world.cli(&["login", "my-mail"]).await;
+        assert!(done.code() == 1 && done.stderr.contains(says), "{done:?}");
+        assert!(!done.stderr.contains("Wi-Fi"), "{done:?}");
+    }
 
     let begun = world.cli(&["login", "my-mail", "--no-wait"]).await;
     assert_eq!(begun.code(), 0, "{begun:?}");

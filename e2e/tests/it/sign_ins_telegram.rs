@@ -77,6 +77,9 @@ async fn an_approved_request_asks_for_the_sign_in_that_it_misses_and_goes_on_by_
     assert_eq!(chat.tap(&card, "Run once").await.as_deref(), Some("approved"));
     let message = chat.says("Sign-in wanted").await;
     assert!(message.text.contains("Asked by: the agent agent"), "{}", message.text);
+    // The bot says nothing else before it has noted which message it was; the crash comes after that.
+    chat.write("/id");
+    chat.says("Your id").await;
     serve.kill().await;
 
     // Over a crash, too.

@@ -11,7 +11,7 @@ async fn at_terminal(world: &World, steps: &[(&str, &str)], args: &[&str]) -> Va
     let mut command = tokio::process::Command::new("python3");
     command.arg(script).arg(json!(steps).to_string()).arg(program).args(args);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    command.env_clear().env("PATH", path).env("OAUTH3_HOME", world.home()).kill_on_drop(true);
+    command.env_clear().env("PATH", path).env("OAUTH3_HOME", world.home()).env("TERM", "xterm").kill_on_drop(true);
     let output = tokio::time::timeout(e2e::PATIENCE, command.output()).await.expect("in time").unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()

@@ -19,8 +19,10 @@ use zeroize::Zeroizing;
 
 /// The one id that the secret provider knows.
 const TOKEN_ID: &str = "agent/token";
-/// The name of the secret provider, and of the skill.
+/// The name of the secret provider, and of the first skill.
 const NAME: &str = "oauth3";
+/// The skills of `integrations/openclaw`.
+const SKILLS: [&str; 3] = [NAME, "oauth3-auth", "oauth3-status"];
 /// The file with the token, in the data directory.
 const TOKEN_FILE: &str = "openclaw.token";
 /// The version of OpenClaw's protocol for secret providers that are programs.
@@ -82,10 +84,12 @@ fn entries(agent: &Agent, models: &[String], program: &Path, home: &Path) -> Res
     }
     let ask = ["openclaw", "secrets", "--data-dir"].map(Value::from).into_iter();
     let ask: Vec<Value> = ask.chain([home.display().to_string().into()]).collect();
+    let skill = json!({ "enabled": true, "env": { "OAUTH3_URL": agent.gateway }, "apiKey": token });
+    let skills: Map<String, Value> = SKILLS.map(|name| (name.to_owned(), skill.clone())).into_iter().collect();
     Ok(json!({
         "models": { "mode": "merge", "providers": providers },
         "secrets": { "providers": { NAME: { "source": "exec", "command": program, "args": ask, "jsonOnly": true } } },
-        "skills": { "entries": { NAME: { "enabled": true, "env": { "OAUTH3_URL": agent.gateway }, "apiKey": token } } },
+        "skills": { "entries": skills },
     }))
 }
 
