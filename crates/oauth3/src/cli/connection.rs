@@ -44,7 +44,7 @@ pub(crate) struct ConnectionAdd {
     /// The stored secret that is its key, for every agent
     #[arg(long, conflicts_with = "provider")]
     pub secret: Option<SecretName>,
-    /// Where its key goes: bearer, scheme:WORD, header:NAME or query:NAME
+    /// Where its key goes: bearer, scheme:WORD, header:NAME, query:NAME or sigv4:SERVICE:REGION
     #[arg(long = "in", value_name = "PLACE", default_value = "bearer")]
     pub place: KeyPlace,
     /// A request that may be made at all, such as "crm.example.com GET /rest/people/*"; give several times
