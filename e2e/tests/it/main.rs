@@ -25,6 +25,7 @@ mod openclaw;
 mod proxy;
 mod proxy_aws;
 mod proxy_streams;
+mod proxy_upstream;
 mod readme;
 mod rebinding;
 mod reflection;

@@ -1,11 +1,11 @@
 //! One data directory, a keeper on it, and the gateway's view of both.
 
 use oauth3_core::{
-    AgentName, AuditRow, Clock, Digest, Execution, Host, Intent, Keeper, Limits, NewSecret, RequestId, Runtime,
-    SecretName, Status, Store, Timestamp, TokenHash, TokenId, Trust, WriteOnly,
+    AgentName, AgentToken, AuditRow, Clock, Digest, Execution, Host, Intent, Keeper, Limits, NewSecret, RequestId,
+    Runtime, SecretName, Status, Store, Timestamp, TokenHash, TokenId, Trust, WriteOnly,
 };
 use oauth3_dial::DialConfig;
-use oauth3_keeper::{KeeperConfig, KeeperError, KeySource, create_key, run};
+use oauth3_keeper::{KeeperConfig, KeeperError, KeySource, ProxySetup, create_key, run};
 use oauth3_store::SqliteStore;
 use oauth3_wire::GatewaySide;
 use std::path::PathBuf;
@@ -41,9 +41,25 @@ impl Home {
 
     /// With a key, an active agent and a keeper that dials so.
     pub(crate) async fn dialling(dial: DialConfig) -> Self {
+        Self::made(dial, None).await
+    }
+
+    /// With an API proxy.
+    pub(crate) async fn with_proxy(proxy: ProxySetup) -> Self {
+        Self::made(DialConfig::default(), Some(proxy)).await
+    }
+
+    /// Gives an agent a token.
+    pub(crate) async fn token(&self, agent: &AgentName) -> String {
+        let token = AgentToken::random().unwrap();
+        self.store.replace_token(agent, &token.id(), &token.hash(), NOW).await.unwrap();
+        token.reveal().to_owned()
+    }
+
+    async fn made(dial: DialConfig, proxy: Option<ProxySetup>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         create_key(&KeySource::File { dir: dir.path().to_owned() }).unwrap();
-        let (keeper, task) = start(&dir, dial);
+        let (keeper, task) = start_with(&dir, dial, proxy);
         keeper.ping().await.unwrap();
         let store = SqliteStore::open(&dir.path().join("oauth3.db"), &dir.path().join("audit.head")).await.unwrap();
         let hash = TokenHash(Digest::of(b"token"));
@@ -89,6 +105,14 @@ impl Home {
 
 /// Starts a keeper on a directory.
 pub(crate) fn start(dir: &TempDir, dial: DialConfig) -> (GatewaySide, JoinHandle<Result<(), KeeperError>>) {
+    start_with(dir, dial, None)
+}
+
+fn start_with(
+    dir: &TempDir,
+    dial: DialConfig,
+    proxy: Option<ProxySetup>,
+) -> (GatewaySide, JoinHandle<Result<(), KeeperError>>) {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let task = tokio::spawn(run(KeeperConfig {
@@ -99,7 +123,7 @@ pub(crate) fn start(dir: &TempDir, dial: DialConfig) -> (GatewaySide, JoinHandle
         dial,
         gateway: theirs.into(),
         owner_socket: Some(dir.path().join("keeper.sock")),
-        proxy: None,
+        proxy,
         clock: Arc::new(Stopped),
     }));
     (GatewaySide::new(UnixStream::from_std(ours).unwrap()), task)
