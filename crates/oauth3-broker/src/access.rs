@@ -83,7 +83,7 @@ impl Broker {
         let _desk = self.desk.lock().await;
         let now = self.now();
         let gathered = gather(&*self.ports.store, &intent, None).await?;
-        match decide(&gathered.submitted(&intent, self.load_of(&ask.agent, calls).await?, now)) {
+        match decide(&gathered.submitted(&intent, self.load_of(&gathered, calls), now)) {
             Decision::Permit(_) => Err(Fault::AlreadyDecided("the owner granted it meanwhile; try again".to_owned())),
             Decision::Deny(reason) => Err(refusal(reason)),
             Decision::Ask(_) => {

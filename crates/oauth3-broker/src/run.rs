@@ -22,8 +22,8 @@ const STORE_PAUSE: Duration = Duration::from_secs(2);
 /// How a run came to its end.
 #[derive(Debug, Clone)]
 enum Outcome {
-    /// The code ended, or a limit ended it.
-    Ran(Exit, RunOutput),
+    /// The code ended, or a limit ended it; with the request as it ran, if that was read.
+    Ran(Exit, RunOutput, Option<Box<Execution>>),
     /// Somebody ended it; with what it wrote so far, if it had begun.
     Ended(EndReason, Option<RunOutput>),
     /// It did not begin.
@@ -106,15 +106,15 @@ impl Broker {
             biased;
             // The lane's future is dropped before this goes on, and the sandbox is gone with it.
             reason = ticket.ended() => Err(reason),
-            (exit, ()) = async { tokio::join!(lane.run(job), self.announce(&execution.id)) } => Ok(exit),
+            ended = async { tokio::join!(lane.run(job), self.announce(&execution.id)) } => Ok(ended),
         };
         // The keeper records the end of the run and what comes of it as one.
         let then = match &exit {
-            Ok(exit) => vec![finished(execution, status_of(exit), Some(exit))],
+            Ok((exit, _)) => vec![finished(execution, status_of(exit), Some(exit))],
             Err(reason) => ended(execution, *reason),
         };
         match (exit, patiently(self.ports.keeper.close_run(&execution.id, then)).await) {
-            (Ok(exit), Ok(output)) => Outcome::Ran(exit, output),
+            (Ok((exit, running)), Ok(output)) => Outcome::Ran(exit, output, running.map(Box::new)),
             (Err(reason), output) => Outcome::Ended(reason, output.ok()),
             (Ok(_), Err(_)) => Outcome::Lost,
         }
@@ -132,18 +132,28 @@ impl Broker {
         Err(Fault::DeniedByPolicy("the stored imports were changed after they were approved".to_owned()))
     }
 
-    /// The keeper has moved the request to `executing`; tell those who wait.
-    async fn announce(&self, id: &RequestId) {
+    /// The keeper has moved the request to `executing`; tell those who wait. Gives the request as it is now.
+    async fn announce(&self, id: &RequestId) -> Option<Execution> {
         match self.load(id).await {
-            Ok(execution) => self.changed(&execution),
-            Err(fault) => tracing::warn!(request = %id, %fault, "a start could not be announced"),
+            Ok(execution) => {
+                self.changed(&execution);
+                Some(execution)
+            }
+            Err(fault) => {
+                tracing::warn!(request = %id, %fault, "a start could not be announced");
+                None
+            }
         }
     }
 
     async fn store_outcome(&self, id: &RequestId, outcome: Outcome) -> Result<(), Fault> {
-        let execution = self.load(id).await?;
+        let (execution, outcome) = match outcome {
+            // Nobody but this run changes it while it runs, and if somebody did, nothing is written over that.
+            Outcome::Ran(exit, output, Some(running)) => (*running, Outcome::Ran(exit, output, None)),
+            other => (self.load(id).await?, other),
+        };
         let done = match outcome {
-            Outcome::Ran(exit, output) => {
+            Outcome::Ran(exit, output, _) => {
                 let (status, result, error) = ran(&exit, output, &execution);
                 self.finish_recorded(execution, status, result, error).await
             }

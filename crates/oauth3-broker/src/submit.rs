@@ -37,7 +37,7 @@ impl Broker {
         let _desk = self.desk.lock().await;
         let now = self.now();
         let gathered = gather(&*self.ports.store, &order.intent, None).await?;
-        let load = self.load_of(&order.intent.agent, calls).await?;
+        let load = self.load_of(&gathered, calls);
         let missing_secrets = gathered.missing().to_vec();
 
         let execution = match decide(&gathered.submitted(&order.intent, load, now)) {
@@ -94,7 +94,7 @@ impl Broker {
             Err(fault) => return Err(fault),
         };
         let gathered = gather(&*self.ports.store, &order.intent, None).await?;
-        let load = self.load_of(agent, calls).await?;
+        let load = self.load_of(&gathered, calls);
         let (decision, reason) = match decide(&gathered.submitted(&order.intent, load, self.now())) {
             Decision::Permit(_) => ("permit", "a standing grant covers this".to_owned()),
             Decision::Ask(reason) => ("ask", reason.to_string()),
@@ -128,13 +128,13 @@ impl Broker {
         }
     }
 
-    pub(crate) async fn load_of(&self, agent: &AgentName, calls: u32) -> Result<Load, Fault> {
-        Ok(Load {
+    pub(crate) const fn load_of(&self, gathered: &Gathered, calls: u32) -> Load {
+        Load {
             calls_last_minute: calls,
             calls_per_minute: self.config.requests_per_minute,
-            open_requests: self.ports.store.open_count(agent).await?,
+            open_requests: gathered.open_requests(),
             open_requests_max: self.config.pending_per_agent,
-        })
+        }
     }
 
     /// A request that a standing grant covers.

@@ -71,7 +71,7 @@ pub use sign_in::{
     Prompt, SignInAsked, SignInOrder, SignInRecord, SignInSetup, SignInState,
 };
 pub use skill::{Bundle, Package, Packages, Skill, SkillFile};
-pub use store_port::{SealedSecret, SealedSignIn, Store, TokenChange};
+pub use store_port::{SealedSecret, SealedSignIn, Standing, Store, TokenChange};
 pub use submission::{Declared, Draft, Parts, Resolved, Several, Source, SubmissionError};
 pub use time::Timestamp;
 pub use token::{AgentToken, TokenHash, TokenId};

@@ -37,6 +37,21 @@ pub enum TokenChange<'a> {
     Remove,
 }
 
+/// What policy goes by, as it is at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether the kill switch is on.
+    pub kill_switch: bool,
+    /// Whether there is such an agent, not revoked.
+    pub agent_active: bool,
+    /// How many requests of the agent wait for a verdict or a secret.
+    pub open_requests: u32,
+    /// The newest grant of the intent that is not revoked. It may have expired: the PDP looks.
+    pub grant: Option<Grant>,
+    /// Whether the grant that was asked about is revoked, or not there. False when none was asked about.
+    pub grant_revoked: bool,
+}
+
 /// Durable state. Every method is atomic, and what it wrote is on disk when it returns.
 ///
 /// # Errors
@@ -164,8 +179,13 @@ pub trait Store: Send + Sync {
 
     /// Adds a standing grant.
     async fn insert_grant(&self, grant: &Grant) -> Result<(), Fault>;
-    /// The newest grant of this intent that is not revoked. It may have expired: the PDP looks.
-    async fn grant_for(&self, intent_digest: &Digest) -> Result<Option<Grant>, Fault>;
+    /// What policy goes by: about this agent, the intent of this digest, and `grant` if a request relies on one.
+    async fn standing(
+        &self,
+        agent: &AgentName,
+        intent_digest: &Digest,
+        grant: Option<&GrantId>,
+    ) -> Result<Standing, Fault>;
     /// One grant.
     async fn grant(&self, id: &GrantId) -> Result<Option<Grant>, Fault>;
     /// Every grant, newest first, revoked and expired ones too.

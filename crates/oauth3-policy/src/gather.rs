@@ -1,16 +1,14 @@
 //! Reads the facts of a decision through the store's port.
 
 use crate::facts::{Facts, Stage};
-use oauth3_core::{AgentName, Execution, Fault, Grant, Intent, Reveal, SecretName, Store, Timestamp};
+use oauth3_core::{AgentName, Execution, Fault, Grant, Intent, Reveal, SecretName, Standing, Store, Timestamp};
 use std::collections::BTreeSet;
 
 /// Facts that were read from the store, owned, so that [`Facts`] can borrow them.
 #[derive(Debug, Clone)]
 pub struct Gathered {
-    kill_switch: bool,
+    standing: Standing,
     agent_active: bool,
-    grant: Option<Grant>,
-    own_grant_revoked: bool,
     missing: Vec<SecretName>,
     revealed: BTreeSet<SecretName>,
     reveal_once: bool,
@@ -26,7 +24,13 @@ impl Gathered {
     /// The standing grant that was found; the decision says whether it counts.
     #[must_use]
     pub const fn grant(&self) -> Option<&Grant> {
-        self.grant.as_ref()
+        self.standing.grant.as_ref()
+    }
+
+    /// How many requests of the agent wait for a verdict or a secret.
+    #[must_use]
+    pub const fn open_requests(&self) -> u32 {
+        self.standing.open_requests
     }
 
     /// Facts about something that just came in.
@@ -44,7 +48,7 @@ impl Gathered {
             approved_at: execution.approved_at,
             expires_at: execution.expires_at,
             trusted: execution.trusted,
-            grant_revoked: self.own_grant_revoked,
+            grant_revoked: self.standing.grant_revoked,
         };
         self.facts(&execution.intent, stage, now)
     }
@@ -53,9 +57,9 @@ impl Gathered {
         Facts {
             intent,
             now,
-            kill_switch: self.kill_switch,
+            kill_switch: self.standing.kill_switch,
             agent_active: self.agent_active,
-            grant: self.grant.as_ref(),
+            grant: self.grant(),
             missing: &self.missing,
             revealed: &self.revealed,
             reveal_once: self.reveal_once,
@@ -69,25 +73,13 @@ impl Gathered {
 /// # Errors
 /// When the store does not answer; then nothing may be permitted.
 pub async fn gather(store: &dyn Store, intent: &Intent, execution: Option<&Execution>) -> Result<Gathered, Fault> {
-    let agent_active = intent.agent.as_str() == AgentName::OWNER
-        || store.agent(&intent.agent).await?.is_some_and(|agent| agent.revoked_at.is_none());
+    let own_grant = execution.and_then(|execution| execution.grant_id.as_ref());
+    let standing = store.standing(&intent.agent, &intent.digest(), own_grant).await?;
+    let agent_active = intent.agent.as_str() == AgentName::OWNER || standing.agent_active;
     let stored = if intent.secrets.is_empty() { Vec::new() } else { store.secrets().await? };
     let named: Vec<_> = stored.iter().filter(|secret| intent.secrets.contains(&secret.name)).collect();
     let missing = intent.secrets.iter().filter(|name| !named.iter().any(|s| s.name == **name)).cloned().collect();
     let revealed = named.iter().filter(|s| s.uses.reveal.is_on()).map(|s| s.name.clone()).collect();
     let reveal_once = named.iter().any(|secret| secret.uses.reveal == Reveal::Once);
-    let own_grant_revoked = match execution.and_then(|e| e.grant_id.as_ref()) {
-        // A grant that cannot be found counts as revoked.
-        Some(id) => store.grant(id).await?.is_none_or(|grant| grant.revoked_at.is_some()),
-        None => false,
-    };
-    Ok(Gathered {
-        kill_switch: store.kill_switch().await?,
-        agent_active,
-        grant: store.grant_for(&intent.digest()).await?,
-        own_grant_revoked,
-        missing,
-        revealed,
-        reveal_once,
-    })
+    Ok(Gathered { standing, agent_active, missing, revealed, reveal_once })
 }

@@ -9,8 +9,8 @@ use crate::head::{self, Head};
 use crate::store::Statement;
 use crate::{SqliteStore, rows};
 use oauth3_core::{AuditEvent, AuditMac, ChainReport, Digest, DigestBuilder, Fault, Timestamp};
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _, Sqlite};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,6 +21,8 @@ const GENESIS: &str = "";
 const SYNC_AFTER: Duration = Duration::from_secs(1);
 /// Rows that a check reads at once.
 const PAGE_ROWS: i64 = 500;
+/// Rows that one statement writes at most.
+const ROWS_AT_ONCE: usize = 64;
 
 /// The parts of a row that its mac covers, as stored.
 struct Sealed<'a> {
@@ -84,8 +86,8 @@ pub(crate) async fn append(
         rows.push(row);
     }
 
-    for row in rows {
-        row.insert().execute(&mut *tx).await.map_err(unavailable)?;
+    for some in rows.chunks(ROWS_AT_ONCE) {
+        insert(some).build().execute(&mut *tx).await.map_err(unavailable)?;
     }
     tx.commit().await.map_err(unavailable)?;
 
@@ -141,21 +143,24 @@ impl<'a> Written<'a> {
         let mac = sealed.mac(previous, key);
         Ok(Self { seq, at: at.millis(), event, detail, mac })
     }
+}
 
-    fn insert(self) -> Statement<'a> {
-        sqlx::query(
-            "INSERT INTO audit (seq, at, kind, actor, request_id, agent, detail, mac)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )
-        .bind(self.seq)
-        .bind(self.at)
-        .bind(self.event.kind.as_str())
-        .bind(&self.event.actor)
-        .bind(self.event.request_id.as_ref().map(|id| id.as_str()))
-        .bind(self.event.agent.as_ref().map(|name| name.as_str()))
-        .bind(self.detail)
-        .bind(self.mac)
-    }
+/// Writes these rows: each statement is a way to another thread and back.
+fn insert(rows: &[Written<'_>]) -> QueryBuilder<Sqlite> {
+    let columns = "INSERT INTO audit (seq, at, kind, actor, request_id, agent, detail, mac) ";
+    let mut statement = QueryBuilder::new(columns);
+    statement.push_values(rows, |mut values, row| {
+        values
+            .push_bind(row.seq)
+            .push_bind(row.at)
+            .push_bind(row.event.kind.as_str().to_owned())
+            .push_bind(row.event.actor.clone())
+            .push_bind(row.event.request_id.as_ref().map(|id| id.as_str().to_owned()))
+            .push_bind(row.event.agent.as_ref().map(|name| name.as_str().to_owned()))
+            .push_bind(row.detail.clone())
+            .push_bind(row.mac.clone());
+    });
+    statement
 }
 
 /// The number of the next row, and the mac that it follows.

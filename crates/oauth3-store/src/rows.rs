@@ -3,7 +3,7 @@
 use crate::error::unavailable;
 use oauth3_core::{
     AgentRecord, AuditEvent, AuditRow, Digest, Execution, Fault, Grant, GrantId, RequestId, SealedSecret, SecretRecord,
-    Timestamp, TokenHash,
+    Standing, Timestamp, TokenHash,
 };
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
@@ -91,6 +91,22 @@ pub(crate) fn grant(row: &SqliteRow) -> Result<Grant, Fault> {
         revoked_at: time_or_none(row, "revoked_at")?,
         granted_by: column(row, "approved_by")?,
     })
+}
+
+pub(crate) fn standing(row: &SqliteRow) -> Result<Standing, Fault> {
+    let granted = column::<Option<&str>>(row, "grant_id")?.is_some();
+    Ok(Standing {
+        kill_switch: is_on(column(row, "kill_switch")?),
+        agent_active: column(row, "agent_active")?,
+        open_requests: column(row, "open_requests")?,
+        grant: granted.then(|| grant(row)).transpose()?,
+        grant_revoked: column(row, "grant_revoked")?,
+    })
+}
+
+/// Whether the kill switch is: anything but a stored `off`, or nothing stored, counts as on.
+pub(crate) fn is_on(value: Option<&str>) -> bool {
+    value.is_some_and(|value| value != "off")
 }
 
 pub(crate) fn audit(row: &SqliteRow) -> Result<AuditRow, Fault> {

@@ -6,8 +6,8 @@ use crate::{SqliteStore, audit, rows};
 use async_trait::async_trait;
 use oauth3_core::{
     AgentName, AgentRecord, ApiId, ApiKey, AuditEvent, AuditMac, AuditRow, ChainReport, Connection, Digest, Execution,
-    Fault, Grant, GrantId, RequestId, SealedSecret, SealedSignIn, SecretName, SecretRecord, SignInRecord, Status,
-    Store, Tag, Timestamp, TokenChange, TokenHash, TokenId, UsageRow,
+    Fault, Grant, GrantId, RequestId, SealedSecret, SealedSignIn, SecretName, SecretRecord, SignInRecord, Standing,
+    Status, Store, Tag, Timestamp, TokenChange, TokenHash, TokenId, UsageRow,
 };
 use sqlx::Sqlite;
 use sqlx::query::Query;
@@ -248,14 +248,9 @@ impl Store for SqliteStore {
     async fn insert_execution(&self, execution: &Execution) -> Result<(), Fault> {
         let intent = &execution.intent;
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
-        sqlx::query("INSERT INTO code (code_hash, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
-            .bind(intent.code_digest.to_string())
-            .bind(&execution.code)
-            .execute(&mut *tx)
-            .await
-            .map_err(unavailable)?;
         sqlx::query(
-            "INSERT INTO executions (request_id, agent, skill_id, code_hash, intent_digest, intent, description,
+            "INSERT INTO code (code_hash, bytes) VALUES (?4, ?24) ON CONFLICT DO NOTHING;
+             INSERT INTO executions (request_id, agent, skill_id, code_hash, intent_digest, intent, description,
                skill_url, args, status, trust_level, grant_id, trusted, decided_by, created_at, expires_at,
                approved_at, executed_at, finished_at, duration_ms, result, error, notified_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
@@ -284,6 +279,7 @@ impl Store for SqliteStore {
         .bind(execution.result.as_ref().map(json).transpose()?)
         .bind(&execution.error)
         .bind(millis(execution.notified_at))
+        .bind(&execution.code)
         .execute(&mut *tx)
         .await
         .map_err(unavailable)?;
@@ -363,12 +359,35 @@ impl Store for SqliteStore {
         .map_err(unavailable)
     }
 
-    async fn grant_for(&self, intent_digest: &Digest) -> Result<Option<Grant>, Fault> {
+    /// One statement: it stands on the path of each request, and sees one moment.
+    async fn standing(
+        &self,
+        agent: &AgentName,
+        intent_digest: &Digest,
+        grant: Option<&GrantId>,
+    ) -> Result<Standing, Fault> {
         let found = sqlx::query(
-            "SELECT * FROM approvals WHERE intent_digest = ?1 AND revoked_at IS NULL ORDER BY id DESC LIMIT 1",
+            "SELECT
+               (SELECT value FROM settings WHERE name = ?4) AS kill_switch,
+               EXISTS (SELECT 1 FROM agents WHERE name = ?1 AND revoked_at IS NULL) AS agent_active,
+               (SELECT count(*) FROM executions
+                 WHERE agent = ?1 AND status IN ('pending', 'awaiting_secrets')) AS open_requests,
+               ?3 IS NOT NULL AND NOT EXISTS
+                 (SELECT 1 FROM approvals WHERE grant_id = ?3 AND revoked_at IS NULL) AS grant_revoked,
+               newest.*
+             FROM (SELECT 1) LEFT JOIN (
+               SELECT * FROM approvals WHERE intent_digest = ?2 AND revoked_at IS NULL ORDER BY id DESC LIMIT 1
+             ) AS newest",
         );
-        let found = found.bind(intent_digest.to_string()).fetch_optional(&self.pool).await;
-        one(found.map_err(unavailable)?, rows::grant)
+        let found = found
+            .bind(agent.as_str())
+            .bind(intent_digest.to_string())
+            .bind(grant.map(GrantId::as_str))
+            .bind(KILL_SWITCH)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(unavailable)?;
+        rows::standing(&found)
     }
 
     async fn grant(&self, id: &GrantId) -> Result<Option<Grant>, Fault> {
@@ -391,14 +410,13 @@ impl Store for SqliteStore {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Anything but a stored `off`, or nothing stored, counts as on.
     async fn kill_switch(&self) -> Result<bool, Fault> {
         let value: Option<String> = sqlx::query_scalar("SELECT value FROM settings WHERE name = ?1")
             .bind(KILL_SWITCH)
             .fetch_optional(&self.pool)
             .await
             .map_err(unavailable)?;
-        Ok(value.is_some_and(|v| v != "off"))
+        Ok(rows::is_on(value.as_deref()))
     }
 
     async fn set_kill_switch(&self, on: bool) -> Result<(), Fault> {

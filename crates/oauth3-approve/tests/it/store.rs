@@ -68,7 +68,7 @@ impl Store for Broker {
     async fn insert_grant(&self, _: &Grant) -> Result<(), Fault> {
         unused()
     }
-    async fn grant_for(&self, _: &Digest) -> Result<Option<Grant>, Fault> {
+    async fn standing(&self, _: &AgentName, _: &Digest, _: Option<&GrantId>) -> Result<Standing, Fault> {
         unused()
     }
     async fn grant(&self, _: &GrantId) -> Result<Option<Grant>, Fault> {

@@ -2,8 +2,10 @@
 
 use crate::support::{Files, agent, at, execution, grant, intent, sealed, secret_name};
 use oauth3_core::{
-    AgentToken, Execution, Fault, GrantId, RequestId, RunResult, Status, Store, TokenHash, TokenId, Trust, Usage,
+    AgentToken, Execution, Fault, GrantId, RequestId, RunResult, Standing, Status, Store, TokenHash, TokenId, Trust,
+    Usage,
 };
+use oauth3_store::SqliteStore;
 use serde_json::json;
 
 fn token() -> (TokenId, TokenHash) {
@@ -211,11 +213,46 @@ async fn rows_of_the_first_version_are_read_and_still_are_what_was_submitted() {
             '$.limits.open_files', '$.limits.egress_mb', '$.limits.egress_requests')";
     files.tamper(strip).await;
     assert_eq!(store.execution(&old.id).await.unwrap(), Some(old.clone()));
-    assert_eq!(store.grant_for(&old.intent_digest).await.unwrap(), Some(grant));
+    assert_eq!(granted(&store, &old.intent_digest).await, Some(grant));
 
     // A limit that such a row is given afterwards shows.
     files.tamper("UPDATE executions SET intent = json_set(intent, '$.limits.egress_mb', 5)").await;
     assert!(matches!(store.execution(&old.id).await, Err(Fault::Unavailable(_))));
+}
+
+async fn granted(store: &SqliteStore, digest: &oauth3_core::Digest) -> Option<oauth3_core::Grant> {
+    store.standing(&agent("bot"), digest, None).await.unwrap().grant
+}
+
+#[tokio::test]
+async fn what_policy_goes_by_is_read_as_one() {
+    let files = Files::new();
+    let store = files.open().await;
+    let (bot, one) = (agent("bot"), grant("bot", b"code", Trust::Forever));
+    let digest = one.intent.digest();
+    let nothing =
+        Standing { kill_switch: false, agent_active: false, open_requests: 0, grant: None, grant_revoked: false };
+    assert_eq!(store.standing(&bot, &digest, None).await.unwrap(), nothing);
+    let unknown = store.standing(&bot, &digest, Some(&one.id)).await.unwrap();
+    assert_eq!(unknown, Standing { grant_revoked: true, ..nothing }, "what is not there counts as revoked");
+
+    let (id, hash) = token();
+    store.insert_agent(&bot, &id, &hash, at(1)).await.unwrap();
+    store.insert_grant(&one).await.unwrap();
+    store.insert_execution(&execution("bot", b"code")).await.unwrap();
+    store.set_kill_switch(true).await.unwrap();
+    let all = Standing {
+        kill_switch: true,
+        agent_active: true,
+        open_requests: 1,
+        grant: Some(one.clone()),
+        grant_revoked: false,
+    };
+    assert_eq!(store.standing(&bot, &digest, Some(&one.id)).await.unwrap(), all);
+    store.revoke_agent(&bot, at(2)).await.unwrap();
+    store.revoke_grant(&one.id, at(2)).await.unwrap();
+    let gone = Standing { agent_active: false, grant: None, grant_revoked: true, ..all };
+    assert_eq!(store.standing(&bot, &digest, Some(&one.id)).await.unwrap(), gone);
 }
 
 #[tokio::test]
@@ -224,20 +261,20 @@ async fn grants_are_found_by_intent_and_revoked_once() {
     let store = files.open().await;
     let (old, new) = (grant("bot", b"code", Trust::Day), grant("bot", b"code", Trust::Forever));
     let digest = intent("bot", b"code").digest();
-    assert_eq!(store.grant_for(&digest).await.unwrap(), None);
+    assert_eq!(granted(&store, &digest).await, None);
     store.insert_grant(&old).await.unwrap();
     store.insert_grant(&new).await.unwrap();
-    assert_eq!(store.grant_for(&digest).await.unwrap(), Some(new.clone()));
-    assert_eq!(store.grant_for(&intent("bot", b"Code").digest()).await.unwrap(), None);
+    assert_eq!(granted(&store, &digest).await, Some(new.clone()));
+    assert_eq!(granted(&store, &intent("bot", b"Code").digest()).await, None);
     assert_eq!(store.grants().await.unwrap(), [new.clone(), old.clone()]);
 
     assert!(store.revoke_grant(&new.id, at(9)).await.unwrap());
     assert!(!store.revoke_grant(&new.id, at(10)).await.unwrap());
     assert!(!store.revoke_grant(&GrantId::random().unwrap(), at(10)).await.unwrap());
     assert_eq!(store.grant(&new.id).await.unwrap().unwrap().revoked_at, Some(at(9)));
-    assert_eq!(store.grant_for(&digest).await.unwrap(), Some(old.clone()));
+    assert_eq!(granted(&store, &digest).await, Some(old.clone()));
     assert!(store.revoke_grant(&old.id, at(11)).await.unwrap());
-    assert_eq!(store.grant_for(&digest).await.unwrap(), None);
+    assert_eq!(granted(&store, &digest).await, None);
     assert_eq!(store.grant(&GrantId::random().unwrap()).await.unwrap(), None);
     assert_eq!(store.grants().await.unwrap().len(), 2);
 }
