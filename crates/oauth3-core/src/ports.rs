@@ -300,7 +300,7 @@ pub enum ExitReason {
     NotStarted,
 }
 
-/// How a run ended. The whole process tree is gone when this exists.
+/// How a run ended. Every process of the code is gone when this exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// Exit code; 128 plus the signal when one ended it.

@@ -23,6 +23,8 @@ const MAX_PACKET_BYTES: usize = 64 << 10;
 const MAX_FDS: usize = 200;
 /// Largest job file, in bytes (32 MiB): code, what it imports, environment and certificate.
 const MAX_JOB_BYTES: usize = 32 << 20;
+/// What the guard says to process 1 once it is in its control group: what is made from here on is born there.
+pub(crate) const SETTLED: &[u8] = b"settled";
 /// Bytes of the length field before the job's head.
 const HEAD_LENGTH_BYTES: usize = 4;
 
@@ -40,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) cgroup: Option<CgroupPlan>,
     /// What can be shown read-only besides the system directories; [`Terms::show`] chooses.
     pub(crate) binds: Vec<Bind>,
+    /// Whether the embedded engine is to be started before the job comes.
+    pub(crate) engine: bool,
 }
 
 /// What one run gets. Comes with the job.
@@ -179,7 +183,8 @@ pub(crate) enum FromChild {
     Built { roles: Vec<ListenerRole>, features: Features },
     /// It could not go on.
     Failed { step: String, errno: i32 },
-    /// The job's process ended: wait status and CPU time of the tree, in milliseconds.
+    /// The job's process ended, and every other process inside but process 1: wait status of the job's, and CPU time
+    /// of the tree, in milliseconds.
     Exited { status: i32, cpu_ms: u64 },
 }
 
@@ -191,7 +196,7 @@ pub(crate) enum FromStage0 {
     Ready { roles: Vec<ListenerRole>, features: Features, cgroup: String },
     /// The sandbox cannot be built.
     Failed { step: String, errno: i32 },
-    /// The run is over and nothing of it is left.
+    /// The run is over and no process of its code is left.
     Done { end: End, duration_us: u64, cpu_ms: u64, memory_bytes: Option<u64> },
 }
 

@@ -101,7 +101,8 @@ impl DirectRunner {
         let cgroup = shared.cgroups.as_ref().map(Base::next);
         let root = rustix::process::geteuid().is_root();
         let host_uid = root.then(|| FIRST_HOST_UID + slot.number());
-        let plain = Setup { host_uid, tls_ports: Vec::new(), proxy_port: port, cgroup, binds: Vec::new() };
+        let plain =
+            Setup { host_uid, tls_ports: Vec::new(), proxy_port: port, cgroup, binds: Vec::new(), engine: false };
         let terms = terms(&spec, None);
         let guard = Guard::new(slot, plain.cgroup.clone(), directory);
         let (link, child) = self.start().map_err(|errno| SandboxError::Helper(errno.to_string()))?;

@@ -31,13 +31,16 @@ const OUTSIDE_BYTES_MAX: u64 = 16 << 20;
 /// Extra heap, in bytes, that is granted once to describe the error that ended a program.
 const LAST_WORDS_BYTES: u64 = 8 << 20;
 
+/// A program that is compiled and never run.
+const WARM_UP: &str = "const text: string = `a ${1 + 1}`; console.log(text); export {};";
+
 /// The part of the prelude that every program needs.
 const CORE_JS: &str = include_str!("js/core.js");
 
 /// What the native functions share with the event loop.
 pub(super) struct State {
     pub(super) output: Output,
-    pub(super) env: Vec<(String, String)>,
+    pub(super) env: RefCell<Vec<(String, String)>>,
     pub(super) modules: Rc<Modules>,
     pub(super) exit: Cell<Option<i32>>,
     pub(super) exit_code: Cell<i32>,
@@ -47,16 +50,8 @@ pub(super) struct State {
     pub(super) completed: UnboundedSender<Completion>,
 }
 
-/// Runs one program to its end and returns its exit code.
-pub(super) fn run(job: EmbeddedJob, output: Output) -> i32 {
-    let modules = Rc::new(Modules::new(job.files));
-    let entry = match modules.compile(&job.entry) {
-        Ok(entry) => entry,
-        Err(message) => {
-            output.error_line(&message);
-            return EXIT_FAILED;
-        }
-    };
+/// Makes an engine, takes the program, runs it to its end and returns its exit code.
+pub(super) fn run(take: impl FnOnce() -> Option<EmbeddedJob>, output: Output) -> i32 {
     let tokio = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(tokio) => tokio,
         Err(error) => {
@@ -67,18 +62,18 @@ pub(super) fn run(job: EmbeddedJob, output: Output) -> i32 {
     let (completed, completions) = unbounded_channel();
     let state = Rc::new(State {
         output: output.clone(),
-        env: job.env,
-        modules,
+        env: RefCell::default(),
+        modules: Rc::default(),
         exit: Cell::new(None),
         exit_code: Cell::new(0),
         timers: RefCell::default(),
         operations: RefCell::default(),
-        net: RefCell::new(Net::new(job.proxy_port, job.proxy_key)),
+        net: RefCell::default(),
         completed,
     });
-    let code = match Engine::new(Rc::clone(&state), completions, job.memory_bytes) {
+    let code = match Engine::new(state, completions) {
         Ok(mut engine) => {
-            let code = tokio.block_on(engine.run(&entry));
+            let code = take().map_or(EXIT_FAILED, |job| tokio.block_on(engine.run(job)));
             // The process ends now; see `run_with`.
             std::mem::forget(engine);
             code
@@ -90,6 +85,12 @@ pub(super) fn run(job: EmbeddedJob, output: Output) -> i32 {
     };
     tokio.shutdown_background();
     code
+}
+
+/// Does what a first program does once in a process, for a process that has time for it.
+pub(super) fn warm_up() {
+    // The outcome is of no interest.
+    let _ = super::script::compile("warm-up", WARM_UP.as_bytes(), &|_| false);
 }
 
 /// Functions of the prelude that the event loop calls.
@@ -110,6 +111,7 @@ struct Engine {
     hooks: Hooks,
     rejections: Rejections,
     completions: UnboundedReceiver<Completion>,
+    /// Of the program; nothing is counted before there is one.
     memory_bytes: u64,
 }
 
@@ -117,15 +119,8 @@ struct Engine {
 struct Stop(i32);
 
 impl Engine {
-    fn new(
-        state: Rc<State>,
-        completions: UnboundedReceiver<Completion>,
-        memory_bytes: u64,
-    ) -> Result<Self, rquickjs::Error> {
+    fn new(state: Rc<State>, completions: UnboundedReceiver<Completion>) -> Result<Self, rquickjs::Error> {
         let runtime = Runtime::new()?;
-        // The engine takes a limit of 0 for none.
-        let memory_bytes = (memory_bytes - (memory_bytes / OUTSIDE_SHARE).min(OUTSIDE_BYTES_MAX)).max(1);
-        runtime.set_memory_limit(usize::try_from(memory_bytes).unwrap_or(usize::MAX));
         runtime.set_max_stack_size(JS_STACK_BYTES);
         let own = OwnFiles(Rc::clone(&state.modules));
         runtime.set_loader(own.clone(), own);
@@ -150,14 +145,34 @@ impl Engine {
                 uncaught: hook("uncaught")?,
             })
         })?;
-        Ok(Self { runtime, context, state, hooks, rejections, completions, memory_bytes })
+        Ok(Self { runtime, context, state, hooks, rejections, completions, memory_bytes: 0 })
     }
 
-    async fn run(&mut self, entry: &str) -> i32 {
-        match self.run_to_end(entry).await {
+    async fn run(&mut self, job: EmbeddedJob) -> i32 {
+        let ended = match self.begin(job) {
+            Ok(entry) => self.run_to_end(&entry).await,
+            Err(stop) => Err(stop),
+        };
+        match ended {
             Ok(()) => self.state.exit_code.get(),
             Err(Stop(code)) => code,
         }
+    }
+
+    /// Takes on what belongs to one program, and compiles it. Gives the address of the file that runs.
+    fn begin(&mut self, job: EmbeddedJob) -> Result<String, Stop> {
+        let EmbeddedJob { files, entry, env, proxy_port, proxy_key, memory_bytes } = job;
+        // The engine takes a limit of 0 for none.
+        self.memory_bytes = (memory_bytes - (memory_bytes / OUTSIDE_SHARE).min(OUTSIDE_BYTES_MAX)).max(1);
+        self.runtime.set_memory_limit(usize::try_from(self.memory_bytes).unwrap_or(usize::MAX));
+        self.context.with(|ctx| raw::restart_clock(&ctx));
+        *self.state.env.borrow_mut() = env;
+        *self.state.net.borrow_mut() = Net::new(proxy_port, proxy_key);
+        self.state.modules.set(files);
+        self.state.modules.compile(&entry).map_err(|message| {
+            self.state.output.error_line(&message);
+            Stop(EXIT_FAILED)
+        })
     }
 
     async fn run_to_end(&mut self, entry: &str) -> Result<(), Stop> {

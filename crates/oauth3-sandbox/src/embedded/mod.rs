@@ -48,15 +48,27 @@ pub(crate) struct EmbeddedJob {
 
 /// Runs `job` with output to file descriptors 1 and 2 and returns the exit code. Bad code never makes it panic.
 pub(crate) fn run(job: EmbeddedJob) -> i32 {
-    run_with(job, Output::standard())
+    run_with(|| Some(job), Output::standard())
 }
 
-/// [`run`] with output to anywhere. Memory of the engine is left to the end of the process on purpose: taking a large
-/// heap apart object by object would only delay the result.
-fn run_with(job: EmbeddedJob, output: Output) -> i32 {
+/// [`run`] of a job that comes later: everything that does not depend on it is done before it is waited for. `take` is
+/// called once, on the thread of the engine; without a job nothing runs.
+pub(crate) fn run_when_told(take: impl FnOnce() -> Option<EmbeddedJob> + Send + 'static) -> i32 {
+    run_with(
+        move || {
+            engine::warm_up();
+            take()
+        },
+        Output::standard(),
+    )
+}
+
+/// [`run_when_told`] with output to anywhere. Memory of the engine is left to the end of the process on purpose: taking
+/// a large heap apart object by object would only delay the result.
+fn run_with(take: impl FnOnce() -> Option<EmbeddedJob> + Send + 'static, output: Output) -> i32 {
     let emergency = output.clone();
     let thread = std::thread::Builder::new().name("skill".to_owned()).stack_size(THREAD_STACK_BYTES);
-    match thread.spawn(move || engine::run(job, output)).map(std::thread::JoinHandle::join) {
+    match thread.spawn(move || engine::run(take, output)).map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
         Ok(Err(_)) => {
             emergency.error_line("error: the embedded runtime failed; use runtime deno or node for this code");

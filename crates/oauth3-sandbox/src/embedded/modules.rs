@@ -13,16 +13,18 @@ use url::Url;
 pub(super) const BASE: &str = "file:///skill/";
 
 /// What a skill can import.
+#[derive(Default)]
 pub(super) struct Modules {
-    files: BTreeMap<String, Vec<u8>>,
+    files: RefCell<BTreeMap<String, Vec<u8>>>,
     /// Compiled, not yet taken by the engine.
     ready: RefCell<BTreeMap<String, String>>,
     positions: RefCell<Positions>,
 }
 
 impl Modules {
-    pub(super) fn new(files: BTreeMap<String, Vec<u8>>) -> Self {
-        Self { files, ready: RefCell::default(), positions: RefCell::default() }
+    /// Says which files there are.
+    pub(super) fn set(&self, files: BTreeMap<String, Vec<u8>>) {
+        *self.files.borrow_mut() = files;
     }
 
     /// Compiles a file and all that it imports statically, so that nothing runs when a part of it is wrong. Gives
@@ -64,7 +66,8 @@ impl Modules {
     }
 
     fn read(&self, name: &str) -> Result<Script, String> {
-        let file = name.strip_prefix(BASE).and_then(|path| self.files.get(path));
+        let files = self.files.borrow();
+        let file = name.strip_prefix(BASE).and_then(|path| files.get(path));
         let source = file.ok_or_else(|| format!("error: There is no file {name} in this skill"))?;
         if name.ends_with(".json") {
             return script::json(name, source);
@@ -79,7 +82,7 @@ impl Modules {
         }
         let url = Url::parse(base).ok()?.join(specifier).ok()?;
         let path = url.as_str().strip_prefix(BASE)?;
-        self.files.contains_key(path).then(|| url.as_str().to_owned())
+        self.files.borrow().contains_key(path).then(|| url.as_str().to_owned())
     }
 }
 

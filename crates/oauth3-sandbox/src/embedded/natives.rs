@@ -85,7 +85,7 @@ fn process<'js>(native: &Object<'js>, state: &Rc<State>) -> Result<()> {
     native.set(
         "env",
         Func::from(move || {
-            shared.env.iter().map(|(name, value)| vec![name.clone(), value.clone()]).collect::<Vec<_>>()
+            shared.env.borrow().iter().map(|(name, value)| vec![name.clone(), value.clone()]).collect::<Vec<_>>()
         }),
     )?;
     let shared = Rc::clone(state);

@@ -52,6 +52,7 @@ pub(super) struct Exchange {
 type Idle = Arc<Mutex<Vec<(String, SendRequest<Full<Bytes>>)>>>;
 
 /// The client. It connects when the first request is made.
+#[derive(Default)]
 pub(super) struct Net {
     proxy_port: u16,
     proxy_key: Option<ProxyKey>,

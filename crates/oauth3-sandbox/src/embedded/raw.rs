@@ -10,6 +10,12 @@ pub(super) fn set_memory_limit(ctx: &Ctx<'_>, bytes: u64) {
     unsafe { qjs::JS_SetMemoryLimit(qjs::JS_GetRuntime(ctx.as_raw().as_ptr()), limit as _) };
 }
 
+/// Lets `performance` count from now.
+pub(super) fn restart_clock(ctx: &Ctx<'_>) {
+    // SAFETY: the context is alive as long as `ctx`; the call puts a new object in the place of the old one.
+    unsafe { qjs::JS_AddPerformance(ctx.as_raw().as_ptr()) };
+}
+
 /// Throws an error that no `catch` or `finally` of the program can hold back.
 pub(super) fn throw_uncatchable(ctx: &Ctx<'_>, message: &str) -> rquickjs::Error {
     match Exception::from_message(ctx.clone(), message) {

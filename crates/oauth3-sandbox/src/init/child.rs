@@ -2,11 +2,15 @@
 //!
 //! The order matters: network and listeners, then the file system, then wait for the job, then give up every
 //! right, then start it. Process 1 stays as the parent of everything: it is not dumpable, so nothing inside
-//! can read it, and when it ends the kernel ends the rest.
+//! can read it, and when it ends the kernel ends the rest. Where the job is for the embedded engine, its process may
+//! have been started and locked while there was nothing to do ([`super::ahead`]).
 
+use super::ahead::Ahead;
 use super::{Step, StepError, limits, lockdown, mounts, net, revealed, seccomp, sys};
 use crate::embedded::{self, EmbeddedJob};
-use crate::wire::{Features, FromChild, FromStage0, JobHead, Launch, Setup, Terms, read_job, receive, send};
+use crate::wire::{
+    Features, FromChild, FromStage0, JobHead, Launch, Packet, SETTLED, Setup, Terms, read_job, receive, send,
+};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -52,25 +56,51 @@ fn live(setup: &Setup, guard: &OwnedFd) -> Result<(), StepError> {
     send(guard, &FromChild::Built { roles, features }, &fds).step("hand over the listeners")?;
     drop((listeners, values_in));
 
-    let Some(packet) = receive(guard, RecvFlags::empty()).step("wait for the job")? else { return Ok(()) };
+    let bounded = setup.cgroup.is_some();
+    let mut ahead = None;
+    let Some(packet) = wait_for_job(guard, setup, &values, &mut ahead)? else { return Ok(()) };
     let terms = packet.parse::<Terms>().step("read the run's terms")?;
     let file = packet.fds.first().ok_or(Errno::BADMSG).step("take the job")?;
     let (job, contents) = read_job(file).step("read the job")?;
-    drop(packet);
-    mounts::finish(root, &terms, &job, &contents)?;
+    if !matches!(job.launch, Launch::Embedded { .. }) {
+        ahead.take().into_iter().for_each(Ahead::put_aside);
+    }
+    mounts::finish(&root, &terms, &job, &contents)?;
 
-    limits::apply(&terms, setup.cgroup.is_some())?;
+    limits::apply(&terms, bounded)?;
     lockdown::drop_privileges()?;
     lockdown::restrict_files()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("hide the memory")?;
     set_parent_process_death_signal(Some(Signal::KILL)).step("tie to the guard")?;
     sys::default_signals();
-    seccomp::apply(setup.cgroup.is_some())?;
-    match sys::fork().step("start the job's process")? {
-        None => start(job, &contents, values, guard),
-        Some(pid) => {
-            drop(values);
-            reap(pid, guard)
+    seccomp::apply(bounded)?;
+    let pid = match ahead.and_then(|ahead| ahead.hand_over(&packet.bytes, file.as_fd())) {
+        Some(pid) => pid,
+        None => match sys::fork().step("start the job's process")? {
+            None => start(job, &contents, values, guard),
+            Some(pid) => pid,
+        },
+    };
+    drop((packet, values));
+    let_go_of_pipes()?;
+    reap(pid, guard)
+}
+
+/// Waits for the job. In between the guard may say that this process is in its group; then what can be done ahead is.
+fn wait_for_job(
+    guard: &OwnedFd,
+    setup: &Setup,
+    values: &OwnedFd,
+    ahead: &mut Option<Ahead>,
+) -> Result<Option<Packet>, StepError> {
+    loop {
+        match receive(guard, RecvFlags::empty()).step("wait for the job")? {
+            Some(packet) if packet.bytes == SETTLED => {
+                if setup.engine && ahead.is_none() {
+                    *ahead = Some(Ahead::start(values, guard, setup.cgroup.is_some())?);
+                }
+            }
+            other => return Ok(other),
         }
     }
 }
@@ -85,16 +115,21 @@ fn become_inside_user(setup: &Setup) -> Result<(), StepError> {
     set_thread_res_uid(uid, uid, uid).step("take the inside user")
 }
 
-/// Waits for everything that ends inside, until the job's process does.
+/// Waits for everything that ends inside, until the job's process does; then ends the rest, and reports.
 fn reap(job: Pid, guard: &OwnedFd) -> Result<(), StepError> {
+    let mut ended = None;
     loop {
-        match sys::wait_any() {
-            Ok((pid, status)) if pid == job => {
+        match (sys::wait_any(), ended) {
+            (Ok((pid, status)), _) if pid == job => {
+                ended = Some(status);
+                sys::kill_everything();
+            }
+            (Ok(_) | Err(Errno::INTR), _) => {}
+            (Err(Errno::CHILD), Some(status)) => {
                 let ended = FromChild::Exited { status, cpu_ms: sys::children_cpu_ms() };
                 return send(guard, &ended, &[]).step("report the end");
             }
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).step("wait for the job"),
+            (Err(errno), _) => return Err(errno).step("wait for the job"),
         }
     }
 }
@@ -121,19 +156,14 @@ pub(super) fn start(mut job: JobHead, contents: &[u8], values: OwnedFd, guard: &
         Ok(env) => env,
         Err(error) => fail(error, guard),
     };
-    env.append(&mut job.env);
-    let files = job.contents(contents).unwrap_or_default();
-    let files = files.into_iter().map(|(path, bytes)| (path.to_owned(), bytes.to_vec()));
     match job.launch {
         Launch::Nothing => sys::exit_now(0),
-        Launch::Embedded { proxy_port, proxy_key, memory_bytes, ref entry } => {
-            let (files, entry) = (files.collect(), entry.clone());
-            if sys::close_from(3, false).is_err() {
-                sys::exit_now(EXIT_NOT_STARTED);
-            }
-            sys::exit_now(embedded::run(EmbeddedJob { files, entry, env, proxy_port, proxy_key, memory_bytes }))
-        }
+        Launch::Embedded { .. } => match (job_of(job, contents, env), sys::close_from(3, false)) {
+            (Some(job), Ok(())) => sys::exit_now(embedded::run(job)),
+            _ => sys::exit_now(EXIT_NOT_STARTED),
+        },
         Launch::Exec { argv } => {
+            env.append(&mut job.env);
             let text = |text: String| CString::new(text).map_err(|_| Errno::INVAL);
             let argv: Result<Vec<_>, _> = argv.into_iter().map(text).collect();
             let env: Result<Vec<_>, _> = env.into_iter().map(|(name, value)| text(format!("{name}={value}"))).collect();
@@ -146,4 +176,13 @@ pub(super) fn start(mut job: JobHead, contents: &[u8], values: OwnedFd, guard: &
             sys::exit_now(EXIT_NOT_STARTED)
         }
     }
+}
+
+/// The program of a job for the embedded engine, with these variables before its own; `None` of any other job.
+pub(super) fn job_of(job: JobHead, contents: &[u8], mut env: Vec<(String, String)>) -> Option<EmbeddedJob> {
+    let files = job.contents(contents).ok()?;
+    let files = files.into_iter().map(|(path, bytes)| (path.to_owned(), bytes.to_vec())).collect();
+    let Launch::Embedded { proxy_port, proxy_key, memory_bytes, entry } = job.launch else { return None };
+    env.extend(job.env);
+    Some(EmbeddedJob { files, entry, env, proxy_port, proxy_key, memory_bytes })
 }

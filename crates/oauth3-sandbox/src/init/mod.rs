@@ -10,11 +10,13 @@
 //! - [`nursery`]: waits for sandboxes to be asked for
 //! - [`stage0`]: the guard outside
 //! - [`child`]: process 1 and the job
+//! - [`ahead`]: the embedded engine, started before its job
 //! - [`net`], [`mounts`], [`cgroup`], [`watch_memory`], [`watch_cpu`], [`limits`], [`lockdown`], [`seccomp`]: one wall each
 //! - [`enclosed`]: no sandbox for code, but a network of its own for a program of the owner's choice
 //! - [`revealed`]: real values that go to the code past everybody else
 //! - [`sys`]: system calls that no library covers
 
+mod ahead;
 mod alone;
 mod cgroup;
 mod child;

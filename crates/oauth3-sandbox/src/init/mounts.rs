@@ -139,8 +139,9 @@ pub(super) fn build(sources: Sources) -> Result<Root, StepError> {
     Ok(Root { fd: root, on_demand, private_proc })
 }
 
-/// Shows the runtime, writes the job's files and makes the root read-only.
-pub(super) fn finish(root: Root, terms: &Terms, job: &JobHead, contents: &[u8]) -> Result<(), StepError> {
+/// Shows the runtime, writes the job's files and makes the root read-only. To let go of what was not shown takes the
+/// kernel milliseconds, so that the caller keeps it to the end.
+pub(super) fn finish(root: &Root, terms: &Terms, job: &JobHead, contents: &[u8]) -> Result<(), StepError> {
     if let Some(target) = &terms.show {
         let relative = Path::new(target.trim_start_matches('/'));
         let tree = root.on_demand.iter().find(|tree| tree.target == relative).ok_or(Errno::NOENT);
@@ -157,13 +158,7 @@ pub(super) fn finish(root: Root, terms: &Terms, job: &JobHead, contents: &[u8]) 
         fs::create_dir_all(directory).step("make directories")?;
         write(&path, bytes)?;
     }
-    let bundle = Path::new(BUNDLE);
-    bundle.parent().map_or(Ok(()), fs::create_dir_all).step("make directories")?;
-    write(bundle, job.ca_pem.as_bytes())?;
-    for name in BUNDLE_NAMES.map(Path::new) {
-        name.parent().map_or(Ok(()), fs::create_dir_all).step("make directories")?;
-        symlink(Path::new("/").join(BUNDLE), name).step("make links")?;
-    }
+    write(Path::new(BUNDLE), job.ca_pem.as_bytes())?;
     sys::mount_setattr(&root.fd, SHUT | NODEV, 0, false).step("make the root read-only")
 }
 
@@ -185,7 +180,13 @@ fn etc() -> Result<(), StepError> {
         ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
         ("resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n"),
     ];
-    files.iter().try_for_each(|(name, text)| write(&Path::new("etc").join(name), text.as_bytes()))
+    files.iter().try_for_each(|(name, text)| write(&Path::new("etc").join(name), text.as_bytes()))?;
+    // The bundle itself comes with the job.
+    Path::new(BUNDLE).parent().map_or(Ok(()), fs::create_dir_all).step("make directories")?;
+    BUNDLE_NAMES.map(Path::new).iter().try_for_each(|name| {
+        name.parent().map_or(Ok(()), fs::create_dir_all).step("make directories")?;
+        symlink(Path::new("/").join(BUNDLE), name).step("make links")
+    })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), StepError> {

@@ -2,6 +2,9 @@
 //!
 //! It lives as long as the run does and goes when the control socket closes, so that nothing survives the
 //! gateway. When it is killed itself, process 1 dies with it, and with that everything inside.
+//!
+//! The end of a run is told as soon as nothing of the code is left. Namespaces and the control group take the kernel
+//! milliseconds more, for which nobody has to wait.
 
 use super::cgroup::Group;
 use super::child::{self, INSIDE_ID};
@@ -9,7 +12,7 @@ use super::sys::{self, Cloned, ending_signal};
 use super::watch_cpu::CpuWatch;
 use super::watch_memory::{self, INTERVAL};
 use super::{Step, StepError};
-use crate::wire::{End, Features, FromChild, FromStage0, Packet, Setup, Terms, receive, send, send_bytes};
+use crate::wire::{End, Features, FromChild, FromStage0, Packet, SETTLED, Setup, Terms, receive, send, send_bytes};
 use oauth3_core::ListenerRole;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -51,9 +54,13 @@ struct Tree {
 
 impl Tree {
     /// Begins to move process 1 into its group. The old hierarchy lets the mover wait for every processor, which
-    /// is longer than all the rest takes; meanwhile the rest goes on.
-    fn attach(&mut self) -> Result<(), StepError> {
-        let Some(work) = self.group.as_ref().and_then(|group| group.attach(self.pid)) else { return Ok(()) };
+    /// is longer than all the rest takes; meanwhile the rest goes on. Process 1 hears when it is there.
+    fn attach(&mut self, child: &OwnedFd) -> Result<(), StepError> {
+        let Some(work) = self.group.as_ref().and_then(|group| group.attach(self.pid)) else {
+            return send_bytes(child, SETTLED, &[]).step("settle the child");
+        };
+        let child = child.try_clone().step("socket to the child")?;
+        let work = move || work().and_then(|()| send_bytes(child, SETTLED, &[]).step("settle the child"));
         let mover = std::thread::Builder::new().spawn(work).step("start the move into the cgroup")?;
         self.attaching = Some(mover);
         Ok(())
@@ -112,12 +119,12 @@ fn serve(control: OwnedFd, setup: &Setup) -> ! {
         }
         Ok(Side::Guard(child, mut tree)) => {
             let watched = release(&child, &mut tree, setup).and_then(|()| Watch::new(&control, &child).run(&mut tree));
-            // Gone, and its group with it, before anybody hears of it.
-            drop(tree);
             match watched {
                 Ok(report) => drop(send(&control, &report, &[])),
                 Err(error) => fail(&control, error),
             }
+            // Process 1 and the group. The socket closes after them.
+            drop(tree);
         }
         Err(error) => fail(&control, error),
     }
@@ -147,7 +154,7 @@ fn split(setup: &Setup) -> Result<Side, StepError> {
 fn release(child: &OwnedFd, tree: &mut Tree, setup: &Setup) -> Result<(), StepError> {
     map_ids(tree.pid, setup)?;
     send_bytes(child, MAPPED, &[]).step("wake the child")?;
-    tree.attach()?;
+    tree.attach(child)?;
     let _ = fs::write(format!("/proc/{}/oom_score_adj", tree.pid.as_raw_nonzero()), OOM_SCORE);
     child::let_go_of_pipes()
 }
@@ -197,7 +204,7 @@ impl<'a> Watch<'a> {
         Self { control, child, running: None, failure: None, status: None }
     }
 
-    /// Returns what to report when the tree is gone.
+    /// Returns what to report when nothing of the code is left: when process 1 says so, or when it is gone itself.
     fn run(mut self, tree: &mut Tree) -> Result<FromStage0, StepError> {
         // The limit that ended it, which is the first that was reached.
         let mut ended = None;
@@ -219,15 +226,13 @@ impl<'a> Watch<'a> {
                     _ => listen.1 = false,
                 }
             }
-            if ready.tree {
+            if ready.tree || self.status.is_some() {
                 break;
             }
             if ready.control {
                 match receive(self.control, RecvFlags::DONTWAIT) {
                     Ok(Some(packet)) if self.running.is_none() => {
                         self.hand_over(&packet, tree)?;
-                        // From here on its words can wait until it has ended.
-                        listen.1 = false;
                     }
                     Err(Errno::AGAIN) => {}
                     // The runner went away, or says more than it may.
@@ -250,7 +255,9 @@ impl<'a> Watch<'a> {
                 tree.kill();
             }
         }
-        tree.wait();
+        if self.status.is_none() {
+            tree.wait();
+        }
         let duration = self.running.as_ref().map_or(Duration::ZERO, |running| running.since.elapsed());
         // The last words may still wait in the socket.
         while let Ok(Some(packet)) = receive(self.child, RecvFlags::DONTWAIT) {

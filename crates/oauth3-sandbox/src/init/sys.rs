@@ -4,7 +4,7 @@
 use rustix::io::Errno;
 use rustix::process::Pid;
 use std::ffi::{CString, c_char, c_int, c_long};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// `struct clone_args` up to `cgroup` (Linux 5.7).
 #[repr(C)]
@@ -152,6 +152,25 @@ pub(super) fn close_from(first: u32, on_exec_only: bool) -> Result<(), Errno> {
     // SAFETY: closes descriptors only. Callers drop no owner of a descriptor in that range afterwards except
     // by ending the process.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
+}
+
+/// Closes every descriptor from 3 on but these.
+pub(super) fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    kept.sort_unstable();
+    let close = |first: u32, last: u32| {
+        if first > last {
+            return Ok(());
+        }
+        // SAFETY: closes descriptors only. Callers drop no owner of one of them afterwards, but end the process.
+        check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+    };
+    let mut first = 3;
+    for fd in kept {
+        close(first, fd.saturating_sub(1))?;
+        first = fd.saturating_add(1);
+    }
+    close(first, u32::MAX)
 }
 
 /// Takes over a descriptor that the starter of this process put there.

@@ -2,13 +2,12 @@
 
 use super::helper::{Helper, Made};
 use super::runtimes::{self, Installed, Plan};
-use super::{Shared, spare};
+use super::spare::Refill;
 use crate::SandboxError;
 use crate::init::shell_code;
 use crate::wire::{End, Features, FromStage0, JobFile, JobHead, Launch, Terms, write_job};
 use oauth3_core::{Exit, ExitReason, Fault, Job, Lane, LaneFds, LaneSpec, ListenerFd, Runtime};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long after its own time a guard may take to report, before the run counts as lost.
@@ -40,8 +39,8 @@ pub(super) struct NativeLane {
     installed: Option<Installed>,
     helper: Helper,
     fds: Option<LaneFds>,
-    /// Where the next sandbox is made in advance, once this one is on its way.
-    refill: Option<Arc<Shared>>,
+    /// Makes the next sandbox in advance.
+    refill: Refill,
     pub(super) features: Features,
     pub(super) cgroup: String,
 }
@@ -54,7 +53,7 @@ impl NativeLane {
         proxy_port: u16,
         installed: Option<Installed>,
         (helper, made): (Helper, Made),
-        refill: Option<Arc<Shared>>,
+        refill: Refill,
     ) -> Self {
         let Made { ready, listeners, stdout, stderr, reveal } = made;
         let (roles, features, cgroup) = match ready {
@@ -94,9 +93,6 @@ impl NativeLane {
         let file = seal(plan, env, job)?;
         let patience = self.spec.limits.timeout().saturating_add(REPORT_TIMEOUT);
         self.helper.begin(&self.terms, &file)?;
-        if let Some(shared) = &self.refill {
-            spare::refill(shared);
-        }
         let end = tokio::time::timeout(patience, self.helper.end())
             .await
             .map_err(|_| SandboxError::Helper("it did not report the end".to_owned()))??;
@@ -156,8 +152,21 @@ impl Lane for NativeLane {
     }
 
     async fn run(self: Box<Self>, job: Job) -> Exit {
-        let exit = self.go(&job).await.unwrap_or_else(|error| not_started(&error));
-        self.helper.leave().await;
-        exit
+        let going = self.refill.while_it_runs();
+        let ended = self.go(&job).await;
+        drop(going);
+        let Self { helper, refill, .. } = *self;
+        match ended {
+            // Nothing of the code is left. What is, our own process 1 and the kernel's things, goes by itself.
+            Ok(exit) => {
+                refill.after(helper.leave());
+                exit
+            }
+            Err(error) => {
+                helper.leave().await;
+                refill.after(async {});
+                not_started(&error)
+            }
+        }
     }
 }

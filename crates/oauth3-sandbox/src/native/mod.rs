@@ -23,7 +23,7 @@ use nursery::Nursery;
 use oauth3_core::{Fault, Host, Lane, LaneSpec, Runner, Runtime, synthetic_addresses};
 pub(crate) use runtimes::{Installed, Plan, Surroundings, environment, environment_in, files, find_all, plan, version};
 pub(crate) use slots::{Slot, Slots};
-use spare::Spare;
+use spare::{Refill, Spare};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -108,24 +108,26 @@ impl NativeRunner {
             }
         };
         let ports = Ports::of(&spec);
-        let made = match shared.spare.take(&ports) {
+        let engine = matches!(task, Task::Runtime) && spec.runtime == Runtime::Embedded;
+        let made = match shared.spare.take(&ports).await {
             Some(spare) => spare,
-            None => shared.build(&ports).await?,
+            None => shared.build(&ports, engine).await?,
         };
         let terms = terms(&spec, installed.as_ref());
-        let refill = shared.spare.is_kept().then(|| Arc::clone(shared));
+        let refill = Refill::new(shared, engine);
         Ok(NativeLane::new(spec, task, terms, ports.proxy, installed, made, refill))
     }
 }
 
 impl Shared {
-    /// Makes a sandbox from nothing.
-    async fn build(&self, ports: &Ports) -> Result<(Helper, Made), SandboxError> {
+    /// Makes a sandbox from nothing, with the embedded engine started in it or without.
+    async fn build(&self, ports: &Ports, engine: bool) -> Result<(Helper, Made), SandboxError> {
         let slot = self.slots.take().ok_or(SandboxError::Full)?;
         let root = rustix::process::geteuid().is_root();
         let host_uid = root.then(|| FIRST_HOST_UID + slot.number());
         let binds = self.installed.values().filter_map(|found| found.bind.clone()).collect();
-        let setup = ports.setup(host_uid, self.cgroups.as_ref().map(Base::next), binds);
+        let cgroup = self.cgroups.as_ref().map(Base::next);
+        let setup = Setup { engine, ..ports.setup(host_uid, cgroup, binds) };
         Helper::start(&self.nursery, &setup, slot).await
     }
 }
@@ -145,7 +147,8 @@ impl Ports {
     }
 
     pub(crate) fn setup(&self, host_uid: Option<u32>, cgroup: Option<CgroupPlan>, binds: Vec<Bind>) -> Setup {
-        Setup { host_uid, tls_ports: self.tls.iter().copied().collect(), proxy_port: self.proxy, cgroup, binds }
+        let tls_ports = self.tls.iter().copied().collect();
+        Setup { host_uid, tls_ports, proxy_port: self.proxy, cgroup, binds, engine: false }
     }
 
     /// What nearly every request needs.

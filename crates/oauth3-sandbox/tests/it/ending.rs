@@ -6,25 +6,25 @@ use oauth3_sandbox::{NativeConfig, NativeRunner};
 use std::fs;
 use std::os::fd::OwnedFd;
 
-fn quick(runtime: Runtime, timeout_ms: u64) -> LaneSpec {
+pub(crate) fn quick(runtime: Runtime, timeout_ms: u64) -> LaneSpec {
     let mut spec = spec(runtime);
     spec.limits.timeout_ms = timeout_ms;
     spec
 }
 
 /// A helper of this test's own, so that its processes can be told from those of tests beside it.
-struct Own {
+pub(crate) struct Own {
     directory: tempfile::TempDir,
 }
 
 impl Own {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::copy(helper(), directory.path().join("own-helper")).unwrap();
         Self { directory }
     }
 
-    fn program(&self) -> std::path::PathBuf {
+    pub(crate) fn program(&self) -> std::path::PathBuf {
         self.directory.path().join("own-helper")
     }
 
@@ -39,11 +39,18 @@ impl Own {
         self.all().into_iter().filter(|pid| parent(*pid) != Some(own)).collect()
     }
 
-    fn all(&self) -> Vec<i32> {
+    pub(crate) fn all(&self) -> Vec<i32> {
         let program = self.program();
         let entries = fs::read_dir("/proc").unwrap().flatten();
         let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         numbers.filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)).collect()
+    }
+
+    /// Waits until guards and processes 1 are gone, which happens a moment after a run returned.
+    pub(crate) async fn gone(&self) {
+        while !self.processes().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
     }
 
     /// The guard: the child of the helper, which is a child of this process.
@@ -55,21 +62,21 @@ impl Own {
     }
 
     /// The helper that waits for work.
-    fn helper(&self) -> rustix::process::Pid {
+    pub(crate) fn helper(&self) -> rustix::process::Pid {
         let own = std::process::id().cast_signed();
         let found = self.all().into_iter().find(|pid| parent(*pid) == Some(own)).unwrap();
         rustix::process::Pid::from_raw(found).unwrap()
     }
 }
 
-fn parent(pid: i32) -> Option<i32> {
+pub(crate) fn parent(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()
 }
 
 /// Asserts that no empty control group of this process stays. (Groups of tests beside this one are empty for a
 /// moment before and after their use, so one look is not enough.)
-async fn no_group_stays() {
+pub(crate) async fn no_group_stays() {
     let mut left = empty_groups();
     for _ in 0..200 {
         if left.is_empty() {
@@ -121,7 +128,7 @@ async fn a_loop_is_ended_by_the_clock_with_everything_it_started() {
     assert_eq!(outcome.exit.reason, ExitReason::TimedOut, "{outcome:?}");
     assert_eq!(outcome.stdout, "up\n", "what was printed before the end is kept");
     assert!(outcome.exit.duration.as_millis() >= 700);
-    assert!(own.processes().is_empty());
+    own.gone().await;
     no_group_stays().await;
 }
 
@@ -146,7 +153,27 @@ async fn background_processes_end_with_the_main_one() {
     let outcome = finish(lane, job(code)).await;
     assert_eq!((outcome.exit.code, outcome.exit.reason), (0, ExitReason::Exited));
     assert!(outcome.exit.duration.as_secs() < 15, "did not wait for the child");
-    assert!(own.processes().is_empty());
+    own.gone().await;
+}
+
+#[tokio::test]
+async fn when_a_run_returns_no_process_of_the_code_is_left() {
+    let code = "import os, signal, time\n\
+        for i in range(20):\n    \
+            if os.fork() == 0:\n        \
+                os.setsid(); signal.signal(signal.SIGTERM, signal.SIG_IGN)\n        \
+                if os.fork() != 0: os._exit(0)\n        \
+                time.sleep(600)\n\
+        print('done')";
+    let mut lane = runner().prepare(spec(Runtime::Python)).await.unwrap();
+    let fds = lane.take_fds().unwrap();
+    let exit = lane.run(job(code)).await;
+    assert_eq!((exit.code, exit.reason), (0, ExitReason::Exited), "{exit:?}");
+    // Each of them had the pipe: it is at its end already, so that nobody is waited for.
+    rustix::io::ioctl_fionbio(&fds.stdout, true).unwrap();
+    let mut all = String::new();
+    std::io::Read::read_to_string(&mut fs::File::from(fds.stdout), &mut all).unwrap();
+    assert_eq!(all, "done\n");
 }
 
 #[tokio::test]
@@ -171,7 +198,7 @@ async fn a_dropped_run_ends_everything_inside() {
 }
 
 /// Reads a pipe on a thread; tells when something came, and what all of it was.
-fn reader(fd: OwnedFd) -> (Reader, Seen) {
+pub(crate) fn reader(fd: OwnedFd) -> (Reader, Seen) {
     use std::io::Read;
     let (tx, rx) = tokio::sync::oneshot::channel();
     let thread = std::thread::spawn(move || {
@@ -186,17 +213,17 @@ fn reader(fd: OwnedFd) -> (Reader, Seen) {
     (Reader(Some(thread)), Seen(Some(rx)))
 }
 
-struct Reader(Option<std::thread::JoinHandle<String>>);
-struct Seen(Option<tokio::sync::oneshot::Receiver<()>>);
+pub(crate) struct Reader(Option<std::thread::JoinHandle<String>>);
+pub(crate) struct Seen(Option<tokio::sync::oneshot::Receiver<()>>);
 
 impl Reader {
-    fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self) -> String {
         self.0.take().unwrap().join().unwrap()
     }
 }
 
 impl Seen {
-    async fn recv_up(&mut self) {
+    pub(crate) async fn recv_up(&mut self) {
         self.0.take().unwrap().await.unwrap();
     }
 }
@@ -257,7 +284,7 @@ async fn many_run_at_once() {
         let outcome = run.await.unwrap();
         assert_eq!(outcome.stdout, format!("{number}\n"), "{outcome:?}");
     }
-    assert!(own.processes().is_empty());
+    own.gone().await;
     no_group_stays().await;
 }
 
@@ -306,78 +333,4 @@ async fn killing_the_gateway_ends_everything_inside() {
         tokio::time::sleep(std::time::Duration::from_millis(25)).await;
     }
     panic!("still there: {:?}", own.processes());
-}
-
-/// Waits until one empty sandbox is there; gives its guard.
-async fn spare_of(own: &Own) -> rustix::process::Pid {
-    for _ in 0..400 {
-        let helper = own.helper().as_raw_nonzero().get();
-        let guards: Vec<i32> = own.all().into_iter().filter(|pid| parent(*pid) == Some(helper)).collect();
-        // A guard is a spare once it has made its process 1.
-        let made = |guard: &&i32| !children(**guard).is_empty();
-        if let (1, Some(guard)) = (guards.len(), guards.first().filter(made)) {
-            return rustix::process::Pid::from_raw(*guard).unwrap();
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-    }
-    panic!("no spare was made: {:?}", own.all());
-}
-
-fn children(pid: i32) -> Vec<i32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
-}
-
-fn spare_runner(own: &Own) -> NativeRunner {
-    NativeRunner::new(NativeConfig { helper: own.program(), spare: true, ..config() }).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_spare_is_used_once_and_takes_on_the_limits_and_hosts_of_its_run() {
-    let own = Own::new();
-    let runner = spare_runner(&own);
-    let code = "import os, resource, socket\n\
-                print(sorted(os.listdir('/tmp')), resource.getrlimit(resource.RLIMIT_CPU)[0])\n\
-                open('/tmp/left', 'w').close()\n\
-                try: print(socket.gethostbyname('api.example.com'))\n\
-                except OSError: print('unknown')";
-    let first = finish(runner.prepare(quick(Runtime::Python, 20_000)).await.unwrap(), job(code)).await;
-    assert_eq!((first.exit.code, first.stdout.as_str()), (0, "[] 60\nunknown\n"), "{first:?}");
-    let spare = spare_of(&own).await;
-
-    let mut spec = quick(Runtime::Python, 7_000);
-    spec.limits.cpu_ms = 7_000;
-    spec.hosts = hosts(&["api.example.com"]);
-    let lane = runner.prepare(spec).await.unwrap();
-    assert!(own.all().contains(&spare.as_raw_nonzero().get()));
-    let second = finish(lane, job(code)).await;
-    assert_eq!((second.exit.code, second.stdout.as_str()), (0, "[] 7\n127.18.0.10\n"), "{second:?}");
-    assert!(!own.all().contains(&spare.as_raw_nonzero().get()), "it was this one that ran, and it is gone");
-    assert_ne!(spare_of(&own).await, spare);
-
-    // A host on a port of its own needs listeners that no spare has.
-    let mut spec = quick(Runtime::Python, 7_000);
-    spec.hosts = hosts(&["api.example.com:8443"]);
-    let mut lane = runner.prepare(spec).await.unwrap();
-    let roles = lane.take_fds().unwrap().listeners.into_iter().map(|listener| listener.role).collect::<Vec<_>>();
-    assert!(roles.contains(&oauth3_core::ListenerRole::Tls { port: 8443 }), "{roles:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_spare_that_died_is_not_used_and_none_stays_when_the_runner_goes() {
-    let own = Own::new();
-    let runner = spare_runner(&own);
-    let run = async || finish(runner.prepare(spec(Runtime::Embedded)).await.unwrap(), job("console.log(1)")).await;
-    assert_eq!(run().await.stdout, "1\n");
-    rustix::process::kill_process(spare_of(&own).await, rustix::process::Signal::KILL).unwrap();
-    while !own.processes().is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    assert_eq!(run().await.stdout, "1\n");
-    spare_of(&own).await;
-    drop(runner);
-    while !own.all().is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    no_group_stays().await;
 }

@@ -17,5 +17,6 @@ mod hostile;
 mod limits;
 mod outside;
 mod runs;
+mod spare;
 mod support;
 mod values;

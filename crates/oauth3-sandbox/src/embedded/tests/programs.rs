@@ -159,7 +159,7 @@ fn memory_and_stack_are_limited() {
 
 #[test]
 fn a_limit_that_is_too_small_is_an_error() {
-    for memory_bytes in [0, 1000, 200_000] {
+    for memory_bytes in [0, 1000, 100_000] {
         let ran = run_job(EmbeddedJob { memory_bytes, ..job("console.log(1)") });
         assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{memory_bytes}");
         assert!(ran.err.starts_with("error: "), "{}", ran.err);
