@@ -123,22 +123,28 @@ async fn bombs_loops_and_floods_end_bounded_and_leave_nothing() {
         ),
         ("disk", "# @runtime python\nf = open('/tmp/x', 'wb')\nwhile True: f.write(b'x' * (1 << 20))", ""),
     ];
+    let keeper = serve.keeper_pid();
+    // One process makes sandboxes; the guards of sandboxes are its children.
+    let helpers = || world::children(serve.pid()).into_iter().filter(|pid| *pid != keeper).collect::<Vec<u32>>();
+    let guards = || helpers().into_iter().flat_map(world::children).collect::<Vec<u32>>();
     for (name, code, error) in cases {
+        let used = guards();
         let status = run(&world, &agent, code, json!({ "timeout": 5 })).await;
         assert!(["failed", "success"].contains(&status["status"].as_str().unwrap()), "{name}: {status}");
         assert_eq!(status["status"] == "success", name == "detached", "{name}: {status}");
         assert!(status["error"].as_str().unwrap_or("").starts_with(error), "{name}: {status}");
-        let keeper = serve.keeper_pid();
         e2e::eventually(&format!("{name} left nothing"), || {
-            // One process makes sandboxes; the guards of sandboxes are its children. One empty sandbox may wait for
-            // the next run: a guard, its process 1, and nothing in it.
-            let rest: Vec<u32> = world::children(serve.pid()).into_iter().filter(|pid| *pid != keeper).collect();
-            let guards: Vec<u32> = rest.iter().flat_map(|pid| world::children(*pid)).collect();
+            // One empty sandbox may wait for the next run, which is not the one that ran: a guard, its process 1, and
+            // after a run of the embedded runtime the next engine.
+            let guards = guards();
             let inside: Vec<u32> = guards.iter().flat_map(|pid| world::children(*pid)).collect();
-            rest.len() <= 1
+            let engines: Vec<u32> = inside.iter().flat_map(|pid| world::children(*pid)).collect();
+            helpers().len() <= 1
                 && guards.len() <= 1
+                && guards.iter().all(|guard| !used.contains(guard))
                 && inside.len() <= 1
-                && inside.iter().all(|pid| world::children(*pid).is_empty())
+                && engines.len() <= usize::from(name == "cpu")
+                && engines.iter().all(|pid| world::children(*pid).is_empty())
         })
         .await;
     }
