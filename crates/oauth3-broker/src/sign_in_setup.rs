@@ -81,7 +81,12 @@ mod tests {
         refused(&SignInSetup { client_id: String::new(), ..setup("generic", &issuer) }, "--client-id");
         refused(&SignInSetup { scopes: ["a b".to_owned()].into(), ..setup("generic", &issuer) }, "a scope is");
         refused(&SignInSetup { hosts: BTreeSet::new(), ..setup("generic", &issuer) }, "--host api.example.com");
-        let aws = [("region", "eu-central-1"), ("start_url", "https://a.awsapps.com/start")];
+        let aws = [
+            ("region", "eu-central-1"),
+            ("start_url", "https://a.awsapps.com/start"),
+            ("account_id", "123456789012"),
+            ("role_name", "ReadOnly"),
+        ];
         refused(&setup("aws", &aws), "leave --client-id out");
         assert_eq!(tried(&SignInSetup { client_id: String::new(), ..setup("aws", &aws) }, &[]), Ok(()));
     }

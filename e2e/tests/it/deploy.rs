@@ -6,6 +6,7 @@ use e2e::identity::Poll;
 use e2e::world::binary;
 use e2e::{IdentityProvider, World};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,8 +27,8 @@ fn the_compose_file_keeps_the_agent_apart() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let compose: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(keys(&compose), ["networks", "secrets", "services", "volumes"]);
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(keys(&compose), ["networks", "secrets", "services", "volumes"].map(str::to_owned).into());
     let known = [
         "build",
         "cap_drop",

@@ -129,7 +129,8 @@ fn client_secret(name: &str, setup: &SignInSetup, args: &SignInArgs) -> Result<O
     let identities = Identities::embedded()?;
     let needed = identities.provider(&setup.provider).is_some_and(|p| p.client_secret == SecretNeed::Needed);
     let given = args.client_secret_stdin || args.client_secret_from_env.is_some();
-    if !given && !(needed && std::io::stdin().is_terminal()) {
+    let asked = needed && std::io::stdin().is_terminal();
+    if !given && !asked {
         return Ok(None);
     }
     let source = ValueSource { stdin: args.client_secret_stdin, from_env: args.client_secret_from_env.clone() };

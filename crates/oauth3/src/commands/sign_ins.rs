@@ -77,11 +77,11 @@ fn show(sign_in: &SignIn<'_>, attempt: &Attempt, out: Output) {
     let prompt = &attempt.prompt;
     if out.is_json() {
         let mut item = line(sign_in, "pending");
-        item["address"] = prompt.address.clone().into();
-        item["code"] = prompt.code.clone().into();
-        item["address_with_code"] = prompt.address_with_code.clone().into();
-        item["expires_at"] = attempt.expires_at.unix_seconds().into();
-        item["asked_by"] = attempt.asked_by.clone().into();
+        item.insert("address".into(), prompt.address.clone().into());
+        item.insert("code".into(), prompt.code.clone().into());
+        item.insert("address_with_code".into(), prompt.address_with_code.clone().into());
+        item.insert("expires_at".into(), attempt.expires_at.unix_seconds().into());
+        item.insert("asked_by".into(), attempt.asked_by.clone().into());
         return out.json(&item);
     }
     let scopes = sign_in.allows(&sign_in.setup.scopes);
@@ -230,7 +230,7 @@ fn finish(sign_ins: &SignIns, record: &SignInRecord, out: Output) -> Outcome {
     };
     if out.is_json() {
         let mut item = line(&sign_in, word);
-        item["error"] = sentence.into();
+        item.insert("error".into(), sentence.into());
         out.json(&item);
     }
     eprintln!(
@@ -372,11 +372,11 @@ pub(super) fn state(record: &SignInRecord) -> String {
 }
 
 /// What scripts see of a sign-in; `status` is the word for it.
-fn line(sign_in: &SignIn<'_>, status: &str) -> Value {
+fn line(sign_in: &SignIn<'_>, status: &str) -> Map<String, Value> {
     let mut map = Map::from_iter([("connection".to_owned(), Value::from(sign_in.name))]);
     map.extend(fields(sign_in));
     map.insert("status".to_owned(), status.into());
-    Value::Object(map)
+    map
 }
 
 /// The same, to be put among other fields.
