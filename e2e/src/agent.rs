@@ -21,6 +21,12 @@ pub struct Reply {
 }
 
 impl Agent {
+    /// The same one at another address.
+    #[must_use]
+    pub fn at(&self, base: &str) -> Self {
+        Self::new(base, &self.token)
+    }
+
     /// With this token.
     pub fn new(base: &str, token: &str) -> Self {
         Self { base: base.to_owned(), token: token.to_owned(), http: reqwest::Client::new() }

@@ -77,6 +77,8 @@ struct State {
     revoked: Vec<String>,
     refreshed: usize,
     refuses_refresh: bool,
+    /// Refreshes that are answered with a page about trouble.
+    refresh_troubles: usize,
     /// `expires_in`, when it is not an hour.
     lifetime: Option<u32>,
     /// Everything that nobody but the keeper may see.
@@ -134,6 +136,11 @@ impl IdentityProvider {
     /// Access tokens from now on say that they last so long, in seconds.
     pub fn tokens_last(&self, seconds: u32) {
         self.lock().lifetime = Some(seconds);
+    }
+
+    /// The next refreshes are answered with a page about trouble.
+    pub fn refresh_troubles(&self, count: usize) {
+        self.lock().refresh_troubles = count;
     }
 
     /// From now on no refresh token is taken.
@@ -261,6 +268,10 @@ impl State {
 
     fn renew(&mut self, token: Option<&String>) -> Reply {
         let Some(token) = token else { return error("invalid_request") };
+        if self.refresh_troubles > 0 {
+            self.refresh_troubles -= 1;
+            return page(503);
+        }
         if self.used_refresh.contains(token) {
             self.faults.push("a refresh token was sent twice".to_owned());
         }

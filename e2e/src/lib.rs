@@ -20,4 +20,4 @@ pub use identity::IdentityProvider;
 pub use openclaw::OpenClaw;
 pub use peer::Peer;
 pub use standin::{Seen, Standin};
-pub use world::{Done, PATIENCE, Serve, World, eventually};
+pub use world::{Done, PATIENCE, Serve, World, eventually, eventually_async};

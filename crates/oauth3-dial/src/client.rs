@@ -13,7 +13,6 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use oauth3_core::{Host, HttpPort, HttpRequest, HttpResponse};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
 use url::Url;
 
@@ -38,33 +37,13 @@ impl HttpClient {
         Self { dialer, pool: Pool::default() }
     }
 
-    /// [`HttpPort::send`], which also tells of a failed request whether the other side may have got it.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn send_once(&self, request: HttpRequest) -> Result<HttpResponse, SendError> {
-        let left = AtomicBool::new(false);
-        let failed = |sentence| SendError { sentence, may_have_left: left.load(Ordering::SeqCst) };
-        let (url, target) = parse_url(&request.url, request.owner_configured).map_err(failed)?;
-        let message = build(&url, &target, &request).map_err(failed)?;
-        let exchange = self.exchange(&target, message, request.max_reply_bytes, &left);
-        match tokio::time::timeout(request.timeout, exchange).await {
-            Ok(reply) => reply.map_err(failed),
-            Err(_) => {
-                let seconds = request.timeout.as_secs_f32();
-                Err(failed(format!("{}: no whole reply within {seconds} s", target.place)))
-            }
-        }
-    }
-
     async fn exchange(
         &self,
         target: &Target,
         request: Request<Full<Bytes>>,
         max: usize,
-        left: &AtomicBool,
     ) -> Result<HttpResponse, String> {
-        let (reply, sender) = self.send_on_a_connection(target, request, left).await?;
+        let (reply, sender) = self.send_on_a_connection(target, request).await?;
         let (head, body) = reply.into_parts();
         let body = read_bounded(target, &head.headers, body, max).await?;
         self.pool.put(target.key.clone(), sender);
@@ -84,26 +63,20 @@ impl HttpClient {
         &self,
         target: &Target,
         mut request: Request<Full<Bytes>>,
-        left: &AtomicBool,
     ) -> Result<(Response<Incoming>, Sender), String> {
         while let Some(mut sender) = self.pool.take(&target.key) {
             if sender.ready().await.is_err() {
                 continue;
             }
-            left.store(true, Ordering::SeqCst);
             match sender.try_send_request(request).await {
                 Ok(reply) => return Ok((reply, sender)),
                 Err(mut refused) => match refused.take_message() {
-                    Some(unsent) => {
-                        left.store(false, Ordering::SeqCst);
-                        request = unsent;
-                    }
+                    Some(unsent) => request = unsent,
                     None => return Err(target.broke(refused.error())),
                 },
             }
         }
         let mut sender = self.connect(target).await?;
-        left.store(true, Ordering::SeqCst);
         let reply = sender.send_request(request).await.map_err(|error| target.broke(&error))?;
         Ok((reply, sender))
     }
@@ -127,17 +100,12 @@ impl HttpClient {
 #[async_trait]
 impl HttpPort for HttpClient {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, String> {
-        self.send_once(request).await.map_err(|error| error.sentence)
+        let (url, target) = parse_url(&request.url, request.owner_configured)?;
+        let message = build(&url, &target, &request)?;
+        tokio::time::timeout(request.timeout, self.exchange(&target, message, request.max_reply_bytes))
+            .await
+            .map_err(|_| format!("{}: no whole reply within {} s", target.place, request.timeout.as_secs_f32()))?
     }
-}
-
-/// Why there is no reply.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SendError {
-    /// A sentence that names the host and what failed, nothing else.
-    pub sentence: String,
-    /// Whether the other side may have got the request; false when no byte of it was sent.
-    pub may_have_left: bool,
 }
 
 impl fmt::Debug for HttpClient {

@@ -14,7 +14,7 @@ mod pool;
 mod resolve;
 mod roots;
 
-pub use client::{HttpClient, SendError};
+pub use client::HttpClient;
 pub use dialer::{DialConfig, Dialer, Protocols};
 pub use error::DialError;
 pub use roots::system_authorities;

@@ -61,6 +61,7 @@ impl Handler for Desk {
     }
 
     async fn refresh(&self) -> Result<(), Fault> {
+        self.sign_ins.look_again();
         match &self.proxy {
             Some(served) => served.proxy.refresh().await,
             None => Ok(()),

@@ -35,6 +35,8 @@ mod sdks;
 mod secrets_resume;
 mod several_files;
 mod sign_ins;
+mod sign_ins_real;
+mod sign_ins_refresh;
 mod sign_ins_telegram;
 mod signing;
 mod skill_url;

@@ -26,7 +26,7 @@ pub(crate) async fn define(world: &World) {
 }
 
 /// A gateway with the connection `my-mail`, not signed in.
-async fn ready() -> (IdentityProvider, World, Serve, Agent) {
+pub(crate) async fn ready() -> (IdentityProvider, World, Serve, Agent) {
     let idp = IdentityProvider::start().await;
     let (world, token) = World::ready("").await;
     world.write_config(&idp.egress(world.home()));
@@ -36,7 +36,7 @@ async fn ready() -> (IdentityProvider, World, Serve, Agent) {
     (idp, world, serve, agent)
 }
 
-async fn sign_in(idp: &IdentityProvider, world: &World, name: &str) {
+pub(crate) async fn sign_in(idp: &IdentityProvider, world: &World, name: &str) {
     idp.will([Poll::person(name)]);
     let done = world.cli(&["login", "my-mail"]).await;
     assert_eq!(done.code(), 0, "{done:?}");

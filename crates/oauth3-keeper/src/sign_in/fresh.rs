@@ -2,7 +2,8 @@
 //!
 //! A refresh is written down before the refresh token leaves, and its reply is stored before anybody uses it. So after
 //! a crash in between nobody knows what became of the token, and where a provider takes each one once it is never sent
-//! again: the access token is used while it lasts, then the owner signs in anew.
+//! again: the access token is used while it lasts, then the owner signs in anew. A keeper that lives on and got no
+//! reply, or was told to come back later, tries again after a pause.
 
 use super::net::{Trouble, reply};
 use super::settle::Fresh;
@@ -16,8 +17,14 @@ use std::time::Duration;
 
 /// A token that ends sooner is refreshed before it is used; at most a quarter of its life.
 const SPARE: Duration = Duration::from_secs(60);
-/// How soon after a refresh a token is not refreshed again because an API did not take it.
-const REFUSED_AGAIN: Duration = Duration::from_secs(30);
+/// How often a token is refreshed at most because an API did not take it.
+const REFUSED_AGAIN: Duration = Duration::from_secs(5);
+/// Pause after a refresh that did not work this time; doubled each time, up to the longest, unless the provider asks
+/// for more.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest that it is followed in that.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 /// How long a token whose end is not known needs no second look.
 const UNKNOWN_LIFE: Duration = Duration::from_secs(300);
 
@@ -48,8 +55,8 @@ impl SignIns {
         let mut held = self.load(&api).await?;
         if self.token_version(name).await? == Some(refused) {
             let now = self.clock.now();
-            let obtained = held.record.refreshed_at.max(held.record.signed_in_at);
-            let just_now = obtained.is_some_and(|at| now.since(at) < REFUSED_AGAIN);
+            let before = self.lock(&self.refused).insert(api.clone(), now);
+            let just_now = before.is_some_and(|at| now.since(at) < REFUSED_AGAIN);
             if just_now || !(held.record.refreshable || is_aws(&held.setup)) {
                 return Ok(None);
             }
@@ -109,6 +116,16 @@ impl SignIns {
                     .await;
             }
         }
+        if let Some((_, until)) = self.lock(&self.resting).get(&held.record.connection).copied()
+            && now < until
+        {
+            if !refused && lasts(Duration::ZERO) {
+                return Ok(());
+            }
+            let seconds = until.since(now).as_secs().max(1);
+            let text = format!("the access to {name} could not be renewed; it is tried again in {seconds} s");
+            return Err(Fault::Unavailable(text));
+        }
         let client = self.client(held).await?;
         if is_aws(&held.setup) {
             let session = held.kept.session.as_ref();
@@ -136,12 +153,13 @@ impl SignIns {
         held.record.refreshing_since = Some(self.clock.now());
         self.save(held, Token::Keep).await?;
 
-        let got = self.send(&held.setup, exchange).await;
-        let (may_retry, trouble) = match got {
+        let (trouble, asked) = match self.send(&held.setup, exchange).await {
             Ok(got) => match read_refresh(client, &reply(&got), self.clock.now()) {
                 Refreshed::Done(tokens) => {
                     held.record.refreshed_at = Some(self.clock.now());
-                    self.put_tokens(held, client, Fresh::from(tokens)).await?;
+                    self.lock(&self.resting).remove(&api);
+                    let fresh = Fresh::of(tokens, client, &held.setup);
+                    self.put_tokens(held, client, fresh).await?;
                     let stored = self.record(&api, AuditKind::TokenRefresh, ACTOR, "stored").await;
                     if let Err(fault) = stored {
                         tracing::error!(%fault, "a refresh that was stored is not in the audit");
@@ -151,15 +169,18 @@ impl SignIns {
                 Refreshed::Ended(failure) => {
                     return self.needed(held, &failure.to_string()).await.map(|()| None);
                 }
-                Refreshed::Later { perhaps_used, why, .. } => (!perhaps_used, Trouble::Failed(why)),
+                Refreshed::Later { why, .. } => (Trouble::Failed(why), got.retry_after.map(Duration::from_secs)),
             },
-            Err(Trouble::NoReply(error)) => (!error.may_have_left, Trouble::NoReply(error)),
-            Err(trouble @ Trouble::Failed(_)) => (true, trouble),
+            Err(trouble) => (trouble, None),
         };
-        if may_retry || client.server.rotation.may_retry() {
-            held.record.refreshing_since = None;
-            self.save(held, Token::Keep).await?;
-        }
+        // This keeper knows that no reply came that would have to be stored; the token is tried again later.
+        held.record.refreshing_since = None;
+        self.save(held, Token::Keep).await?;
+        let mut resting = self.lock(&self.resting);
+        let failures = resting.get(&api).map_or(0, |(failures, _)| *failures);
+        let pause = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
+        let until = self.clock.now().plus(pause.max(asked.unwrap_or_default().min(LONGEST_ASKED)));
+        resting.insert(api, (failures.saturating_add(1), until));
         Ok(Some(trouble))
     }
 

@@ -48,6 +48,10 @@ pub(crate) struct SignIns {
     followed: Mutex<HashMap<ApiId, watch::Sender<bool>>>,
     /// Tokens that were found fresh: their version, and until when they need no second look.
     ready: Mutex<HashMap<ApiId, (u32, Timestamp)>>,
+    /// Refreshes that did not work: how often in a row, and until when none is tried.
+    resting: Mutex<HashMap<ApiId, (u32, Timestamp)>>,
+    /// When a token was last refreshed because an API did not take it.
+    refused: Mutex<HashMap<ApiId, Timestamp>>,
     events: mpsc::Sender<KeeperEvent>,
     queue: tokio::sync::Mutex<mpsc::Receiver<KeeperEvent>>,
     tasks: Mutex<JoinSet<()>>,
@@ -74,6 +78,8 @@ impl SignIns {
             turns: Mutex::default(),
             followed: Mutex::default(),
             ready: Mutex::default(),
+            resting: Mutex::default(),
+            refused: Mutex::default(),
             events,
             queue: tokio::sync::Mutex::new(queue),
             tasks: Mutex::default(),
@@ -145,6 +151,11 @@ impl SignIns {
     fn tell(&self, api: &ApiId) {
         // Full only when the gateway hears nothing any more; what it missed it reads when it starts.
         let _ = self.events.try_send(KeeperEvent::SignIn(api.clone()));
+    }
+
+    /// Something changed, perhaps a connection: no token is used before its sign-in was looked at again.
+    pub(crate) fn look_again(&self) {
+        self.lock(&self.ready).clear();
     }
 
     /// What was known of a token's freshness does not hold any more.

@@ -3,8 +3,7 @@
 use super::SignIns;
 use super::kept::{Registered, Secret};
 use super::state::Held;
-use oauth3_core::{Account, Fault, HttpRequest, HttpResponse, SignInSetup, Timestamp};
-use oauth3_dial::SendError;
+use oauth3_core::{Account, Fault, HttpPort as _, HttpRequest, HttpResponse, SignInSetup, Timestamp};
 use oauth3_oauth::{
     Client, Exchange, Failure, IdToken, Jwks, MAX_REPLY_BYTES, Metadata, Reply, Sensitive, TokenSet, aws, discover,
     read_userinfo, userinfo,
@@ -22,15 +21,15 @@ const REGISTERED_SPARE: Duration = Duration::from_secs(24 * 3600);
 pub(super) enum Trouble {
     /// It said so, or said nothing that can be used.
     Failed(Failure),
-    /// There was no reply.
-    NoReply(SendError),
+    /// There was no reply; why, in a sentence.
+    NoReply(String),
 }
 
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Failed(failure) => failure.fmt(f),
-            Self::NoReply(error) => write!(f, "the provider cannot be reached: {}", error.sentence),
+            Self::NoReply(why) => write!(f, "the provider cannot be reached: {why}"),
         }
     }
 }
@@ -147,7 +146,7 @@ impl SignIns {
             max_reply_bytes: MAX_REPLY_BYTES,
             owner_configured: setup.parameters.values().any(place),
         };
-        self.http.send_once(request).await.map_err(Trouble::NoReply)
+        self.http.send(request).await.map_err(Trouble::NoReply)
     }
 }
 

@@ -24,13 +24,20 @@ pub(super) struct Fresh {
     pub(super) granted: Option<BTreeSet<String>>,
 }
 
-impl From<TokenSet> for Fresh {
-    fn from(tokens: TokenSet) -> Self {
+impl Fresh {
+    /// Scopes are noted in the words in which they were asked for: some providers have others for the same.
+    pub(super) fn of(tokens: TokenSet, client: &Client, setup: &SignInSetup) -> Self {
+        let asked: Vec<String> = setup.scopes.iter().cloned().collect();
+        let difference = tokens.scope_difference(client, &asked);
+        let granted = tokens.granted.as_ref().map(|_| {
+            let kept = asked.into_iter().filter(|scope| !difference.missing.contains(scope));
+            kept.chain(difference.extra).collect()
+        });
         Self {
             access_token: Secret(tokens.access_token),
             refresh_token: tokens.refresh_token.map(Secret),
             expires_at: tokens.expires_at,
-            granted: tokens.granted.map(|granted| granted.into_iter().collect()),
+            granted,
         }
     }
 }
@@ -50,7 +57,7 @@ impl SignIns {
         let turn = self.turn(api);
         let _turn = turn.lock().await;
         let mut held = self.load(api).await.map_err(sentence)?;
-        let fresh = Fresh::from(tokens);
+        let fresh = Fresh::of(tokens, client, &held.setup);
         let account = match account {
             Ok(account) if held.record.attempt.is_some() => account,
             // Nobody waits for it any more, or nobody knows whose it is.
@@ -59,6 +66,10 @@ impl SignIns {
                 return other.map(drop).map_err(|trouble| trouble.to_string());
             }
         };
+        if held.record.account.is_some() && account.is_none() {
+            self.give_back(&held, &fresh.access_token, fresh.refresh_token.as_ref()).await;
+            return Err("the provider did not say whose account this is, as it did before".to_owned());
+        }
         let other = match (&held.record.account, &account) {
             (Some(before), Some(now)) if before.subject != now.subject => Some(now.clone()),
             _ => None,
