@@ -12,6 +12,7 @@ mod containment;
 mod contract;
 mod crash;
 mod deploy;
+mod exec;
 mod executors;
 mod expiry;
 mod forward;
