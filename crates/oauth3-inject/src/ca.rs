@@ -39,7 +39,7 @@ const SEED_TRIES: usize = 4;
 const SERIAL_BYTES: usize = 16;
 
 /// Makes a certificate for any name that the code asks for. Whether the name is allowed is decided later,
-/// by [`crate::target`], so that the code can read why not.
+/// by the module `target`, so that the code can read why not.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
