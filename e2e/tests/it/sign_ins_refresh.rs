@@ -127,3 +127,27 @@ async fn a_keeper_that_is_killed_around_a_refresh_sends_no_refresh_token_twice()
     assert_eq!(world.cli(&["audit", "verify"]).await.code(), 0);
     serve.stop().await;
 }
+
+/// Whoever asked hangs up as soon as the provider has answered: the new token is stored all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_in_a_refresh_loses_no_token() {
+    let (idp, world, serve, agent) = ready().await;
+    sign_in(&idp, &world, "Ann").await;
+    assert_eq!(world.cli(&["connection", "grant", "my-mail", "--agent", "agent"]).await.code(), 0);
+    let proxy = agent.at(&serve.proxy);
+    idp.tokens_last(1);
+    for _ in 0..8 {
+        let before = refreshes(&idp);
+        idp.end_access_tokens();
+        while refreshes(&idp) == before {
+            tokio::select! {
+                reply = proxy.send(Method::GET, "/api/my-mail/me", None) => drop(reply),
+                () = idp.until("a refresh", |(_, _, refreshed)| refreshed > before) => {}
+            }
+        }
+        let reply = proxy.send(Method::GET, "/api/my-mail/me", None).await;
+        let status = reply.status();
+        assert_eq!(status, 200, "{} {}", reply.text().await.unwrap(), state(&world).await);
+    }
+    assert_eq!(idp.faults(), [""; 0]);
+}

@@ -39,31 +39,38 @@ impl SignIns {
         {
             return Ok(version);
         }
-        let turn = self.turn(&api);
-        let _turn = turn.lock().await;
-        let mut held = self.load(&api).await?;
-        self.look(&mut held, false).await?;
-        self.note_ready(&held).await
+        self.to_the_end(async move |me| {
+            let turn = me.turn(&api);
+            let _turn = turn.lock().await;
+            let mut held = me.load(&api).await?;
+            me.look(&mut held, false).await?;
+            me.note_ready(&held).await
+        })
+        .await
     }
 
     /// An API did not take the token of this version: gives the version of a newer one, if there is one or one can be
     /// had.
     pub(crate) async fn renew(&self, name: &SecretName, refused: u32) -> Result<Option<u32>, Fault> {
         let Some(api) = name.connection() else { return Ok(None) };
-        let turn = self.turn(&api);
-        let _turn = turn.lock().await;
-        let mut held = self.load(&api).await?;
-        if self.token_version(name).await? == Some(refused) {
-            let now = self.clock.now();
-            let before = self.lock(&self.refused).insert(api.clone(), now);
-            let just_now = before.is_some_and(|at| now.since(at) < REFUSED_AGAIN);
-            if just_now || !(held.record.refreshable || is_aws(&held.setup)) {
-                return Ok(None);
+        let name = name.clone();
+        self.to_the_end(async move |me| {
+            let turn = me.turn(&api);
+            let _turn = turn.lock().await;
+            let mut held = me.load(&api).await?;
+            if me.token_version(&name).await? == Some(refused) {
+                let now = me.clock.now();
+                let before = me.lock(&me.refused).insert(api.clone(), now);
+                let just_now = before.is_some_and(|at| now.since(at) < REFUSED_AGAIN);
+                if just_now || !(held.record.refreshable || is_aws(&held.setup)) {
+                    return Ok(None);
+                }
+                me.look(&mut held, true).await?;
             }
-            self.look(&mut held, true).await?;
-        }
-        let version = self.note_ready(&held).await?;
-        Ok((version != refused).then_some(version))
+            let version = me.note_ready(&held).await?;
+            Ok((version != refused).then_some(version))
+        })
+        .await
     }
 
     /// The token and its version, when it is not the one that was `seen` any more.

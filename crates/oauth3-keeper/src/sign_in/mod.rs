@@ -25,12 +25,15 @@ use oauth3_provider::Identities;
 use oauth3_vault::Vault;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::sync::{mpsc, watch};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 /// News that may wait for the gateway.
 const EVENT_QUEUE: usize = 256;
+/// How long a keeper that stops waits for refreshes to be stored.
+const STORE_PATIENCE: Duration = Duration::from_secs(3);
 /// Longest client secret, in bytes.
 const MAX_CLIENT_SECRET_BYTES: usize = 4 << 10;
 
@@ -55,6 +58,8 @@ pub(crate) struct SignIns {
     events: mpsc::Sender<KeeperEvent>,
     queue: tokio::sync::Mutex<mpsc::Receiver<KeeperEvent>>,
     tasks: Mutex<JoinSet<()>>,
+    /// What a keeper that stops waits for.
+    refreshes: Mutex<JoinSet<()>>,
     me: Weak<Self>,
 }
 
@@ -83,6 +88,7 @@ impl SignIns {
             events,
             queue: tokio::sync::Mutex::new(queue),
             tasks: Mutex::default(),
+            refreshes: Mutex::default(),
             me: me.clone(),
         })
     }
@@ -146,6 +152,9 @@ impl SignIns {
     pub(crate) async fn shutdown(&self) {
         let mut tasks = std::mem::take(&mut *self.lock(&self.tasks));
         tasks.shutdown().await;
+        let mut refreshes = std::mem::take(&mut *self.lock(&self.refreshes));
+        let stored = async { while refreshes.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(STORE_PATIENCE, stored).await;
     }
 
     fn tell(&self, api: &ApiId) {
@@ -169,6 +178,26 @@ impl SignIns {
 
     fn lock<'a, T>(&self, what: &'a Mutex<T>) -> MutexGuard<'a, T> {
         what.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something to its end even when whoever asked for it hangs up in the middle: the reply to a refresh token
+    /// that was sent must be stored.
+    async fn to_the_end<T, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+    {
+        let gone = || Fault::Unavailable("the keeper stops".to_owned());
+        let me = self.me.upgrade().ok_or_else(gone)?;
+        let (tell, told) = oneshot::channel();
+        let work = work(me);
+        {
+            let mut refreshes = self.lock(&self.refreshes);
+            while refreshes.try_join_next().is_some() {}
+            // Nobody may wait for it any more.
+            refreshes.spawn(async move { drop(tell.send(work.await)) });
+        }
+        told.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Starts a task that ends with the keeper.

@@ -63,12 +63,14 @@ pub(crate) async fn login(settings: &Settings, args: &LoginArgs, out: Output) ->
     }
     let began_at = attempt.began_at;
     tokio::select! {
-        ended = wait(port, begun.clone(), began_at, args.any_account, out) => Ok(finish(&sign_ins, &ended?, out)),
+        // Heard from before anything says so.
+        biased;
         _ = tokio::signal::ctrl_c() => {
             let name = &args.name;
             eprintln!("\noauth3: the sign-in goes on; `oauth3 login {name}` waits for it again, `oauth3 login {name} --cancel` stops it");
             Ok(Outcome::Failed)
         }
+        ended = wait(port, begun.clone(), began_at, args.any_account, out) => Ok(finish(&sign_ins, &ended?, out)),
     }
 }
 
