@@ -16,7 +16,7 @@ const SKILL: &str = "// @runtime embedded\nconst token = Deno.env.get('MY_MAIL_T
     console.log(r.status, token, await r.text());";
 const API: &str = "api.example.com";
 
-/// A provider that runs, with the browser of whoever signs in. It ends when this is dropped.
+/// A provider that runs, with the browser of whoever signs in. It ends when its input does, which this holds.
 struct Provider {
     issuer: String,
     browser: String,
@@ -33,7 +33,6 @@ impl Provider {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -219,7 +218,11 @@ async fn begin_again(world: &World) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn glewlwyd_signs_in_with_slow_down_and_refreshes() {
+async fn glewlwyd_signs_in_and_revokes() {
+    if std::env::var_os("OAUTH3_TEST_GLEWLWYD").is_none() {
+        eprintln!("not run: glewlwyd is a package of Debian's");
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let provider = Provider::start("glewlwyd_server.mjs", folder.path(), 60).await;
     let api = api().await;
