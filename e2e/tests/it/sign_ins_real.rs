@@ -233,3 +233,33 @@ async fn glewlwyd_signs_in_and_revokes() {
     assert_eq!(world.cli(&["logout", "my-mail"]).await.code(), 0);
     assert_eq!(state(&world).await["status"], "signed_out");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_without_codes_is_signed_in_at_in_the_browser() {
+    let (provider, api) = (Provider::oidc(300).await, api().await);
+    let (world, token) = World::ready("").await;
+    world.write_config(&api.egress(world.home()));
+    let at = |path: &str| format!("{}{path}", provider.issuer);
+    let (authorization, tokens, userinfo) = (at("/auth"), at("/token"), at("/me"));
+    let mut add = vec!["connection", "add", "my-mail", "--provider", "generic", "--client-id", "oauth3-browser"];
+    add.extend(["--authorization-endpoint", &authorization, "--token-endpoint", &tokens]);
+    add.extend(["--userinfo-endpoint", &userinfo, "--host", API, "--scope", "openid", "--scope", "email"]);
+    let done = world.cli(&add).await;
+    assert_eq!(done.code(), 0, "{done:?}");
+    let serve = world.serve().await;
+    let begun = world.cli(&["login", "my-mail", "--no-wait", "--json"]).await;
+    let begun = begun.json();
+    assert!(begun["code"].is_null(), "{begun}");
+    let address = reqwest::Url::parse(begun["address"].as_str().unwrap()).unwrap();
+    // Somebody else calls first, with a state of his own: it changes nothing.
+    let redirect = address.query_pairs().find(|(name, _)| name == "redirect_uri").unwrap().1.into_owned();
+    let stranger = provider.http.get(format!("{redirect}?code=evil&state=guessed")).send().await.unwrap();
+    assert_eq!(stranger.status(), 400);
+    let query =
+        reqwest::Url::parse_with_params("http://x/", [("address", address.as_str()), ("login", "ann")]).unwrap();
+    provider.browse(query.query().unwrap()).await;
+    e2e::eventually_async("she is signed in", async || state(&world).await["status"] == "signed_in").await;
+    assert_eq!(state(&world).await["account"]["email"], "ann@example.com");
+    let credential = use_token(&world, &Agent::new(&serve.base, &token), &api).await;
+    assert_eq!(provider.judges(&credential).await, 200);
+}
