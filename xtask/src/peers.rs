@@ -72,7 +72,7 @@ pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
     if missing(&["OAUTH3_TEST_OIDC_PROVIDER"]) {
         found.push(("OAUTH3_TEST_OIDC_PROVIDER", npm(&peers.join("idp"), OIDC_PROVIDER, None)?));
     }
-    // Where there are no packages of Debian's, the test with it says that it did not run.
+    // Where there are no packages of Debian's, the test with it is left out.
     if missing(&["OAUTH3_TEST_GLEWLWYD"]) && shell::find("apt-get").is_some() {
         found.push(("OAUTH3_TEST_GLEWLWYD", glewlwyd()?));
     }
