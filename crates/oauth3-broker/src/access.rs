@@ -256,7 +256,8 @@ impl Broker {
             return invalid(format!("there are {MAX_CONNECTIONS} connections already"));
         }
         if let Some(setup) = &connection.sign_in
-            && let Err(text) = crate::sign_in_setup::check(&connection.api, setup, base.host(), &known)
+            && let Err(text) =
+                crate::sign_in_setup::check(&self.config.identities, &connection.api, setup, base.host(), &known)
         {
             return invalid(text);
         }

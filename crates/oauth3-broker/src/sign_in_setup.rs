@@ -7,7 +7,13 @@ use oauth3_provider::{Identities, Protocol};
 ///
 /// # Errors
 /// A sentence for the owner, with the mend.
-pub(crate) fn check(api: &ApiId, setup: &SignInSetup, base: &Host, known: &[Connection]) -> Result<(), String> {
+pub(crate) fn check(
+    identities: &Identities,
+    api: &ApiId,
+    setup: &SignInSetup,
+    base: &Host,
+    known: &[Connection],
+) -> Result<(), String> {
     let name = SecretName::of_connection(api).map_err(|why| format!("{}: {why}; choose another name", api.name()))?;
     let same = |other: &&Connection| {
         let taken = SecretName::of_connection(&other.api).is_ok_and(|other| other.variable() == name.variable());
@@ -17,7 +23,6 @@ pub(crate) fn check(api: &ApiId, setup: &SignInSetup, base: &Host, known: &[Conn
         let text = format!("code finds {} in {} already; choose another name", other.api.name(), name.variable());
         return Err(text);
     }
-    let identities = Identities::embedded().map_err(|why| why.to_string())?;
     let provider = identities.provider(&setup.provider).ok_or_else(|| {
         let names: Vec<&str> = identities.providers().map(|provider| provider.name.as_str()).collect();
         format!("there is no provider {:?}; there are {}", setup.provider, names.join(", "))
@@ -62,7 +67,14 @@ mod tests {
     }
 
     fn tried(setup: &SignInSetup, known: &[Connection]) -> Result<(), String> {
-        check(&ApiId::connection("my-mail").unwrap(), setup, &Host::parse("api.example.com").unwrap(), known)
+        let identities = Identities::embedded().unwrap();
+        check(
+            &identities,
+            &ApiId::connection("my-mail").unwrap(),
+            setup,
+            &Host::parse("api.example.com").unwrap(),
+            known,
+        )
     }
 
     #[test]

@@ -251,6 +251,12 @@ impl IdentityProvider {
         })
     }
 
+    /// Which messages it speaks.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        self.entry.protocol
+    }
+
     /// What a scope allows, in a few words.
     #[must_use]
     pub fn says(&self, scope: &str) -> Option<&str> {

@@ -5,7 +5,7 @@ use super::kept::{Device, Secret};
 use super::net::{Trouble, reply};
 use super::settle::role_of;
 use super::state::{Held, Token};
-use super::{SignIns, event, is_aws};
+use super::{SignIns, event};
 use crate::audit::ACTOR;
 use oauth3_core::{ApiId, Attempt, AttemptEnd, AuditKind, FailedAttempt, Fault, Prompt, SignInRecord, Timestamp};
 use oauth3_oauth::{Client, DeviceGrant, DeviceStep, Failure, TokenSet, read_tokens};
@@ -34,7 +34,7 @@ impl SignIns {
         let (provider, _) = self.identity(&held.setup)?;
         let scopes: Vec<String> = held.setup.scopes.iter().cloned().collect();
         provider.check_scopes(&scopes, false).map_err(|error| Fault::InvalidRequest(error.to_string()))?;
-        if is_aws(&held.setup) {
+        if self.is_aws(&held.setup) {
             role_of(&held.setup)?;
         }
         let for_devices = provider.check_scopes(&scopes, true);

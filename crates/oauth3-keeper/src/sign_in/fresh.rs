@@ -8,7 +8,7 @@
 use super::net::{Trouble, reply};
 use super::settle::Fresh;
 use super::state::{Held, Token};
-use super::{SignIns, event, is_aws};
+use super::{SignIns, event};
 use crate::audit::ACTOR;
 use oauth3_core::{AuditKind, Fault, SecretName, SignInState, Timestamp};
 use oauth3_oauth::{Client, Refreshed, read_refresh, refresh};
@@ -62,7 +62,7 @@ impl SignIns {
                 let now = me.clock.now();
                 let before = me.lock(&me.refused).insert(api.clone(), now);
                 let just_now = before.is_some_and(|at| now.since(at) < REFUSED_AGAIN);
-                if just_now || !(held.record.refreshable || is_aws(&held.setup)) {
+                if just_now || !(held.record.refreshable || me.is_aws(&held.setup)) {
                     return Ok(None);
                 }
                 me.look(&mut held, true).await?;
@@ -134,7 +134,7 @@ impl SignIns {
             return Err(Fault::Unavailable(text));
         }
         let client = self.client(held).await?;
-        if is_aws(&held.setup) {
+        if self.is_aws(&held.setup) {
             let session = held.kept.session.as_ref();
             let lasts = session.is_some_and(|s| s.expires_at.is_none_or(|at| at > now.plus(SPARE)));
             if lasts && self.put_role(held, &client).await.is_ok() {

@@ -1,8 +1,8 @@
 //! Signing out: revoked at the provider, then destroyed here.
 
+use super::SignIns;
 use super::kept::{Kept, Secret};
 use super::state::Token;
-use super::{SignIns, is_aws};
 use oauth3_core::{ApiId, AttemptEnd, AuditKind, FailedAttempt, Fault, SecretName, SignInRecord, SignInState};
 use oauth3_oauth::Sensitive;
 
@@ -18,7 +18,7 @@ impl SignIns {
         self.record(api, AuditKind::SignedOut, by, "signed_out").await?;
         self.stop(api);
         let access = match &held.kept.session {
-            Some(session) if is_aws(&held.setup) => Some(Secret::copied(&session.token.0)),
+            Some(session) if self.is_aws(&held.setup) => Some(Secret::copied(&session.token.0)),
             _ => self.access_token(api).await,
         };
         let heard = match (&access, &held.kept.refresh_token) {

@@ -21,7 +21,7 @@ use oauth3_core::{
 };
 use oauth3_dial::{Dialer, HttpClient};
 use oauth3_oauth::Sensitive;
-use oauth3_provider::Identities;
+use oauth3_provider::{Identities, Protocol};
 use oauth3_vault::Vault;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -200,6 +200,11 @@ impl SignIns {
         told.await.unwrap_or_else(|_| Err(gone()))
     }
 
+    /// Whether the provider of a setup speaks AWS's messages, and signs requests in place of a bearer token.
+    fn is_aws(&self, setup: &SignInSetup) -> bool {
+        self.identities.provider(&setup.provider).is_some_and(|provider| provider.protocol() == Protocol::AwsSso)
+    }
+
     /// Starts a task that ends with the keeper.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.lock(&self.tasks);
@@ -214,8 +219,4 @@ impl SignIns {
 
 fn event(api: &ApiId, kind: AuditKind, by: &str, change: &str) -> AuditEvent {
     AuditEvent::new(kind, by).with("connection", api.name()).with("change", change)
-}
-
-fn is_aws(setup: &SignInSetup) -> bool {
-    setup.provider == "aws"
 }

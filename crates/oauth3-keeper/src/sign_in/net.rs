@@ -91,7 +91,7 @@ impl SignIns {
     /// Has AWS make a client for us, when the one that is there does not last.
     pub(super) async fn register(&self, held: &mut Held, now: Timestamp) -> Result<(), Trouble> {
         let lasts = |registered: &Registered| registered.expires_at > now.plus(REGISTERED_SPARE);
-        if !super::is_aws(&held.setup) || held.kept.registered.as_ref().is_some_and(lasts) {
+        if !self.is_aws(&held.setup) || held.kept.registered.as_ref().is_some_and(lasts) {
             return Ok(());
         }
         let client = self.client(held).await?;

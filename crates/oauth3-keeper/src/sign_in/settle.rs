@@ -3,7 +3,7 @@
 use super::kept::{Secret, Session, Waiting};
 use super::net::{Trouble, reply};
 use super::state::{Held, Token};
-use super::{SignIns, event, is_aws};
+use super::{SignIns, event};
 use crate::audit::ACTOR;
 use oauth3_core::{
     Account, ApiId, AttemptEnd, AuditKind, FailedAttempt, Fault, SignInRecord, SignInSetup, SignInState, Timestamp,
@@ -189,7 +189,7 @@ impl SignIns {
         if let Some(granted) = granted {
             held.record.granted = granted;
         }
-        if !is_aws(&held.setup) {
+        if !self.is_aws(&held.setup) {
             held.record.expires_at = expires_at;
             let value = SecretBytes::new(access_token.0.expose().as_bytes().to_vec());
             return self.save(held, Token::Put(value)).await;

@@ -80,7 +80,7 @@ impl SignIns {
 
     fn seal_token(&self, held: &Held, version: u32, value: &SecretBytes) -> Result<SealedSecret, Fault> {
         let invalid = |error: String| Fault::InvalidRequest(error);
-        let kind = if super::is_aws(&held.setup) { Kind::AwsSigv4 } else { Kind::Value };
+        let kind = if self.is_aws(&held.setup) { Kind::AwsSigv4 } else { Kind::Value };
         let uses = Uses { slots: kind.default_slots(), rules: held.connection.rules.clone(), kind, ..Uses::default() };
         let now = self.clock.now();
         let record = SecretRecord {
