@@ -22,12 +22,15 @@ web.listen(0, '127.0.0.1');
 await once(web, 'listening');
 const issuer = `http://127.0.0.1:${web.address().port}`;
 
+const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
+
 const provider = new Provider(issuer, {
   clients: [
     {
       client_id: 'oauth3',
       token_endpoint_auth_method: 'none',
-      grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token'],
+      grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token', EXCHANGE],
       response_types: [],
       redirect_uris: [],
       application_type: 'native',
@@ -61,6 +64,32 @@ const provider = new Provider(issuer, {
     revocation: { enabled: true },
   },
 });
+// RFC 8693: an access token for one with fewer scopes.
+provider.registerGrantType(
+  EXCHANGE,
+  async (ctx) => {
+    const { params, client } = ctx.oidc;
+    const subject = await provider.AccessToken.find(params.subject_token);
+    const refuse = (error) => Object.assign(ctx, { status: 400, body: { error } });
+    if (!subject?.isValid || subject.clientId !== client.clientId) return refuse('invalid_request');
+    if (params.subject_token_type !== ACCESS_TOKEN || params.requested_token_type !== ACCESS_TOKEN) {
+      return refuse('invalid_request');
+    }
+    if (params.audience !== 'backend') return refuse('invalid_target');
+    const scopes = params.scope?.split(' ') ?? [...subject.scopes];
+    if (!scopes.every((scope) => subject.scopes.has(scope))) return refuse('invalid_scope');
+    const { accountId, grantId, claims } = subject;
+    const token = new provider.AccessToken({ accountId, grantId, claims, client, gty: EXCHANGE, scope: scopes.join(' ') });
+    ctx.body = {
+      access_token: await token.save(),
+      issued_token_type: ACCESS_TOKEN,
+      token_type: 'Bearer',
+      expires_in: token.expiration,
+      scope: token.scope,
+    };
+  },
+  ['subject_token', 'subject_token_type', 'requested_token_type', 'audience', 'scope'],
+);
 web.on('request', provider.callback());
 
 /** Follows pages with cookies, filling in each form, until one says that it is done. */

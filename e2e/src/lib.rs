@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod certificate;
+pub mod deriving;
 pub mod identity;
 pub mod llm;
 pub mod openclaw;

@@ -78,6 +78,12 @@ impl SignIn<'_> {
         }
     }
 
+    /// Which sign-in its token is got from, and how; none for a connection with a sign-in of its own.
+    #[must_use]
+    pub fn from(&self) -> Option<String> {
+        self.setup.from.as_ref().map(|from| bounded(&from.shown()))
+    }
+
     /// Who is or was signed in.
     #[must_use]
     pub fn account(&self) -> Option<String> {
@@ -126,6 +132,10 @@ impl SignIn<'_> {
             (SignInState::SignedIn, None) => format!("{} account", self.provider()),
             (_, Some(account)) => format!("{}, last account {account}", self.provider()),
             (_, None) => self.provider(),
+        };
+        let who = match self.from() {
+            Some(from) => format!("{who} · {from}"),
+            None => who,
         };
         let scopes = self.allows(self.scopes());
         if scopes.is_empty() { who } else { format!("{who} · scopes: {}", scopes.join(", ")) }

@@ -130,6 +130,7 @@ mod tests {
                 client_id: "c".into(),
                 scopes: BTreeSet::new(),
                 hosts: hosts.iter().map(|host| Host::parse(host).unwrap()).collect(),
+                from: None,
             }),
             created_at: Timestamp::from_millis(0),
         }

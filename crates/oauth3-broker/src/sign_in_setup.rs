@@ -23,6 +23,14 @@ pub(crate) fn check(
         let text = format!("code finds {} in {} already; choose another name", other.api.name(), name.variable());
         return Err(text);
     }
+    if let Some(from) = &setup.from {
+        let parent = known.iter().find(|other| other.api == from.parent && other.api != *api);
+        let parent = parent.and_then(|parent| parent.sign_in.as_ref());
+        let name = from.parent.name();
+        let parent = parent.ok_or_else(|| format!("there is no connection {name} that people sign in at"))?;
+        identities.check_derived(setup, from, parent)?;
+        return check_hosts(setup, base);
+    }
     let provider = identities.provider(&setup.provider).ok_or_else(|| {
         let names: Vec<&str> = identities.providers().map(|provider| provider.name.as_str()).collect();
         format!("there is no provider {:?}; there are {}", setup.provider, names.join(", "))
@@ -45,10 +53,14 @@ pub(crate) fn check(
             format!("name --client-id, the id of the app that you registered at {} ({docs})", provider.title)
         });
     }
-    if !setup.hosts.contains(base) {
-        return Err(format!("tokens may not go to {base}, where the connection is; add --host {base}"));
+    check_hosts(setup, base)
+}
+
+fn check_hosts(setup: &SignInSetup, base: &Host) -> Result<(), String> {
+    if setup.hosts.contains(base) {
+        return Ok(());
     }
-    Ok(())
+    Err(format!("tokens may not go to {base}, where the connection is; add --host {base}"))
 }
 
 #[cfg(test)]
@@ -63,6 +75,7 @@ mod tests {
             client_id: "client".to_owned(),
             scopes: BTreeSet::from(["openid".to_owned()]),
             hosts: BTreeSet::from([Host::parse("api.example.com").unwrap()]),
+            from: None,
         }
     }
 

@@ -150,6 +150,7 @@ fn view(connection: &Connection, record: Option<&SignInRecord>) -> ConnectionVie
         name: connection.api.name().to_owned(),
         base_url: connection.base_url.clone(),
         provider: setup.map(|setup| setup.provider.clone()),
+        from: setup.and_then(|setup| setup.from.as_ref()).map(|from| from.parent.name().to_owned()),
         status: setup.map(|_| record.map_or("signed_out", SignInRecord::word).to_owned()),
         scopes: setup.map(|setup| granted.unwrap_or(&setup.scopes).clone()).unwrap_or_default(),
         expires_at: record.and_then(|record| record.attempt.as_ref()).map(|attempt| attempt.expires_at),

@@ -67,8 +67,8 @@ pub use ports::{
 pub use proxy_key::ProxyKey;
 pub use rule::{InvalidRule, Rule};
 pub use sign_in::{
-    Account, Attempt, AttemptEnd, ConnectionView, FailedAttempt, MAX_CLIENT_ID_BYTES, MAX_SCOPE_BYTES, MAX_SCOPES,
-    Prompt, SignInAsked, SignInOrder, SignInRecord, SignInSetup, SignInState,
+    Account, Attempt, AttemptEnd, ConnectionView, Derived, DerivedWay, FailedAttempt, MAX_CLIENT_ID_BYTES,
+    MAX_SCOPE_BYTES, MAX_SCOPES, Prompt, SignInAsked, SignInOrder, SignInRecord, SignInSetup, SignInState,
 };
 pub use skill::{Bundle, Package, Packages, Skill, SkillFile};
 pub use store_port::{SealedSecret, SealedSignIn, Standing, Store, TokenChange};

@@ -28,6 +28,57 @@ pub struct SignInSetup {
     pub scopes: BTreeSet<String>,
     /// The hosts that access tokens may go to.
     pub hosts: BTreeSet<Host>,
+    /// The sign-in that its access token is got from; none for a connection that people sign in at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Derived>,
+}
+
+/// Where a connection without a sign-in of its own has its access token from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Derived {
+    /// The connection that people sign in at.
+    pub parent: ApiId,
+    /// How.
+    pub way: DerivedWay,
+}
+
+/// How an access token is got from another sign-in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DerivedWay {
+    /// The refresh token gives one with fewer scopes (RFC 6749 §6).
+    FewerScopes,
+    /// The access token is exchanged at the same server (RFC 8693 §2.1).
+    Exchange {
+        /// For whom it shall be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        audience: Option<String>,
+        /// The address that it shall be used at.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource: Option<String>,
+    },
+    /// Auth0's Token Vault gives one of another provider, to which the account is linked there.
+    Vault {
+        /// What that provider is called at Auth0, such as `google-oauth2`.
+        connection: String,
+    },
+}
+
+impl Derived {
+    /// Where the token is from, in a few words.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let parent = self.parent.name();
+        match &self.way {
+            DerivedWay::FewerScopes => format!("from {parent} with fewer scopes"),
+            DerivedWay::Exchange { audience, resource } => {
+                let target = audience.iter().chain(resource).cloned().collect::<Vec<_>>().join(", ");
+                format!("from {parent} by exchange for {target}")
+            }
+            DerivedWay::Vault { connection } => format!("from {parent} by its link to {connection}"),
+        }
+    }
 }
 
 /// Who signed in, as the provider says. Texts are bounded, and without control or format characters.
@@ -221,6 +272,9 @@ pub struct ConnectionView {
     /// The identity provider; none for a connection that takes a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    /// The connection whose sign-in its token is got from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// See [`SignInRecord::word`]; none for a connection that takes a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,

@@ -83,10 +83,16 @@ impl TokenType {
     }
 }
 
-/// Reads the reply (RFC 8693 §2.2.1). Only bearer tokens are taken.
+/// Reads the reply (RFC 8693 §2.2.1). Only access tokens are taken, and of those bearer tokens.
 ///
 /// # Errors
 /// When it is a refusal, or no token that can be used.
 pub fn read_token_exchange(client: &Client, reply: &Reply<'_>, now: Timestamp) -> Result<TokenSet, Failure> {
-    TokenSet::take(&mut success(client, reply)?, now)
+    let mut fields = success(client, reply)?;
+    let names = [TokenType::Access.name(), TokenType::Jwt.name(), VAULT_TOKEN];
+    // An ID token or a refresh token would get through as any other text does.
+    if fields.text("issued_token_type").is_some_and(|issued| !names.contains(&issued)) {
+        return Err(Failure::TokenType);
+    }
+    TokenSet::take(&mut fields, now)
 }

@@ -1,5 +1,6 @@
 //! Those that people sign in with: an embedded file.
 
+use crate::derived::Derives;
 use crate::endpoint::Endpoint;
 use crate::server::{AccountShape, AuthorizationServer, ClientAuth, Protocol, RevocationStyle, Rotation, SecretNeed};
 use crate::template::{self, TemplateError};
@@ -141,6 +142,8 @@ pub struct IdentityProvider {
     pub variables: Vec<String>,
     /// How git signs in with an access token.
     pub git: Option<GitAccess>,
+    /// How further tokens are got from a sign-in.
+    pub derives: Vec<Derives>,
     entry: Entry,
 }
 
@@ -399,6 +402,8 @@ struct Entry {
     variables: Vec<String>,
     git: Option<GitAccess>,
     #[serde(default)]
+    derives: Vec<Derives>,
+    #[serde(default)]
     sets: Vec<ScopeSet>,
     #[serde(default)]
     scopes: BTreeMap<String, String>,
@@ -417,6 +422,7 @@ impl Entry {
             sets: self.sets.clone(),
             variables: self.variables.clone(),
             git: self.git.clone(),
+            derives: self.derives.clone(),
             entry: self,
         }
     }

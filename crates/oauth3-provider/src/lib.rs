@@ -8,6 +8,7 @@
 mod base;
 mod call;
 mod catalog;
+mod derived;
 mod dialect;
 mod endpoint;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -26,6 +27,7 @@ mod usage;
 pub use base::{BaseError, BaseUrl, PathError};
 pub use call::{CallError, CallInfo};
 pub use catalog::{Catalog, CatalogError, CredentialSlot, MissingVariable, Provider};
+pub use derived::Derives;
 pub use dialect::{Dialect, Refusal};
 pub use endpoint::{Endpoint, EndpointError, MAX_ENDPOINT_BYTES, host_of, percent_encode};
 pub use identity::{

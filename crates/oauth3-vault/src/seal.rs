@@ -5,7 +5,9 @@ use crate::{SecretBytes, VaultError};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
-use oauth3_core::{AgentName, ApiId, AuditMac, Digest, DigestBuilder, SealedSecret, SecretRecord, SignInSetup};
+use oauth3_core::{
+    AgentName, ApiId, AuditMac, Derived, DerivedWay, Digest, DigestBuilder, SealedSecret, SecretRecord, SignInSetup,
+};
 use sha2::Sha256;
 use std::fmt;
 use zeroize::Zeroizing;
@@ -156,8 +158,8 @@ fn bound_to(record: &SecretRecord) -> Digest {
 
 /// The associated data of a sign-in's tokens. They stand in a table of their own, which is part of the domain.
 fn bound_to_setup(connection: &ApiId, version: u32, setup: &SignInSetup) -> Digest {
-    let SignInSetup { provider, parameters, client_id, scopes, hosts } = setup;
-    DigestBuilder::new("oauth3 sealed sign-in v1")
+    let SignInSetup { provider, parameters, client_id, scopes, hosts, from } = setup;
+    let bound = DigestBuilder::new("oauth3 sealed sign-in v1")
         .field(connection.as_str().as_bytes())
         .number(u64::from(version))
         .field(provider.as_bytes())
@@ -165,8 +167,18 @@ fn bound_to_setup(connection: &ApiId, version: u32, setup: &SignInSetup) -> Dige
         .list(parameters.keys())
         .list(parameters.values())
         .list(scopes.iter())
-        .list(hosts.iter().map(ToString::to_string).collect::<Vec<_>>().iter())
-        .finish()
+        .list(hosts.iter().map(ToString::to_string).collect::<Vec<_>>().iter());
+    let Some(Derived { parent, way }) = from else { return bound.finish() };
+    let bound = bound.field(parent.as_str().as_bytes());
+    match way {
+        DerivedWay::FewerScopes => bound.field(b"fewer scopes"),
+        // One list for each, so that nothing is not the same as an empty text.
+        DerivedWay::Exchange { audience, resource } => {
+            bound.field(b"exchange").list(audience.iter()).list(resource.iter())
+        }
+        DerivedWay::Vault { connection } => bound.field(b"vault").field(connection.as_bytes()),
+    }
+    .finish()
 }
 
 /// The same for [`FORMAT_WITHOUT_USES`]; the number said that the value is not revealed.

@@ -12,6 +12,8 @@ mod containment;
 mod contract;
 mod crash;
 mod deploy;
+mod derived;
+mod derived_real;
 mod exec;
 mod executors;
 mod expiry;

@@ -14,13 +14,13 @@ use tokio::process::{Child, Command};
 const SKILL: &str = "// @runtime embedded\nconst token = Deno.env.get('MY_MAIL_TOKEN');\n\
     const r = await fetch('https://api.example.com/mail', {headers: {Authorization: `Bearer ${token}`}});\n\
     console.log(r.status, token, await r.text());";
-const API: &str = "api.example.com";
+pub(crate) const API: &str = "api.example.com";
 
 /// A provider that runs, with the browser of whoever signs in. It ends when its input does, which this holds.
-struct Provider {
-    issuer: String,
+pub(crate) struct Provider {
+    pub(crate) issuer: String,
     browser: String,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     _child: Child,
 }
 
@@ -43,7 +43,7 @@ impl Provider {
     }
 
     /// npm's, whose access tokens live so long.
-    async fn oidc(access_token_seconds: u32) -> Self {
+    pub(crate) async fn oidc(access_token_seconds: u32) -> Self {
         Self::start("identity_server.mjs", &installed("OAUTH3_TEST_OIDC_PROVIDER"), access_token_seconds).await
     }
 
@@ -62,11 +62,11 @@ impl Provider {
 }
 
 /// An API that answers with what was sent as a credential, so that a reply that is not scrubbed shows.
-async fn api() -> Standin {
+pub(crate) async fn api() -> Standin {
     Standin::echo(API).await
 }
 
-async fn ready(provider: &Provider, api: &Standin, scopes: &[&str]) -> (World, Serve, Agent) {
+pub(crate) async fn ready(provider: &Provider, api: &Standin, scopes: &[&str]) -> (World, Serve, Agent) {
     let (world, token) = World::ready("").await;
     world.write_config(&api.egress(world.home()));
     let mut add = vec!["connection", "add", "my-mail", "--provider", "generic", "--issuer", &provider.issuer];
@@ -86,7 +86,7 @@ async fn begin(world: &World) -> String {
     begun.json()["code"].as_str().unwrap_or_else(|| panic!("{begun:?}")).to_owned()
 }
 
-async fn sign_in(provider: &Provider, world: &World, login: &str) {
+pub(crate) async fn sign_in(provider: &Provider, world: &World, login: &str) {
     let code = begin(world).await;
     provider.browse(&format!("user_code={code}&login={login}")).await;
     let done = world.cli(&["login", "my-mail"]).await;
@@ -124,7 +124,7 @@ async fn state(world: &World) -> Value {
     world.cli(&["logins", "--json"]).await.json()["logins"][0].clone()
 }
 
-const ALL: [&str; 5] = ["openid", "offline_access", "email", "profile", "mail.read"];
+pub(crate) const ALL: [&str; 5] = ["openid", "offline_access", "email", "profile", "mail.read"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn oidc_provider_signs_in_refreshes_and_revokes() {

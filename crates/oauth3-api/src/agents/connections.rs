@@ -93,6 +93,8 @@ struct ConnectionItem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<&'a str>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     scopes: &'a BTreeSet<String>,
@@ -108,6 +110,7 @@ impl<'a> From<&'a ConnectionView> for ConnectionItem<'a> {
             name: &view.name,
             base_url: &view.base_url,
             provider: view.provider.as_deref(),
+            from: view.from.as_deref(),
             status: view.status.as_deref(),
             scopes: &view.scopes,
             secret: view.provider.as_ref().map(|_| format!("connection:{}", view.name)),

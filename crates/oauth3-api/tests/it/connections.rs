@@ -9,6 +9,7 @@ fn view(status: &str) -> ConnectionView {
         name: "my-mail".into(),
         base_url: "https://graph.example.com/v1.0".into(),
         provider: Some("microsoft".into()),
+        from: None,
         status: Some(status.into()),
         scopes: ["Mail.Read".to_owned()].into(),
         expires_at: (status == "pending").then(|| Timestamp::from_millis(1_790_000_900_500)),
@@ -20,6 +21,7 @@ fn keyed() -> ConnectionView {
         name: "crm".into(),
         base_url: "https://crm.example.com".into(),
         provider: None,
+        from: None,
         status: None,
         scopes: [].into(),
         expires_at: None,
@@ -30,11 +32,14 @@ fn keyed() -> ConnectionView {
 async fn connections_are_listed_and_looked_at_without_an_account() {
     let server = Server::start().await;
     assert_eq!(server.get("/connections").await.json(), json!({ "connections": [] }));
-    *server.port.connections.lock().unwrap() = vec![keyed(), view("pending")];
+    let derived = ConnectionView { name: "narrow".into(), from: Some("my-mail".into()), ..view("signed_in") };
+    *server.port.connections.lock().unwrap() = vec![keyed(), view("pending"), derived];
     let mail = json!({ "name": "my-mail", "base_url": "https://graph.example.com/v1.0", "provider": "microsoft",
         "status": "pending", "scopes": ["Mail.Read"], "secret": "connection:my-mail", "expires_at": 1_790_000_900 });
+    let narrow = json!({ "name": "narrow", "base_url": "https://graph.example.com/v1.0", "provider": "microsoft",
+        "from": "my-mail", "status": "signed_in", "scopes": ["Mail.Read"], "secret": "connection:narrow" });
     let crm = json!({ "name": "crm", "base_url": "https://crm.example.com" });
-    assert_eq!(server.get("/connections").await.json(), json!({ "connections": [crm, mail] }));
+    assert_eq!(server.get("/connections").await.json(), json!({ "connections": [crm, mail, narrow] }));
     assert_eq!(server.get("/connections/my-mail").await.json(), mail);
     for name in ["nobody", "My-Mail", "..", "%2e%2e", "a%2fb", "my-mail%00", "%ff"] {
         server.get(&format!("/connections/{name}")).await.error(404, "not_found");

@@ -36,6 +36,7 @@ fn connection() -> Connection {
             client_id: "client".to_owned(),
             scopes: ["Mail.Read".to_owned(), "offline_access".to_owned()].into(),
             hosts: [Host::parse("graph.example.com").unwrap()].into(),
+            from: None,
         }),
         created_at: Timestamp::from_millis(0),
     }

@@ -26,6 +26,7 @@ fn connection() -> Connection {
             client_id: "client".into(),
             scopes: ["mail.read".to_owned()].into(),
             hosts: [Host::parse("api.example.com").unwrap()].into(),
+            from: None,
         }),
         created_at: Timestamp::from_millis(0),
     }

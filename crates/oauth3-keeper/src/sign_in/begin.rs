@@ -24,12 +24,21 @@ impl SignIns {
         if by.is_empty() || by.len() > MAX_BY_BYTES {
             return Err(Fault::InvalidRequest("who asks for the sign-in has no proper name".into()));
         }
-        let turn = self.turn(api);
-        let _turn = turn.lock().await;
+        let _turn = self.turn(api).await?;
         let mut held = self.load(api).await?;
+        if let Some(from) = held.setup.from.clone() {
+            return self.begin_derived(held, &from, by).await;
+        }
+        self.begin_at(&mut held, by).await?;
+        Ok(held.record)
+    }
+
+    /// The same of a connection whose turn it is.
+    pub(super) async fn begin_at(&self, held: &mut Held, by: &str) -> Result<(), Fault> {
+        let api = held.record.connection.clone();
         let now = self.clock.now();
         if held.record.attempt.as_ref().is_some_and(|attempt| attempt.expires_at > now) {
-            return Ok(held.record);
+            return Ok(());
         }
         let (provider, _) = self.identity(&held.setup)?;
         let scopes: Vec<String> = held.setup.scopes.iter().cloned().collect();
@@ -38,15 +47,15 @@ impl SignIns {
             role_of(&held.setup)?;
         }
         let for_devices = provider.check_scopes(&scopes, true);
-        let began = event(api, AuditKind::SignIn, by, "begun").with("provider", held.setup.provider.as_str());
+        let began = event(&api, AuditKind::SignIn, by, "begun").with("provider", held.setup.provider.as_str());
         self.audit.append(&[began.with("scopes", scopes.clone())]).await?;
-        self.register(&mut held, now).await?;
-        let client = self.client(&held).await?;
+        self.register(held, now).await?;
+        let client = self.client(held).await?;
         let by_code = client.server.device.is_some() && for_devices.is_ok();
         if by_code {
-            self.begin_by_code(&mut held, client, &scopes, by).await?;
+            self.begin_by_code(held, client, &scopes, by).await?;
         } else if client.server.authorization.is_some() {
-            self.begin_in_browser(&mut held, client, &scopes, by).await?;
+            self.begin_in_browser(held, client, &scopes, by).await?;
         } else {
             let failure = Failure::NoEndpoint("endpoint where a sign-in could start");
             return Err(match for_devices {
@@ -54,7 +63,7 @@ impl SignIns {
                 Ok(()) => Trouble::Failed(failure).into(),
             });
         }
-        Ok(held.record)
+        Ok(())
     }
 
     async fn begin_by_code(&self, held: &mut Held, client: Client, scopes: &[String], by: &str) -> Result<(), Fault> {
@@ -132,8 +141,7 @@ impl SignIns {
 
     /// Stops the one that is under way.
     pub(super) async fn cancel(&self, api: &ApiId, by: &str) -> Result<SignInRecord, Fault> {
-        let turn = self.turn(api);
-        let _turn = turn.lock().await;
+        let _turn = self.turn(api).await?;
         let mut held = self.load(api).await?;
         if held.record.attempt.is_none() {
             return Err(Fault::AlreadyDecided(format!("no sign-in to {} is under way", api.name())));
@@ -255,8 +263,7 @@ impl SignIns {
 
     /// It came to nothing.
     pub(super) async fn fail(&self, api: &ApiId, end: AttemptEnd, sentence: &str) -> Result<(), Fault> {
-        let turn = self.turn(api);
-        let _turn = turn.lock().await;
+        let _turn = self.turn(api).await?;
         let mut held = self.load(api).await?;
         if held.record.attempt.take().is_none() {
             return Ok(());

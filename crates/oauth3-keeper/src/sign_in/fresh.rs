@@ -8,10 +8,10 @@
 use super::net::{Trouble, reply};
 use super::settle::Fresh;
 use super::state::{Held, Token};
-use super::{SignIns, event};
+use super::{Ready, SignIns, event};
 use crate::audit::ACTOR;
-use oauth3_core::{AuditKind, Fault, SecretName, SignInState, Timestamp};
-use oauth3_oauth::{Client, Refreshed, read_refresh, refresh};
+use oauth3_core::{ApiId, AuditKind, Fault, SecretName, SignInState, Timestamp};
+use oauth3_oauth::{Client, Failure, Refreshed, TokenSet, read_refresh, refresh};
 use oauth3_vault::SecretBytes;
 use std::time::Duration;
 
@@ -28,20 +28,27 @@ const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 /// How long a token whose end is not known needs no second look.
 const UNKNOWN_LIFE: Duration = Duration::from_secs(300);
 
+/// What came of a refresh token that was sent.
+pub(super) enum Spent {
+    /// Tokens, to be stored before anything else.
+    Got(TokenSet),
+    /// A no.
+    Refused(Failure),
+    /// Nothing; it may be tried again.
+    Later(Trouble),
+}
+
 impl SignIns {
     /// Sees to it that the access token of a connection is good now; gives its version.
     pub(crate) async fn fresh(&self, name: &SecretName) -> Result<u32, Fault> {
         let api = name.connection().ok_or_else(|| Fault::NotFound(format!("{name} is no token")))?;
         let now = self.clock.now();
-        let known = self.lock(&self.ready).get(&api).copied();
-        if let Some((version, until)) = known
-            && now < until
-        {
+        let known = self.lock(&self.ready).get(&api).filter(|ready| now < ready.until).map(|ready| ready.version);
+        if let Some(version) = known {
             return Ok(version);
         }
         self.to_the_end(async move |me| {
-            let turn = me.turn(&api);
-            let _turn = turn.lock().await;
+            let _turn = me.turn(&api).await?;
             let mut held = me.load(&api).await?;
             me.look(&mut held, false).await?;
             me.note_ready(&held).await
@@ -55,8 +62,7 @@ impl SignIns {
         let Some(api) = name.connection() else { return Ok(None) };
         let name = name.clone();
         self.to_the_end(async move |me| {
-            let turn = me.turn(&api);
-            let _turn = turn.lock().await;
+            let _turn = me.turn(&api).await?;
             let mut held = me.load(&api).await?;
             if me.token_version(&name).await? == Some(refused) {
                 let now = me.clock.now();
@@ -90,7 +96,10 @@ impl SignIns {
         Ok(Some((sealed.record.version, value)))
     }
 
-    async fn look(&self, held: &mut Held, refused: bool) -> Result<(), Fault> {
+    pub(super) async fn look(&self, held: &mut Held, refused: bool) -> Result<(), Fault> {
+        if let Some(from) = held.setup.from.clone() {
+            return self.look_derived(held, &from, refused).await;
+        }
         let name = held.record.connection.name().to_owned();
         let sign_in = |why: &str| Fault::DeniedByPolicy(format!("{name}: {why}; sign in with: oauth3 login {name}"));
         match &held.record.state {
@@ -118,18 +127,14 @@ impl SignIns {
                     return Ok(());
                 }
                 tracing::warn!(connection = %name, since = since.unix_seconds(), "a refresh was interrupted");
-                return self
-                    .needed(held, "a refresh was interrupted, and its refresh token cannot be used twice")
-                    .await;
+                let why = "a refresh was interrupted, and its refresh token cannot be used twice";
+                return Err(self.needed(held, why).await?);
             }
         }
-        if let Some((_, until)) = self.lock(&self.resting).get(&held.record.connection).copied()
-            && now < until
-        {
+        if let Some(seconds) = self.rests(&held.record.connection) {
             if !refused && lasts(Duration::ZERO) {
                 return Ok(());
             }
-            let seconds = until.since(now).as_secs().max(1);
             let text = format!("the access to {name} could not be renewed; it is tried again in {seconds} s");
             return Err(Fault::Unavailable(text));
         }
@@ -142,7 +147,8 @@ impl SignIns {
             }
         }
         if held.kept.refresh_token.is_none() {
-            return self.needed(held, "the access has ended, and the provider gave nothing to renew it with").await;
+            let why = "the access has ended, and the provider gave nothing to renew it with";
+            return Err(self.needed(held, why).await?);
         }
         match self.refresh(held, &client).await? {
             None => Ok(()),
@@ -151,10 +157,27 @@ impl SignIns {
         }
     }
 
-    /// Sends the refresh token, once. Gives what went wrong when it may be tried later.
+    /// Refreshes. Gives what went wrong when it may be tried later.
     async fn refresh(&self, held: &mut Held, client: &Client) -> Result<Option<Trouble>, Fault> {
-        let Some(token) = &held.kept.refresh_token else { return Ok(None) };
-        let exchange = refresh(client, &token.0, &[]).map_err(Trouble::Failed)?;
+        match self.spend(held, client, &[]).await? {
+            Spent::Got(tokens) => {
+                held.record.refreshed_at = Some(self.clock.now());
+                let fresh = Fresh::of(tokens, client, &held.setup);
+                self.put_tokens(held, client, fresh).await?;
+                self.note_stored(&held.record.connection).await;
+                Ok(None)
+            }
+            Spent::Refused(failure) => Err(self.needed(held, &failure.to_string()).await?),
+            Spent::Later(trouble) => Ok(Some(trouble)),
+        }
+    }
+
+    /// Sends the refresh token, once, for a token with these scopes; none: with all that there are. That it is under
+    /// way is stored; that it is over is for the caller to store, with what came.
+    pub(super) async fn spend(&self, held: &mut Held, client: &Client, scopes: &[String]) -> Result<Spent, Fault> {
+        let none = || Fault::Unavailable("there is no refresh token".to_owned());
+        let token = held.kept.refresh_token.as_ref().ok_or_else(none)?;
+        let exchange = refresh(client, &token.0, scopes).map_err(Trouble::Failed)?;
         let api = held.record.connection.clone();
         self.record(&api, AuditKind::TokenRefresh, ACTOR, "sent").await?;
         held.record.refreshing_since = Some(self.clock.now());
@@ -163,19 +186,10 @@ impl SignIns {
         let (trouble, asked) = match self.send(&held.setup, exchange).await {
             Ok(got) => match read_refresh(client, &reply(&got), self.clock.now()) {
                 Refreshed::Done(tokens) => {
-                    held.record.refreshed_at = Some(self.clock.now());
                     self.lock(&self.resting).remove(&api);
-                    let fresh = Fresh::of(tokens, client, &held.setup);
-                    self.put_tokens(held, client, fresh).await?;
-                    let stored = self.record(&api, AuditKind::TokenRefresh, ACTOR, "stored").await;
-                    if let Err(fault) = stored {
-                        tracing::error!(%fault, "a refresh that was stored is not in the audit");
-                    }
-                    return Ok(None);
+                    return Ok(Spent::Got(tokens));
                 }
-                Refreshed::Ended(failure) => {
-                    return self.needed(held, &failure.to_string()).await.map(|()| None);
-                }
+                Refreshed::Ended(failure) => return Ok(Spent::Refused(failure)),
                 Refreshed::Later { why, .. } => (Trouble::Failed(why), got.retry_after.map(Duration::from_secs)),
             },
             Err(trouble) => (trouble, None),
@@ -183,16 +197,35 @@ impl SignIns {
         // This keeper knows that no reply came that would have to be stored; the token is tried again later.
         held.record.refreshing_since = None;
         self.save(held, Token::Keep).await?;
-        let mut resting = self.lock(&self.resting);
-        let failures = resting.get(&api).map_or(0, |(failures, _)| *failures);
-        let pause = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
-        let until = self.clock.now().plus(pause.max(asked.unwrap_or_default().min(LONGEST_ASKED)));
-        resting.insert(api, (failures.saturating_add(1), until));
-        Ok(Some(trouble))
+        self.rest(&api, asked);
+        Ok(Spent::Later(trouble))
     }
 
-    /// The tokens are of no use any more: the owner must sign in again, and is told why.
-    async fn needed(&self, held: &mut Held, why: &str) -> Result<(), Fault> {
+    /// What a refresh gave is stored.
+    pub(super) async fn note_stored(&self, api: &ApiId) {
+        if let Err(fault) = self.record(api, AuditKind::TokenRefresh, ACTOR, "stored").await {
+            tracing::error!(%fault, "a refresh that was stored is not in the audit");
+        }
+    }
+
+    /// Lets a connection alone for a while, longer each time; `asked` is how long the provider wants.
+    pub(super) fn rest(&self, api: &ApiId, asked: Option<Duration>) {
+        let mut resting = self.lock(&self.resting);
+        let failures = resting.get(api).map_or(0, |(failures, _)| *failures);
+        let pause = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
+        let until = self.clock.now().plus(pause.max(asked.unwrap_or_default().min(LONGEST_ASKED)));
+        resting.insert(api.clone(), (failures.saturating_add(1), until));
+    }
+
+    /// For how many seconds more a connection is let alone.
+    pub(super) fn rests(&self, api: &ApiId) -> Option<u64> {
+        let now = self.clock.now();
+        let until = self.lock(&self.resting).get(api).map(|(_, until)| *until);
+        until.filter(|until| now < *until).map(|until| until.since(now).as_secs().max(1))
+    }
+
+    /// The tokens are of no use any more: the owner must sign in again, and is told why. Gives what to tell others.
+    pub(super) async fn needed(&self, held: &mut Held, why: &str) -> Result<Fault, Fault> {
         let api = held.record.connection.clone();
         let name = api.name();
         let change = event(&api, AuditKind::SignIn, ACTOR, "needed").with("reason", why);
@@ -204,11 +237,12 @@ impl SignIns {
         held.record.refreshable = false;
         held.record.expires_at = None;
         self.save(held, Token::Remove).await?;
-        Err(Fault::DeniedByPolicy(format!("{name}: {why}; sign in with: oauth3 login {name}")))
+        self.end_derived(held).await?;
+        Ok(Fault::DeniedByPolicy(format!("{name}: {why}; sign in with: oauth3 login {name}")))
     }
 
     /// How long before its end a token is refreshed.
-    fn spare(&self, held: &Held) -> Duration {
+    pub(super) fn spare(&self, held: &Held) -> Duration {
         let record = &held.record;
         let obtained = record.refreshed_at.max(record.signed_in_at);
         let life = record.expires_at.zip(obtained).map(|(end, from)| end.since(from));
@@ -233,7 +267,9 @@ impl SignIns {
         if let Err(fault) = self.store.set_sign_in_used(api, now).await {
             tracing::warn!(%fault, "the use of a token is not noted");
         }
-        self.lock(&self.ready).insert(api.clone(), (version, until.min(now.plus(UNKNOWN_LIFE))));
+        let until = until.min(now.plus(UNKNOWN_LIFE));
+        let parent = held.setup.from.as_ref().map(|from| from.parent.clone());
+        self.lock(&self.ready).insert(api.clone(), Ready { version, until, parent });
         Ok(version)
     }
 }

@@ -9,14 +9,18 @@ use oauth3_oauth::Sensitive;
 impl SignIns {
     /// Signs out. The tokens are destroyed whatever the provider says; the record tells when it did not hear of it.
     pub(super) async fn sign_out(&self, api: &ApiId, by: &str) -> Result<SignInRecord, Fault> {
-        let turn = self.turn(api);
-        let _turn = turn.lock().await;
+        let _turn = self.turn(api).await?;
         let mut held = self.load(api).await?;
         if held.record.state == SignInState::SignedOut && held.record.attempt.is_none() {
             return Ok(held.record);
         }
         self.record(api, AuditKind::SignedOut, by, "signed_out").await?;
+        if let Some(from) = held.setup.from.clone() {
+            self.sign_out_derived(&mut held, &from).await?;
+            return Ok(held.record);
+        }
         self.stop(api);
+        self.end_derived(&held).await?;
         let access = match &held.kept.session {
             Some(session) if self.is_aws(&held.setup) => Some(Secret::copied(&session.token.0)),
             _ => self.access_token(api).await,
@@ -40,7 +44,7 @@ impl SignIns {
     }
 
     /// The access token as it is stored.
-    async fn access_token(&self, api: &ApiId) -> Option<Secret> {
+    pub(super) async fn access_token(&self, api: &ApiId) -> Option<Secret> {
         let name = SecretName::of_connection(api).ok()?;
         let sealed = self.store.sealed_secret(&name).await.ok().flatten()?;
         let value = self.vault.unseal(&sealed).ok()?;

@@ -3,10 +3,12 @@
 //! - [`begin`]: a sign-in starts, and is followed until it comes to something.
 //! - [`settle`]: what it came to.
 //! - [`fresh`]: an access token that is good now; refreshing.
+//! - [`derive`]: one that is got from another connection's sign-in.
 //! - [`leave`]: signing out.
 
 mod begin;
 mod browser;
+mod derive;
 mod fresh;
 mod kept;
 mod leave;
@@ -26,7 +28,7 @@ use oauth3_vault::Vault;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
@@ -45,12 +47,12 @@ pub(crate) struct SignIns {
     clock: Arc<dyn Clock>,
     http: HttpClient,
     identities: Identities,
-    /// One thing at a time with each connection.
+    /// One thing at a time with each sign-in and what is derived from it.
     turns: Mutex<HashMap<ApiId, Arc<tokio::sync::Mutex<()>>>>,
     /// Sign-ins that are followed; true stops one.
     followed: Mutex<HashMap<ApiId, watch::Sender<bool>>>,
-    /// Tokens that were found fresh: their version, and until when they need no second look.
-    ready: Mutex<HashMap<ApiId, (u32, Timestamp)>>,
+    /// Tokens that were found fresh.
+    ready: Mutex<HashMap<ApiId, Ready>>,
     /// Refreshes that did not work: how often in a row, and until when none is tried.
     resting: Mutex<HashMap<ApiId, (u32, Timestamp)>>,
     /// When a token was last refreshed because an API did not take it.
@@ -61,6 +63,15 @@ pub(crate) struct SignIns {
     /// What a keeper that stops waits for.
     refreshes: Mutex<JoinSet<()>>,
     me: Weak<Self>,
+}
+
+/// A token that was found fresh.
+struct Ready {
+    version: u32,
+    /// Until then it needs no second look.
+    until: Timestamp,
+    /// The connection whose sign-in it is from.
+    parent: Option<ApiId>,
 }
 
 impl SignIns {
@@ -96,7 +107,10 @@ impl SignIns {
     /// Does what was ordered; gives the record as it then is.
     pub(crate) async fn order(&self, api: &ApiId, order: SignInOrder, by: &str) -> Result<SignInRecord, Fault> {
         match order {
-            SignInOrder::Begin => self.begin(api, by).await,
+            SignInOrder::Begin => {
+                let (api, by) = (api.clone(), by.to_owned());
+                self.to_the_end(async move |me| me.begin(&api, &by).await).await
+            }
             SignInOrder::Cancel => self.cancel(api, by).await,
             SignInOrder::KeepAccount => self.keep_account(api, by).await,
             SignInOrder::RefuseAccount => self.refuse_account(api, by).await,
@@ -118,8 +132,7 @@ impl SignIns {
                 "a client secret is at most {MAX_CLIENT_SECRET_BYTES} printable characters, on one line"
             ))
         })?;
-        let turn = self.turn(api);
-        let _turn = turn.lock().await;
+        let _turn = self.turn(api).await?;
         let mut held = self.load(api).await?;
         let change = if text.is_empty() { "client_secret_removed" } else { "client_secret_set" };
         self.record(api, AuditKind::SignIn, by, change).await?;
@@ -167,13 +180,29 @@ impl SignIns {
         self.lock(&self.ready).clear();
     }
 
-    /// What was known of a token's freshness does not hold any more.
+    /// What was known of a token's freshness does not hold any more, nor of those that are derived from its sign-in.
     fn forget(&self, api: &ApiId) {
-        self.lock(&self.ready).remove(api);
+        self.lock(&self.ready).retain(|known, ready| known != api && ready.parent.as_ref() != Some(api));
     }
 
-    fn turn(&self, api: &ApiId) -> Arc<tokio::sync::Mutex<()>> {
-        Arc::clone(self.lock(&self.turns).entry(api.clone()).or_default())
+    /// One thing at a time with each sign-in. What is derived from it takes the same turn: they share a refresh token.
+    async fn turn(&self, api: &ApiId) -> Result<OwnedMutexGuard<()>, Fault> {
+        loop {
+            let root = self.root(api).await?;
+            let turn = Arc::clone(self.lock(&self.turns).entry(root.clone()).or_default());
+            let taken = turn.lock_owned().await;
+            // It may have been defined anew meanwhile, from another one.
+            if self.root(api).await? == root {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// The connection that people sign in at for this one.
+    async fn root(&self, api: &ApiId) -> Result<ApiId, Fault> {
+        let found = self.store.connections().await?.into_iter().find(|connection| connection.api == *api);
+        let from = found.and_then(|connection| connection.sign_in?.from);
+        Ok(from.map_or_else(|| api.clone(), |from| from.parent))
     }
 
     fn lock<'a, T>(&self, what: &'a Mutex<T>) -> MutexGuard<'a, T> {

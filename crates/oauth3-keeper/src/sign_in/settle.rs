@@ -54,8 +54,7 @@ impl SignIns {
         let sentence = |fault: Fault| fault.to_string();
         let held = self.load(api).await.map_err(sentence)?;
         let account = self.account(&held, client, &tokens, nonce).await;
-        let turn = self.turn(api);
-        let _turn = turn.lock().await;
+        let _turn = self.turn(api).await.map_err(sentence)?;
         let mut held = self.load(api).await.map_err(sentence)?;
         let fresh = Fresh::of(tokens, client, &held.setup);
         let account = match account {
@@ -119,8 +118,7 @@ impl SignIns {
 
     /// The owner means the other account.
     pub(super) async fn keep_account(&self, api: &ApiId, by: &str) -> Result<SignInRecord, Fault> {
-        let turn = self.turn(api);
-        let _turn = turn.lock().await;
+        let _turn = self.turn(api).await?;
         let mut held = self.load(api).await?;
         let Some(waiting) = held.kept.waiting.take() else { return Err(no_other(api)) };
         let change = event(api, AuditKind::SignIn, by, "account_kept").with("account", waiting.account.shown());
@@ -135,8 +133,7 @@ impl SignIns {
 
     /// The owner does not.
     pub(super) async fn refuse_account(&self, api: &ApiId, by: &str) -> Result<SignInRecord, Fault> {
-        let turn = self.turn(api);
-        let _turn = turn.lock().await;
+        let _turn = self.turn(api).await?;
         let mut held = self.load(api).await?;
         let Some(waiting) = held.kept.waiting.take() else { return Err(no_other(api)) };
         let change = event(api, AuditKind::SignIn, by, "account_refused").with("account", waiting.account.shown());
@@ -172,8 +169,10 @@ impl SignIns {
         held.kept.waiting = None;
         // What belonged to the sign-in before is not kept for this one.
         held.kept.refresh_token = None;
+        self.end_derived(held).await?;
         self.put_tokens(held, client, fresh).await?;
         self.stop(&api);
+        self.derive_all(&api);
         Ok(())
     }
 

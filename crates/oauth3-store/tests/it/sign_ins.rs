@@ -51,6 +51,7 @@ async fn a_connection_that_goes_takes_its_tokens_along() {
         client_id: "client".into(),
         scopes: ["mail.read".to_owned()].into(),
         hosts: Host::parse("api.example.com").into_iter().collect(),
+        from: None,
     };
     let connection = Connection {
         api: api(),

@@ -2,7 +2,8 @@
 
 use super::vault;
 use oauth3_core::{
-    ApiId, AuditMac, Host, Kind, Reveal, SealedSecret, SecretName, SecretRecord, SignInSetup, Slot, Timestamp, Uses,
+    ApiId, AuditMac, Derived, DerivedWay, Host, Kind, Reveal, SealedSecret, SecretName, SecretRecord, SignInSetup,
+    Slot, Timestamp, Uses,
 };
 use oauth3_vault::{KeySource, SecretBytes, Vault, VaultError};
 
@@ -117,11 +118,13 @@ fn tokens_of_a_sign_in_open_under_their_own_setup_only() {
         client_id: "client".into(),
         scopes: ["mail.read".to_owned()].into(),
         hosts: Host::parse("api.example.com").into_iter().collect(),
+        from: None,
     };
     let sealed = vault.seal_sign_in(&api, 3, &setup, &SecretBytes::new(b"refresh".to_vec())).unwrap();
     assert!(vault.unseal_sign_in(&api, 3, &setup, &sealed).unwrap().equals(b"refresh"));
     type Edit = fn(&mut SignInSetup);
-    let edits: [(&str, Edit); 6] = [
+    let edits: [(&str, Edit); 7] = [
+        ("got from another sign-in", |s| s.from = Some(derived("work", DerivedWay::FewerScopes))),
         ("another provider", |s| s.provider = "google".into()),
         ("another issuer", |s| drop(s.parameters.insert("issuer".into(), "https://evil.example".into()))),
         ("one parameter more", |s| drop(s.parameters.insert("token_endpoint".into(), "https://evil.example".into()))),
@@ -137,4 +140,40 @@ fn tokens_of_a_sign_in_open_under_their_own_setup_only() {
     assert!(vault.unseal_sign_in(&api, 4, &setup, &sealed).is_err());
     assert!(vault.unseal_sign_in(&ApiId::connection("mail").unwrap(), 3, &setup, &sealed).is_err());
     assert!(vault.unseal_sign_in(&api, 3, &setup, &[]).is_err());
+}
+
+fn derived(parent: &str, way: DerivedWay) -> Derived {
+    Derived { parent: ApiId::connection(parent).unwrap(), way }
+}
+
+#[test]
+fn a_derived_token_opens_under_its_own_parent_and_way_only() {
+    let (vault, _dir) = vault();
+    let api = ApiId::connection("narrow").unwrap();
+    let text = |text: &str| Some(text.to_owned());
+    let exchange = |audience, resource| DerivedWay::Exchange { audience, resource };
+    let ways = [
+        derived("mail", DerivedWay::FewerScopes),
+        derived("work", DerivedWay::FewerScopes),
+        derived("mail", exchange(text("a"), None)),
+        derived("mail", exchange(None, text("a"))),
+        derived("mail", exchange(text("a"), text("b"))),
+        derived("mail", DerivedWay::Vault { connection: "a".into() }),
+        derived("mail", DerivedWay::Vault { connection: "b".into() }),
+    ];
+    let setup = |from: Option<&Derived>| SignInSetup {
+        provider: "generic".into(),
+        parameters: [].into(),
+        client_id: "client".into(),
+        scopes: ["mail.read".to_owned()].into(),
+        hosts: Host::parse("api.example.com").into_iter().collect(),
+        from: from.cloned(),
+    };
+    for sealed_as in &ways {
+        let sealed = vault.seal_sign_in(&api, 1, &setup(Some(sealed_as)), &SecretBytes::new(b"x".to_vec())).unwrap();
+        for opened_as in ways.iter().map(Some).chain([None]) {
+            let opens = vault.unseal_sign_in(&api, 1, &setup(opened_as), &sealed).is_ok();
+            assert_eq!(opens, opened_as == Some(sealed_as), "{sealed_as:?} as {opened_as:?}");
+        }
+    }
 }

@@ -39,10 +39,10 @@ pub(crate) struct ConnectionAdd {
     /// Its name: it is at /api/NAME/ of the proxy, and connection:NAME among secrets
     pub name: String,
     /// Where it is, such as `https://crm.example.com/rest` [default with --provider: the provider's API, else the first --host]
-    #[arg(long, value_name = "URL", required_unless_present = "provider")]
+    #[arg(long, value_name = "URL", required_unless_present_any = ["provider", "from"])]
     pub base_url: Option<String>,
     /// The stored secret that is its key, for every agent
-    #[arg(long, conflicts_with = "provider")]
+    #[arg(long, conflicts_with = "people")]
     pub secret: Option<SecretName>,
     /// Where its key goes: bearer, scheme:WORD, header:NAME, query:NAME or sigv4:SERVICE:REGION
     #[arg(long = "in", value_name = "PLACE", default_value = "bearer")]
@@ -51,8 +51,14 @@ pub(crate) struct ConnectionAdd {
     #[arg(long = "allow", visible_alias = "rule", value_name = "RULE")]
     pub rules: Vec<Rule>,
     /// People sign in with this provider: see `oauth3 connection providers`
-    #[arg(long)]
+    #[arg(long, group = "people")]
     pub provider: Option<String>,
+    /// Its token is got from the sign-in of this connection, with the scopes that --scope names
+    #[arg(long, group = "people", value_name = "CONNECTION")]
+    pub from: Option<String>,
+    /// With --from: by exchange for audience=API or resource=URL (RFC 8693), or for the token of an account that is linked at Auth0, such as connection=google-oauth2
+    #[arg(long = "exchange", requires = "from", value_name = "NAME=VALUE", value_parser = key_value)]
+    pub exchange: Vec<(String, String)>,
     /// How they do
     #[command(flatten)]
     pub sign_in: SignInArgs,
@@ -60,7 +66,7 @@ pub(crate) struct ConnectionAdd {
 
 /// How people sign in at a connection.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "With --provider")]
+#[command(next_help_heading = "With --provider (--scope, --scope-set and --host also with --from)")]
 pub(crate) struct SignInArgs {
     /// The id of the app that you registered at the provider
     #[arg(long, requires = "provider", value_name = "ID")]
@@ -72,13 +78,13 @@ pub(crate) struct SignInArgs {
     #[arg(long, requires = "provider", value_name = "VAR")]
     pub client_secret_from_env: Option<String>,
     /// A scope to ask for; give several times
-    #[arg(long = "scope", requires = "provider", value_name = "SCOPE")]
+    #[arg(long = "scope", requires = "people", value_name = "SCOPE")]
     pub scopes: Vec<String>,
     /// A set of scopes by its name, such as mail-read; give several times [default: the provider's first, your name]
-    #[arg(long = "scope-set", requires = "provider", value_name = "NAME")]
+    #[arg(long = "scope-set", requires = "people", value_name = "NAME")]
     pub scope_sets: Vec<String>,
-    /// A host that tokens may go to; give several times [default: the provider's API]
-    #[arg(long = "host", requires = "provider", value_name = "HOST")]
+    /// A host that tokens may go to; give several times [default: the provider's API, or those of --from]
+    #[arg(long = "host", requires = "people", value_name = "HOST")]
     pub hosts: Vec<Host>,
     /// generic: the issuer, whose metadata has the endpoints
     #[arg(long, requires = "provider", value_name = "URL")]

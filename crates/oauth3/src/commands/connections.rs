@@ -2,7 +2,7 @@
 
 use super::apis::give;
 use super::in_seconds::in_seconds;
-use super::sign_ins::{fields, look, state};
+use super::sign_ins::{fields, look, source, state};
 use super::{BY, Outcome, secrets, usage};
 use crate::cli::{ConnectionAdd, ConnectionCommand, SignInArgs, ValueSource};
 use crate::output::{Output, bold, harmless, joined, when};
@@ -10,9 +10,9 @@ use crate::owner::Owner;
 use crate::settings::Settings;
 use anyhow::Result;
 use oauth3_approve::SignIns;
-use oauth3_core::{ApiId, ApiKey, Connection, Host, SignInSetup, Timestamp};
+use oauth3_core::{ApiId, ApiKey, Connection, Derived, DerivedWay, Host, SignInSetup, Timestamp};
 use oauth3_provider::{BaseUrl, Identities, IdentityProvider, SecretNeed};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 
 /// Defines, lists, removes and grants connections.
@@ -34,15 +34,20 @@ pub(crate) async fn connection(settings: &Settings, command: ConnectionCommand, 
 }
 
 async fn add(owner: &Owner, args: ConnectionAdd, out: Output) -> Result<Outcome> {
-    let ConnectionAdd { name, base_url, secret, place, rules, provider, sign_in } = args;
+    let ConnectionAdd { name, base_url, secret, place, rules, provider, from, exchange, sign_in } = args;
     let api = ApiId::connection(&name)?;
     let created_at = Timestamp::from_millis(0);
-    let (base_url, setup) = match provider {
-        None => (base_url.unwrap_or_default(), None),
-        Some(provider) => match setup(&provider, &sign_in, base_url) {
-            Ok((base_url, setup)) => (base_url, Some(setup)),
-            Err(text) => return Ok(usage(&text, out)),
-        },
+    let made = match (provider, from) {
+        (Some(provider), _) => setup(&provider, &sign_in, base_url).map(|(url, setup)| (url, Some(setup))),
+        (None, Some(parent)) => {
+            let known = owner.port().connections().await?;
+            derived(&parent, &known, &exchange, &sign_in, base_url).map(|(url, setup)| (url, Some(setup)))
+        }
+        (None, None) => Ok((base_url.unwrap_or_default(), None)),
+    };
+    let (base_url, setup) = match made {
+        Ok(made) => made,
+        Err(text) => return Ok(usage(&text, out)),
     };
     let client_secret = match &setup {
         Some(setup) => client_secret(&name, setup, &sign_in)?,
@@ -66,8 +71,12 @@ async fn add(owner: &Owner, args: ConnectionAdd, out: Output) -> Result<Outcome>
         Some(setup) => out.result(
             &serde_json::json!({ "api": api, "base_url": connection.base_url, "sign_in": setup }),
             format!(
-                "{name} is at /api/{name}/ of the proxy, and connection:{name} among secrets. Tokens go to {}.\nSign in with `oauth3 login {name}`.",
-                joined(&setup.hosts)
+                "{name} is at /api/{name}/ of the proxy, and connection:{name} among secrets. Tokens go to {}.\n{}",
+                joined(&setup.hosts),
+                match &setup.from {
+                    None => format!("Sign in with `oauth3 login {name}`."),
+                    Some(from) => format!("Its token comes {}; `oauth3 login {name}` gets it now.", from.shown()),
+                }
             ),
         ),
     }
@@ -80,19 +89,13 @@ async fn add(owner: &Owner, args: ConnectionAdd, out: Output) -> Result<Outcome>
 /// A sentence when something is missing.
 fn setup(name: &str, args: &SignInArgs, base_url: Option<String>) -> Result<(String, SignInSetup), String> {
     let identities = Identities::embedded().map_err(|why| why.to_string())?;
-    let provider = known(&identities, name)?;
+    let provider = known_provider(&identities, name)?;
     let parameters = args.parameters();
     let resolved = provider.resolve(&parameters).map_err(|why| why.to_string())?;
-    let mut scopes: BTreeSet<String> = args.scopes.iter().cloned().collect();
-    for set in &args.scope_sets {
-        let known = provider.sets.iter().find(|known| known.name == *set);
-        let names = || provider.sets.iter().map(|set| set.name.as_str()).collect::<Vec<_>>().join(", ");
-        scopes.extend(known.ok_or_else(|| format!("{name} has no set {set:?}; it has {}", names()))?.scopes.clone());
-    }
+    let mut scopes = scopes(provider, args)?;
     if args.scopes.is_empty() && args.scope_sets.is_empty() {
         scopes.extend(provider.sets.first().map(|set| set.scopes.clone()).unwrap_or_default());
     }
-    let base_host = |url: &str| BaseUrl::parse(url).map(|base| base.host().clone()).map_err(|why| why.to_string());
     let mut hosts: Vec<Host> = args.hosts.clone();
     if hosts.is_empty() {
         hosts = resolved.hosts;
@@ -113,11 +116,96 @@ fn setup(name: &str, args: &SignInArgs, base_url: Option<String>) -> Result<(Str
         client_id,
         scopes,
         hosts: hosts.into_iter().collect(),
+        from: None,
     };
     Ok((base_url, setup))
 }
 
-fn known<'a>(identities: &'a Identities, name: &str) -> Result<&'a IdentityProvider, String> {
+/// From options to a connection whose token is got from another's sign-in, and where its API is.
+///
+/// # Errors
+/// A sentence when something is missing; whether the provider does it, and whether the scopes are the parent's, is
+/// the broker's to say.
+fn derived(
+    parent: &str,
+    known: &[Connection],
+    exchange: &[(String, String)],
+    args: &SignInArgs,
+    base_url: Option<String>,
+) -> Result<(String, SignInSetup), String> {
+    let api = ApiId::connection(parent).map_err(|why| why.to_string())?;
+    let found = known.iter().find(|connection| connection.api == api);
+    let of = found.and_then(|connection| connection.sign_in.as_ref());
+    let of = of.ok_or_else(|| format!("there is no connection {parent} that people sign in at"))?;
+    let identities = Identities::embedded().map_err(|why| why.to_string())?;
+    let way = way(exchange)?;
+    let mut hosts: BTreeSet<Host> = args.hosts.iter().cloned().collect();
+    if hosts.is_empty() {
+        match &base_url {
+            Some(url) => hosts.extend([base_host(url)?]),
+            // What is linked is another provider's; nothing here says where its token may go.
+            None if matches!(way, DerivedWay::Vault { .. }) => {
+                return Err("name with --host where tokens may go, such as --host www.googleapis.com".to_owned());
+            }
+            None => hosts.clone_from(&of.hosts),
+        }
+    }
+    let parents = found.map(|connection| connection.base_url.clone()).unwrap_or_default();
+    let base_url = match (base_url, args.hosts.first()) {
+        (Some(url), _) => url,
+        (None, Some(first)) if !base_host(&parents).is_ok_and(|host| hosts.contains(&host)) => {
+            format!("https://{first}")
+        }
+        (None, _) => parents,
+    };
+    let setup = SignInSetup {
+        provider: of.provider.clone(),
+        parameters: of.parameters.clone(),
+        client_id: of.client_id.clone(),
+        scopes: scopes(known_provider(&identities, &of.provider)?, args)?,
+        hosts,
+        from: Some(Derived { parent: api, way }),
+    };
+    Ok((base_url, setup))
+}
+
+/// How a token is got, by what `--exchange` names.
+fn way(exchange: &[(String, String)]) -> Result<DerivedWay, String> {
+    let mut named = BTreeMap::new();
+    for (name, value) in exchange {
+        if !["audience", "resource", "connection"].contains(&name.as_str()) {
+            return Err(format!("--exchange names audience, resource or connection, and not {name:?}"));
+        }
+        if named.insert(name.as_str(), value.clone()).is_some() {
+            return Err(format!("--exchange names {name} twice"));
+        }
+    }
+    let (audience, resource) = (named.remove("audience"), named.remove("resource"));
+    match named.remove("connection") {
+        Some(connection) if audience.is_none() && resource.is_none() => Ok(DerivedWay::Vault { connection }),
+        Some(_) => Err("--exchange connection=… goes without audience and resource".to_owned()),
+        None if exchange.is_empty() => Ok(DerivedWay::FewerScopes),
+        None => Ok(DerivedWay::Exchange { audience, resource }),
+    }
+}
+
+/// The scopes that the options name.
+fn scopes(provider: &IdentityProvider, args: &SignInArgs) -> Result<BTreeSet<String>, String> {
+    let mut scopes: BTreeSet<String> = args.scopes.iter().cloned().collect();
+    for set in &args.scope_sets {
+        let known = provider.sets.iter().find(|known| known.name == *set);
+        let names = || provider.sets.iter().map(|set| set.name.as_str()).collect::<Vec<_>>().join(", ");
+        let missing = || format!("{} has no set {set:?}; it has {}", provider.name, names());
+        scopes.extend(known.ok_or_else(missing)?.scopes.clone());
+    }
+    Ok(scopes)
+}
+
+fn base_host(url: &str) -> Result<Host, String> {
+    BaseUrl::parse(url).map(|base| base.host().clone()).map_err(|why| why.to_string())
+}
+
+fn known_provider<'a>(identities: &'a Identities, name: &str) -> Result<&'a IdentityProvider, String> {
     identities.provider(name).ok_or_else(|| {
         let names = identities.providers().map(|provider| provider.name.as_str()).collect::<Vec<_>>().join(", ");
         format!("there is no provider {name:?}; there are {names} (generic is any other)")
@@ -149,7 +237,7 @@ async fn list(owner: &Owner, out: Output) -> Result<()> {
         .iter()
         .map(|c| {
             let sign_in = sign_ins.of(&c.api);
-            let key = sign_in.as_ref().map_or_else(|| format!("key: {}", c.place), |sign_in| sign_in.provider());
+            let key = sign_in.as_ref().map_or_else(|| format!("key: {}", c.place), source);
             let account = sign_in.as_ref().and_then(|sign_in| sign_in.account()).unwrap_or_else(|| "-".into());
             let state = sign_in.as_ref().map_or_else(|| "-".into(), |sign_in| state(&sign_in.record));
             let used = sign_in.as_ref().and_then(|sign_in| sign_in.record.used_at).map_or("-".into(), when);
@@ -176,7 +264,7 @@ fn providers(name: Option<&str>, out: Output) -> Result<Outcome> {
     let identities = Identities::embedded()?;
     let shown: Vec<&IdentityProvider> = match name {
         None => identities.providers().collect(),
-        Some(name) => match known(&identities, name) {
+        Some(name) => match known_provider(&identities, name) {
             Ok(provider) => vec![provider],
             Err(text) => return Ok(usage(&text, out)),
         },

@@ -50,7 +50,8 @@ pub(crate) async fn login(settings: &Settings, args: &LoginArgs, out: Output) ->
     }
     let begun = port.order_sign_in(&record.connection, SignInOrder::Begin, BY).await?;
     let Some(attempt) = &begun.attempt else { return Ok(finish(&sign_ins, &begun, out)) };
-    show(&sign_in, attempt, out);
+    // Of a connection whose token is got from another's sign-in it is that one.
+    show(sign_ins.of(&begun.connection).as_ref().unwrap_or(&sign_in), attempt, out);
     if args.no_wait {
         if !out.is_json() {
             out.line(format!(
@@ -294,7 +295,7 @@ pub(crate) async fn logins(settings: &Settings, out: Output) -> Result<Outcome> 
             let scopes = joined(sign_in.scopes());
             [
                 sign_in.name.to_owned(),
-                sign_in.provider(),
+                source(&sign_in),
                 harmless(&account),
                 state(&sign_in.record),
                 used,
@@ -337,7 +338,7 @@ fn details(sign_in: &SignIn<'_>, out: Output) {
     let record = &sign_in.record;
     let at = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), when);
     out.line(format!("{}  {}", bold(sign_in.name), state(record)));
-    out.line(format!("  Provider     {}", harmless(&sign_in.provider())));
+    out.line(format!("  Provider     {}", harmless(&source(sign_in))));
     out.line(format!("  Account      {}", harmless(&sign_in.account().unwrap_or_else(|| "-".into()))));
     let granted = if record.granted.is_empty() { &sign_in.setup.scopes } else { &record.granted };
     for scope in &sign_in.setup.scopes {
@@ -361,6 +362,12 @@ fn details(sign_in: &SignIn<'_>, out: Output) {
     if let Some(failure) = &record.failure {
         out.line(dim(&format!("  Last failure {}: {}", when(failure.at), harmless(&failure.sentence))));
     }
+}
+
+/// The provider, and the sign-in that a derived token is got from.
+pub(super) fn source(sign_in: &SignIn<'_>) -> String {
+    let from = sign_in.from().map(|from| format!(", {from}")).unwrap_or_default();
+    format!("{}{from}", sign_in.provider())
 }
 
 /// Where it stands, in a few words.
@@ -391,6 +398,7 @@ pub(super) fn fields(sign_in: &SignIn<'_>) -> Map<String, Value> {
     };
     let value = json!({
         "provider": sign_in.setup.provider,
+        "from": sign_in.setup.from.as_ref().map(|from| from.parent.name()),
         "status": record.word(),
         "account": record.account,
         "scopes_asked": sign_in.setup.scopes,
