@@ -188,7 +188,7 @@ pub struct LaneFds {
 /// What the keeper gives when a run opens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenedRun {
-    /// The placeholder of each secret that is not revealed.
+    /// The placeholder of each secret that is not revealed, and where SDKs find them besides.
     pub placeholders: Vec<(SecretName, String)>,
     /// The secrets whose values the code's process takes from its pipe, in the order in which they come there.
     pub revealed: Vec<SecretName>,

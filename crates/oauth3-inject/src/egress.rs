@@ -1,6 +1,7 @@
 //! Opens and closes the egress of one run.
 
 use crate::ca::Authority;
+use crate::container_credentials;
 use crate::dns::Names;
 use crate::error::InjectError;
 use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_UNIT_BYTES, MAX_CONNECTIONS, MAX_REQUESTS, RECORD_TIMEOUT};
@@ -11,11 +12,12 @@ use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::run::Run;
 use crate::tasks::Tasks;
-use oauth3_core::{Clock, EgressUsage, ListenerFd};
+use oauth3_core::{Clock, EgressUsage, ListenerFd, ListenerRole, SecretName};
 use oauth3_dial::Dialer;
 use oauth3_policy::Permit;
 use oauth3_vault::{Lease, Scrubber};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -24,6 +26,7 @@ use tokio::sync::Semaphore;
 pub struct Egress {
     run: Arc<Run>,
     ca: Arc<Authority>,
+    variables: Vec<(SecretName, String)>,
 }
 
 /// Serves the only network that a run has, until [`Egress::close`]. Spends the permit: its hosts are the only
@@ -75,7 +78,8 @@ pub fn open_egress(
         uses: Default::default(),
         refusals: Default::default(),
     });
-    let egress = Egress { run, ca };
+    let variables = proxy_of(&listeners)?.map(|proxy| container_credentials::variables(&run.leases, proxy));
+    let egress = Egress { run, ca, variables: variables.unwrap_or_default() };
     // Should one fail, dropping the egress ends those before it.
     listeners.into_iter().try_for_each(|listener| listen(&egress.run, listener))?;
     Ok(egress)
@@ -86,6 +90,12 @@ impl Egress {
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         self.ca.pem()
+    }
+
+    /// Variables that the code needs besides its placeholders, to find what is served here.
+    #[must_use]
+    pub fn variables(&self) -> &[(SecretName, String)] {
+        &self.variables
     }
 
     /// What went over the run's connections so far.
@@ -102,6 +112,15 @@ impl Egress {
         self.run.records.finish(RECORD_TIMEOUT).await;
         self.run.sentences()
     }
+}
+
+/// Where the run's proxy is for the code.
+fn proxy_of(listeners: &[ListenerFd]) -> Result<Option<SocketAddr>, InjectError> {
+    let is_proxy =
+        |listener: &&ListenerFd| matches!(listener.role, ListenerRole::Proxy | ListenerRole::KeyedProxy { .. });
+    let Some(proxy) = listeners.iter().find(is_proxy) else { return Ok(None) };
+    let socket = proxy.fd.try_clone().map_err(InjectError::Listener)?;
+    std::net::TcpListener::from(socket).local_addr().map(Some).map_err(InjectError::Listener)
 }
 
 impl Drop for Egress {

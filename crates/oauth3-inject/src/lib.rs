@@ -20,6 +20,7 @@
 
 mod body;
 mod ca;
+mod container_credentials;
 mod decode;
 mod dns;
 mod egress;

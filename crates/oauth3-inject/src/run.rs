@@ -10,6 +10,7 @@ use crate::pool::Pool;
 use crate::refusals::{Kind, Noted, Refusals};
 use crate::reply::Refusal;
 use crate::rules::Bar;
+use crate::sign;
 use crate::tasks::Tasks;
 use http::StatusCode;
 use oauth3_core::{Clock, Host};
@@ -69,13 +70,17 @@ impl Run {
     pub(crate) async fn renew(&self, secrets: &BTreeSet<usize>, refused: bool) -> bool {
         let mut any = false;
         for lease in secrets.iter().filter_map(|index| self.leases.get(*index)) {
-            if lease.name.connection().is_none() || !matches!(lease.role, Role::Value) {
+            if lease.name.connection().is_none() || !matches!(lease.role, Role::Value | Role::AwsKeyId) {
                 continue;
             }
             let version = lease.current().0;
             if let Some((newer, value)) = self.observer.newer_token(&lease.name, version, refused).await {
                 // Of several requests that come at once the first has it done.
-                any |= lease.current().0 == newer || lease.renew(newer, value);
+                any |= lease.current().0 == newer
+                    || match lease.role {
+                        Role::AwsKeyId => sign::renew_aws(&self.leases, lease, newer, &value),
+                        _ => lease.renew(newer, value),
+                    };
             }
         }
         if any {

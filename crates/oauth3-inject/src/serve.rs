@@ -1,6 +1,7 @@
 //! One connection of the code.
 
 use crate::body::Body;
+use crate::container_credentials;
 use crate::forward::answer;
 use crate::limits::{
     CODE_CONNECTION_WINDOW_BYTES, CODE_STREAM_WINDOW_BYTES, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, MAX_HEAD_BYTES,
@@ -117,6 +118,16 @@ async fn respond(
     place: &Place,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    // Before the run's key is asked for: SDKs bring what opens this, and nothing else.
+    if let Some(reply) = container_credentials::answer(run, entry, &request) {
+        return Ok(match reply {
+            Ok(reply) => reply,
+            Err(refusal) => {
+                run.refuse(&refusal).await;
+                refusal.into_response()
+            }
+        });
+    }
     if let Some(refusal) = without_key(entry, &request) {
         run.refuse(&refusal).await;
         let mut response = refusal.into_response();

@@ -101,7 +101,7 @@ impl Opener {
         for name in permit.secrets() {
             leases.extend(self.lend(name, &permit).await?);
         }
-        let placeholders = variables(&leases, permit.revealed());
+        let mut placeholders = variables(&leases, permit.revealed());
         let values = Revealed::new(&leases, permit.revealed())?;
         let revealed = values.names();
         let scrubber = Scrubber::new(&leases);
@@ -133,6 +133,7 @@ impl Opener {
             tracing::error!(kind = %error.kind(), "a lane's pipe cannot be written");
             Fault::Unavailable("the sandbox's pipes cannot be written".into())
         })?;
+        placeholders.extend_from_slice(egress.variables());
         let opened = OpenedRun { placeholders, revealed, ca_pem: egress.ca_pem().to_owned() };
         Ok((Run { egress, stdout, stderr, scrubber, watch, delivery }, opened))
     }

@@ -5,6 +5,7 @@
 //! writes refusals, [`UsageMeter`] watches replies as they pass, [`Prices`] turns [`Usage`] into money.
 //! [`Identities`] has those that people sign in with, and [`AuthorizationServer`] is one of them with its addresses.
 
+mod aws_host;
 mod base;
 mod call;
 mod catalog;
@@ -24,6 +25,7 @@ mod stream_usage;
 mod template;
 mod usage;
 
+pub use aws_host::aws_service_and_region;
 pub use base::{BaseError, BaseUrl, PathError};
 pub use call::{CallError, CallInfo};
 pub use catalog::{Catalog, CatalogError, CredentialSlot, MissingVariable, Provider};

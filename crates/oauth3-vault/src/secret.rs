@@ -149,6 +149,14 @@ impl Lease {
         self.renewed.all().last().map_or((self.version, &self.value), |(version, value)| (*version, value))
     }
 
+    /// The value that this version had.
+    #[must_use]
+    pub fn of_version(&self, version: u32) -> Option<&SecretBytes> {
+        let first = std::iter::once((self.version, &self.value));
+        let mut all = first.chain(self.renewed.all().map(|(version, value)| (*version, value)));
+        all.find(|(known, _)| *known == version).map(|(_, value)| value)
+    }
+
     /// Has another value take its place; false when that happened too often.
     pub fn renew(&self, version: u32, value: SecretBytes) -> bool {
         let mut renewal = (version, value);

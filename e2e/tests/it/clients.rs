@@ -63,15 +63,23 @@ impl Bench {
 
 /// Code that unpacks installed Python packages and goes on with `code`.
 pub(crate) fn with_packages(modules: &[&str], code: &str) -> String {
+    let code = format!(
+        "KEY = os.environ['API_KEY']\n\
+         def unset():\n  for name in [n for n in os.environ if n.lower().endswith('_proxy')]: del os.environ[name]\n{code}"
+    );
+    with_packages_of("OAUTH3_TEST_CLIENTS", modules, &code)
+}
+
+/// The same with packages of the Python that this variable names.
+pub(crate) fn with_packages_of(python: &str, modules: &[&str], code: &str) -> String {
     let pack = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/pack.py");
-    let packed = Command::new(installed("OAUTH3_TEST_CLIENTS")).arg(pack).args(modules).output().unwrap();
+    let packed = Command::new(installed(python)).arg(pack).args(modules).output().unwrap();
     assert!(packed.status.success(), "{packed:?}");
     let packed = String::from_utf8(packed.stdout).unwrap();
     format!(
-        "import base64, io, lzma, os, sys, tarfile\nKEY = os.environ['API_KEY']\n\
+        "import base64, io, lzma, os, sys, tarfile\n\
          tarfile.open(fileobj=io.BytesIO(lzma.decompress(base64.b85decode('{packed}')))).extractall('/tmp/packages')\n\
-         sys.path.insert(0, '/tmp/packages')\n\
-         def unset():\n  for name in [n for n in os.environ if n.lower().endswith('_proxy')]: del os.environ[name]\n{code}"
+         sys.path.insert(0, '/tmp/packages')\n{code}"
     )
 }
 

@@ -4,6 +4,7 @@
 mod apis_owner;
 mod attack_agent;
 mod attack_egress;
+mod aws;
 mod bad_input;
 mod canary;
 mod clients;

@@ -107,6 +107,25 @@ fn windows(lifetime: u64, run: Duration) -> Result<(u32, Duration), LendError> {
     Ok((count, Duration::from_secs(step)))
 }
 
+/// Has newer credentials take the place of those that were lent; false when they cannot. The key id comes last: it is
+/// what says which version is used.
+pub(crate) fn renew_aws(leases: &[Lease], key_id: &Lease, version: u32, value: &SecretBytes) -> bool {
+    let Ok(parts) = aws_parts(value) else { return false };
+    let place = |role: &Role| match role {
+        Role::AwsKeyId => Some(0),
+        Role::AwsSecretKey => Some(1),
+        Role::AwsSessionToken => Some(2),
+        _ => None,
+    };
+    let mut parts: Vec<Option<SecretBytes>> = parts.into_iter().map(Some).collect();
+    let mut all = true;
+    for lease in leases.iter().rev().filter(|lease| lease.name == key_id.name) {
+        let part = place(&lease.role).and_then(|at| parts.get_mut(at)?.take());
+        all = all && part.is_some_and(|part| lease.renew(version, part));
+    }
+    all && parts.iter().all(Option::is_none)
+}
+
 /// Access key id, secret access key, and the session token when there is one.
 fn aws_parts(value: &SecretBytes) -> Result<Vec<SecretBytes>, LendError> {
     let refuse = LendError("the value is AKID:SECRET or AKID:SECRET:SESSION");

@@ -8,6 +8,7 @@ mod jwt;
 mod lend;
 mod sigv4;
 
+pub(crate) use lend::renew_aws;
 pub use lend::{LendError, check_value, lend};
 pub use sigv4::sign_aws;
 

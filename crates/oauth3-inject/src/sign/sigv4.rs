@@ -79,11 +79,16 @@ impl<'a> Credentials<'a> {
     /// The parts of one secret; nothing when they are not whole.
     fn of(parts: impl Iterator<Item = &'a Lease>) -> Option<Self> {
         let (mut key_id, mut secret, mut session) = (None, None, None);
+        let mut version = None;
         for lease in parts {
+            // All of one version, for they may be renewed meanwhile; the key id stands first and has that last.
+            let (current, newest) = lease.current();
+            let version = *version.get_or_insert(current);
+            let value = lease.of_version(version).unwrap_or(newest);
             match lease.role {
-                Role::AwsKeyId => key_id = Some(text(&lease.value)),
-                Role::AwsSecretKey => secret = Some(&lease.value),
-                Role::AwsSessionToken => session = Some(text(&lease.value)),
+                Role::AwsKeyId => key_id = Some(text(value)),
+                Role::AwsSecretKey => secret = Some(value),
+                Role::AwsSessionToken => session = Some(text(value)),
                 _ => {}
             }
         }

@@ -163,7 +163,9 @@ impl SignIns {
         held.record.signed_in_at = Some(now);
         held.record.refreshed_at = None;
         held.record.granted = fresh.granted.clone().unwrap_or_default();
-        held.record.attempt = None;
+        // At AWS nobody is told that somebody signed in before there is what requests are signed with.
+        let two_steps = self.is_aws(&held.setup);
+        held.record.attempt = held.record.attempt.take().filter(|_| two_steps);
         held.record.failure = None;
         held.kept.device = None;
         held.kept.waiting = None;
@@ -171,6 +173,10 @@ impl SignIns {
         held.kept.refresh_token = None;
         self.end_derived(held).await?;
         self.put_tokens(held, client, fresh).await?;
+        if two_steps {
+            held.record.attempt = None;
+            self.save(held, Token::Keep).await?;
+        }
         self.stop(&api);
         self.derive_all(&api);
         Ok(())

@@ -44,9 +44,9 @@ pub(crate) struct ConnectionAdd {
     /// The stored secret that is its key, for every agent
     #[arg(long, conflicts_with = "people")]
     pub secret: Option<SecretName>,
-    /// Where its key goes: bearer, scheme:WORD, header:NAME, query:NAME or sigv4:SERVICE:REGION
-    #[arg(long = "in", value_name = "PLACE", default_value = "bearer")]
-    pub place: KeyPlace,
+    /// Where its key goes: bearer, scheme:WORD, header:NAME, query:NAME or sigv4:SERVICE:REGION [default: bearer; for a sign-in at AWS sigv4 as its host says]
+    #[arg(long = "in", value_name = "PLACE")]
+    pub place: Option<KeyPlace>,
     /// A request that may be made at all, such as "crm.example.com GET /rest/people/*"; give several times
     #[arg(long = "allow", visible_alias = "rule", value_name = "RULE")]
     pub rules: Vec<Rule>,

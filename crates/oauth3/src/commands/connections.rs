@@ -10,8 +10,8 @@ use crate::owner::Owner;
 use crate::settings::Settings;
 use anyhow::Result;
 use oauth3_approve::SignIns;
-use oauth3_core::{ApiId, ApiKey, Connection, Derived, DerivedWay, Host, SignInSetup, Timestamp};
-use oauth3_provider::{BaseUrl, Identities, IdentityProvider, SecretNeed};
+use oauth3_core::{ApiId, ApiKey, Connection, Derived, DerivedWay, Host, KeyPlace, SignInSetup, Timestamp};
+use oauth3_provider::{BaseUrl, Identities, IdentityProvider, Protocol, SecretNeed, aws_service_and_region};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 
@@ -49,6 +49,10 @@ async fn add(owner: &Owner, args: ConnectionAdd, out: Output) -> Result<Outcome>
         Ok(made) => made,
         Err(text) => return Ok(usage(&text, out)),
     };
+    let place = match place.map_or_else(|| usual_place(&base_url, setup.as_ref()), Ok) {
+        Ok(place) => place,
+        Err(text) => return Ok(usage(&text, out)),
+    };
     let client_secret = match &setup {
         Some(setup) => client_secret(&name, setup, &sign_in)?,
         None => None,
@@ -81,6 +85,23 @@ async fn add(owner: &Owner, args: ConnectionAdd, out: Output) -> Result<Outcome>
         ),
     }
     Ok(Outcome::Done)
+}
+
+/// Where a key goes when nothing was said.
+///
+/// # Errors
+/// A sentence when what AWS is to be signed for cannot be told.
+fn usual_place(base_url: &str, setup: Option<&SignInSetup>) -> Result<KeyPlace, String> {
+    let identities = Identities::embedded().map_err(|why| why.to_string())?;
+    let provider = setup.and_then(|setup| identities.provider(&setup.provider));
+    if provider.is_none_or(|provider| provider.protocol() != Protocol::AwsSso) {
+        return Ok(KeyPlace::Bearer);
+    }
+    let host = base_host(base_url)?;
+    let (service, region) = aws_service_and_region(&host).ok_or_else(|| {
+        format!("{host} does not say which service and region of AWS it is; name them with --in sigv4:SERVICE:REGION")
+    })?;
+    Ok(KeyPlace::SigV4 { service, region })
 }
 
 /// From options to how people sign in, and where the API is.
