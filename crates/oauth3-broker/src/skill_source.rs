@@ -88,10 +88,10 @@ async fn follow(http: &dyn HttpPort, url: &str) -> Result<Vec<u8>, String> {
     let mut address = pasted::to_raw(checked(Url::parse(url).map_err(|_| "skill_url is not an address".to_owned())?)?);
     for _ in 0..=MAX_REDIRECTS {
         address.set_fragment(None);
-        let reply = http.send(request(&address)).await?;
+        let mut reply = http.send(request(&address)).await?;
         match next_hop(&address, &reply)? {
             Some(next) => address = pasted::to_raw(checked(next)?),
-            None => return Ok(reply.body),
+            None => return Ok(std::mem::take(&mut *reply.body)),
         }
     }
     Err(format!("skill_url redirects more than {MAX_REDIRECTS} times"))
@@ -101,8 +101,8 @@ fn request(address: &Url) -> HttpRequest {
     HttpRequest {
         method: "GET",
         url: address.as_str().to_owned(),
-        headers: vec![("accept", "text/plain, application/gzip, application/x-tar, */*;q=0.1".to_owned())],
-        body: Vec::new(),
+        headers: vec![("accept", "text/plain, application/gzip, application/x-tar, */*;q=0.1".to_owned().into())],
+        body: Vec::new().into(),
         timeout: FETCH_TIMEOUT,
         max_reply_bytes: MAX_CODE_BYTES,
         owner_configured: false,

@@ -53,7 +53,7 @@ impl HttpClient {
             content_type: text(CONTENT_TYPE).map(str::to_owned),
             location: text(LOCATION).filter(|value| value.len() <= MAX_LOCATION_BYTES).map(str::to_owned),
             retry_after: text(RETRY_AFTER).and_then(|value| value.trim().parse().ok()),
-            body,
+            body: body.into(),
         })
     }
 
@@ -101,10 +101,11 @@ impl HttpClient {
 impl HttpPort for HttpClient {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, String> {
         let (url, target) = parse_url(&request.url, request.owner_configured)?;
-        let message = build(&url, &target, &request)?;
-        tokio::time::timeout(request.timeout, self.exchange(&target, message, request.max_reply_bytes))
+        let (limit, max) = (request.timeout, request.max_reply_bytes);
+        let message = build(&url, &target, request)?;
+        tokio::time::timeout(limit, self.exchange(&target, message, max))
             .await
-            .map_err(|_| format!("{}: no whole reply within {} s", target.place, request.timeout.as_secs_f32()))?
+            .map_err(|_| format!("{}: no whole reply within {} s", target.place, limit.as_secs_f32()))?
     }
 }
 
@@ -180,17 +181,19 @@ pub(crate) fn named_by_an_agent(text: &str) -> Result<String, String> {
     parse_url(text, false).map(|(_, target)| target.place.to_string())
 }
 
-fn build(url: &Url, target: &Target, request: &HttpRequest) -> Result<Request<Full<Bytes>>, String> {
+/// What is sent shares the request's memory, which is wiped when the last of it goes.
+fn build(url: &Url, target: &Target, request: HttpRequest) -> Result<Request<Full<Bytes>>, String> {
     let bad = |what: &str| format!("{}: {what} cannot be sent", target.place);
-    let mut message = Request::new(Full::new(Bytes::copy_from_slice(&request.body)));
+    let mut message = Request::new(Full::new(Bytes::from_owner(request.body)));
     *message.method_mut() = Method::from_bytes(request.method.as_bytes()).map_err(|_| bad("the method"))?;
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     *message.uri_mut() = path.parse().map_err(|_| bad("the path"))?;
     let headers = message.headers_mut();
     headers.insert(USER_AGENT, AGENT);
-    for (name, value) in &request.headers {
+    for (name, value) in request.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("a header name"))?;
-        headers.insert(name, HeaderValue::from_str(value).map_err(|_| bad("a header value"))?);
+        let value = HeaderValue::from_maybe_shared(Bytes::from_owner(value));
+        headers.insert(name, value.map_err(|_| bad("a header value"))?);
     }
     headers.insert(HOST, HeaderValue::from_str(url.authority()).map_err(|_| bad("the host"))?);
     Ok(message)

@@ -50,14 +50,14 @@ impl<'a> Fetcher<'a> {
             }
             let host = address.host_str().unwrap_or_default().to_owned();
             let failed = |text: String| ImportError::Fetch(format!("an import could not be fetched: {text}"));
-            let reply = self.http.send(request(&address)).await.map_err(failed)?;
+            let mut reply = self.http.send(request(&address)).await.map_err(failed)?;
             match (reply.status, reply.location) {
                 (200, _) => {
                     self.bytes = self.bytes.saturating_add(reply.body.len());
                     if reply.body.len() > MAX_REPLY_BYTES || self.bytes > MAX_TOTAL_BYTES {
                         return Err(ImportError::TooLarge(format!("are larger than {MAX_TOTAL_BYTES} bytes")));
                     }
-                    return Ok((address, reply.body));
+                    return Ok((address, std::mem::take(&mut *reply.body)));
                 }
                 (301 | 302 | 303 | 307 | 308, Some(location)) => {
                     let next = address.join(&location);
@@ -74,8 +74,8 @@ fn request(address: &Url) -> HttpRequest {
     HttpRequest {
         method: "GET",
         url: address.as_str().to_owned(),
-        headers: vec![("accept", "*/*".to_owned())],
-        body: Vec::new(),
+        headers: vec![("accept", "*/*".to_owned().into())],
+        body: Vec::new().into(),
         timeout: FETCH_TIMEOUT,
         max_reply_bytes: MAX_REPLY_BYTES,
         // An agent names what is imported: never a private place, whatever the owner configured.

@@ -10,12 +10,16 @@ pub(crate) const CANARY: &str = "sk-proj-C4n4ry+/=Zq8Wv2Xk5Lm9\"Rt3&Yp7";
 /// The forms in which a secret could show.
 pub(crate) fn forms(secret: &str) -> Vec<String> {
     let percent: String = secret.bytes().map(|b| format!("%{b:02X}")).collect();
+    let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    let usual = secret.bytes().map(|b| if unreserved(b) { char::from(b).to_string() } else { format!("%{b:02X}") });
+    let usual: String = usual.collect();
     let mut forms = vec![
         secret.to_owned(),
         HEXLOWER.encode(secret.as_bytes()),
         HEXUPPER.encode(secret.as_bytes()),
         percent.clone(),
         percent.to_lowercase(),
+        usual,
         serde_json::to_string(secret).unwrap().trim_matches('"').to_owned(),
         secret.replace('&', "&amp;").replace('"', "&quot;"),
     ];
@@ -32,9 +36,14 @@ pub(crate) fn forms(secret: &str) -> Vec<String> {
 }
 
 pub(crate) fn assert_clean(place: &str, bytes: &[u8]) {
-    for form in forms(CANARY) {
+    assert_clean_of(&[CANARY], place, bytes);
+}
+
+/// No form of any of these is there.
+pub(crate) fn assert_clean_of(planted: &[impl AsRef<str>], place: &str, bytes: &[u8]) {
+    for form in planted.iter().flat_map(|secret| forms(secret.as_ref())) {
         let found = bytes.windows(form.len()).any(|w| w == form.as_bytes());
-        assert!(!found, "the canary shows in {place} as {form}");
+        assert!(!found, "a canary shows in {place} as {form}");
     }
 }
 
@@ -87,9 +96,17 @@ async fn the_canary_never_shows() {
 
 /// Looks at all that is left of what was done: what commands say, processes, and every file.
 pub(crate) async fn assert_clean_everywhere(world: &World, serve: e2e::Serve) {
-    for command in [["audit", "export"], ["requests", "--all"], ["secret", "list"], ["config", "--json"]] {
-        let done = world.cli(&command).await;
-        assert_clean(&command.join(" "), format!("{}{}", done.stdout, done.stderr).as_bytes());
+    assert_clean_everywhere_of(&[CANARY], world, serve).await;
+}
+
+/// The same of these.
+pub(crate) async fn assert_clean_everywhere_of(planted: &[impl AsRef<str>], world: &World, serve: e2e::Serve) {
+    let assert_clean = |place: &str, bytes: &[u8]| assert_clean_of(planted, place, bytes);
+    for command in
+        ["audit export", "requests --all", "secret list", "config --json", "status", "logins --json", "connection list"]
+    {
+        let done = world.cli(&command.split(' ').collect::<Vec<_>>()).await;
+        assert_clean(command, format!("{}{}", done.stdout, done.stderr).as_bytes());
     }
     // Every process that could show it to another: command lines and environments. The keeper's memory is its own.
     for pid in [serve.pid(), serve.keeper_pid()] {

@@ -7,6 +7,7 @@ mod attack_egress;
 mod aws;
 mod bad_input;
 mod canary;
+mod canary_tokens;
 mod clients;
 mod commands;
 mod containment;

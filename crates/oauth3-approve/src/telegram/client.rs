@@ -172,14 +172,14 @@ impl Client {
         let request = HttpRequest {
             method: "POST",
             url: format!("{}/bot{}/{method}", self.api_url, self.token.reveal()),
-            headers: vec![("content-type", content_type)],
-            body,
+            headers: vec![("content-type", content_type.into())],
+            body: body.into(),
             timeout,
             max_reply_bytes: MAX_REPLY_BYTES,
             owner_configured: true,
         };
         let response = self.http.send(request).await.map_err(TelegramError::Network)?;
-        let reply = Reply { status: response.status, body: Zeroizing::new(response.body) };
+        let reply = Reply { status: response.status, body: response.body };
         let refusal = match serde_json::from_slice::<Envelope<'_>>(&reply.body) {
             Ok(envelope) if envelope.ok => None,
             Ok(envelope) => {

@@ -49,16 +49,16 @@ async fn exchange(request: HttpRequest) -> Result<HttpResponse, Box<dyn std::err
     let connection = AbortOnDrop(tokio::spawn(async move { drop(connection.await) }));
     let mut builder = hyper::Request::builder().method(request.method).uri(uri.path()).header("host", authority);
     for (name, value) in &request.headers {
-        builder = builder.header(*name, value);
+        builder = builder.header(*name, value.as_str());
     }
-    let response = sender.send_request(builder.body(Full::new(Bytes::from(request.body)))?).await?;
+    let response = sender.send_request(builder.body(Full::new(Bytes::from_owner(request.body)))?).await?;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await?.to_bytes().to_vec();
     drop(connection);
     if body.len() > request.max_reply_bytes {
         return Err("too large".into());
     }
-    Ok(HttpResponse { status, location: None, content_type: None, retry_after: None, body })
+    Ok(HttpResponse { status, location: None, content_type: None, retry_after: None, body: body.into() })
 }
 
 /// Ends the connection together with the call.

@@ -81,8 +81,8 @@ async fn post(http: &dyn HttpPort, url: &str, body: String, field: (&'static str
     let request = HttpRequest {
         method: "POST",
         url: url.to_owned(),
-        headers: vec![("content-type", "application/json".to_owned()), field],
-        body: body.into_bytes(),
+        headers: vec![("content-type", "application/json".to_owned().into()), (field.0, field.1.into())],
+        body: body.into_bytes().into(),
         timeout: DELIVERY_TIMEOUT,
         max_reply_bytes: MAX_REPLY_BYTES,
         owner_configured: true,

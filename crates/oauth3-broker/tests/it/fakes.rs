@@ -298,11 +298,23 @@ impl Default for FakeHttp {
 }
 
 pub(crate) fn reply(status: u16, body: &str) -> Result<HttpResponse, String> {
-    Ok(HttpResponse { status, location: None, content_type: None, retry_after: None, body: body.as_bytes().to_vec() })
+    Ok(HttpResponse {
+        status,
+        location: None,
+        content_type: None,
+        retry_after: None,
+        body: body.as_bytes().to_vec().into(),
+    })
 }
 
 pub(crate) fn redirect(to: &str) -> Result<HttpResponse, String> {
-    Ok(HttpResponse { status: 302, location: Some(to.into()), content_type: None, retry_after: None, body: vec![] })
+    Ok(HttpResponse {
+        status: 302,
+        location: Some(to.into()),
+        content_type: None,
+        retry_after: None,
+        body: vec![].into(),
+    })
 }
 
 impl FakeHttp {

@@ -45,7 +45,7 @@ async fn each_target_gets_its_form_and_nothing_of_the_code() {
 
     let openclaw = &calls[0];
     assert_eq!((openclaw.method, openclaw.url.as_str()), ("POST", "http://127.0.0.1:18789/hooks/wake"));
-    assert!(openclaw.headers.contains(&("authorization", "Bearer hook-token".to_owned())));
+    assert!(openclaw.headers.contains(&("authorization", "Bearer hook-token".to_owned().into())));
     let body: Value = serde_json::from_slice(&openclaw.body).unwrap();
     assert_eq!(body, json!({"text": wake_text(&id), "mode": "now"}));
     assert!(wake_text(&id).ends_with(id.as_str()));
@@ -55,11 +55,11 @@ async fn each_target_gets_its_form_and_nothing_of_the_code() {
     let body: Value = serde_json::from_slice(&webhook.body).unwrap();
     assert_eq!(body, json!({"request_id": id.as_str(), "status": "success"}));
     let signed = signature(&Credential::new("webhook key".into()), &webhook.body);
-    assert!(webhook.headers.contains(&("x-oauth3-signature", signed)));
+    assert!(webhook.headers.contains(&("x-oauth3-signature", signed.into())));
 
     for call in &calls {
         assert!(call.owner_configured);
-        assert!(call.headers.contains(&("content-type", "application/json".to_owned())));
+        assert!(call.headers.contains(&("content-type", "application/json".to_owned().into())));
         assert!(!String::from_utf8_lossy(&call.body).contains("hello"));
     }
 }

@@ -12,7 +12,7 @@ fn get(url: String) -> HttpRequest {
         method: "GET",
         url,
         headers: Vec::new(),
-        body: Vec::new(),
+        body: Vec::new().into(),
         timeout: Duration::from_secs(30),
         max_reply_bytes: 1024,
         owner_configured: true,
@@ -37,7 +37,10 @@ async fn a_request_arrives_as_written() {
     let server = Server::plain(vec![Answer::text(OK)]).await;
     let request = HttpRequest {
         method: "POST",
-        headers: vec![("authorization", "Bearer t".into()), ("content-type", "application/json".into())],
+        headers: vec![
+            ("authorization", "Bearer t".to_owned().into()),
+            ("content-type", "application/json".to_owned().into()),
+        ],
         ..get(url(&server, "/hooks/wake?x=1"))
     };
     let reply = plain_client().send(request).await.unwrap();
@@ -161,7 +164,8 @@ async fn a_connection_that_the_server_closed_is_not_used_again() {
 #[tokio::test]
 async fn bytes_that_would_split_a_header_are_refused() {
     let server = Server::plain(vec![Answer::text(OK)]).await;
-    let request = HttpRequest { headers: vec![("x-note", "a\r\nx-evil: 1".into())], ..get(url(&server, "/")) };
+    let request =
+        HttpRequest { headers: vec![("x-note", "a\r\nx-evil: 1".to_owned().into())], ..get(url(&server, "/")) };
     let error = plain_client().send(request).await.unwrap_err();
     assert!(error.ends_with("a header value cannot be sent") && !error.contains("evil"), "{error}");
     assert_eq!(server.connections(), 0);

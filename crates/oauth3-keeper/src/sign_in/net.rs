@@ -140,8 +140,8 @@ impl SignIns {
         let request = HttpRequest {
             method,
             url: url.as_str().to_owned(),
-            headers: headers.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect(),
-            body: body.map(|body| body.expose().as_bytes().to_vec()).unwrap_or_default(),
+            headers: headers.into_iter().map(|(name, value)| (name, value.expose().to_owned().into())).collect(),
+            body: body.map(|body| body.expose().as_bytes().to_vec()).unwrap_or_default().into(),
             timeout: EXCHANGE_TIMEOUT,
             max_reply_bytes: MAX_REPLY_BYTES,
             owner_configured: setup.parameters.values().any(place),

@@ -233,7 +233,7 @@ fn request(method: &'static str, url: String) -> HttpRequest {
         method,
         url,
         headers: vec![],
-        body: vec![],
+        body: vec![].into(),
         timeout: PEER_TIMEOUT,
         max_reply_bytes: MAX_REPLY_BYTES,
         owner_configured: true,

@@ -73,8 +73,8 @@ impl ForwardAgent {
         let request = HttpRequest {
             method: "GET",
             url: format!("{}/agent", addresses.proxy),
-            headers: vec![("authorization", format!("Bearer {}", token.reveal()))],
-            body: Vec::new(),
+            headers: vec![("authorization", format!("Bearer {}", token.reveal()).into())],
+            body: Vec::new().into(),
             timeout: ASK_TIMEOUT,
             max_reply_bytes: MAX_ANSWER_BYTES,
             owner_configured: true,

@@ -129,10 +129,10 @@ impl Agent {
             method,
             url: format!("{}{path}", self.base),
             headers: vec![
-                ("authorization", format!("Bearer {}", self.token)),
-                ("content-type", "application/json".into()),
+                ("authorization", format!("Bearer {}", self.token).into()),
+                ("content-type", "application/json".to_owned().into()),
             ],
-            body: if body.is_null() { vec![] } else { serde_json::to_vec(body)? },
+            body: if body.is_null() { vec![] } else { serde_json::to_vec(body)? }.into(),
             timeout: CALL_TIMEOUT,
             max_reply_bytes: MAX_REPLY_BYTES,
             owner_configured: true,
