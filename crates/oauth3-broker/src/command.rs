@@ -5,6 +5,7 @@
 
 use crate::Broker;
 use oauth3_core::{AgentName, Connection, Declared, Draft, Fault, Runtime, SecretName, Source};
+use oauth3_policy::may_ask_for_command;
 use oauth3_provider::{GitAccess, Identities};
 use std::collections::BTreeSet;
 
@@ -26,8 +27,7 @@ impl Broker {
         };
         let words = words(line)?;
         let program = words.first().map(String::as_str).unwrap_or_default();
-        let listed = self.config.commands.iter().any(|allowed| allowed == program);
-        if !listed && agent.as_str() != AgentName::OWNER {
+        if !may_ask_for_command(program, &self.config.commands, agent) {
             let text = format!("{program} is not on the owner's list of commands; see [commands] allow in oauth3.toml");
             return Err(Fault::DeniedByPolicy(text));
         }

@@ -3,14 +3,11 @@
 use crate::Broker;
 use crate::submit::actor;
 use oauth3_core::{
-    AgentName, ApiId, AttemptEnd, Connection, ConnectionView, Execution, Fault, SecretName, SignInAsked, SignInOrder,
-    SignInRecord, SignInState, WriteOnly,
+    AgentName, ApiId, Connection, ConnectionView, Execution, Fault, SecretName, SignInAsked, SignInOrder, SignInRecord,
+    SignInState, WriteOnly,
 };
+use oauth3_policy::sign_in_pause;
 use std::time::Duration;
-
-/// How long an agent cannot have the owner asked again after a sign-in that he let pass, stopped or refused: an agent
-/// could wear him out with them.
-const AGENT_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 impl Broker {
     /// A sign-in went on: who waits for it and who shows it looks again, and so do requests that wait for its token.
@@ -116,11 +113,9 @@ impl Broker {
         if record.attempt.is_some() || record.state == SignInState::SignedIn {
             return Ok(record);
         }
-        let turned_down = record.failure.as_ref().filter(|failure| failure.end != AttemptEnd::Failed);
-        let since = turned_down.map_or(AGENT_PAUSE, |failure| self.now().since(failure.at));
-        if !meant && since < AGENT_PAUSE {
+        if let Some(pause) = sign_in_pause(record.failure.as_ref(), self.now()).filter(|_| !meant) {
             let text = format!("the owner did not sign in to {} just now; he can do so by himself", api.name());
-            return Err(Fault::RateLimited { text, retry_after: (AGENT_PAUSE - since).as_secs() + 1 });
+            return Err(Fault::RateLimited { text, retry_after: pause.as_secs() + 1 });
         }
         self.order(api, SignInOrder::Begin, &actor(agent)).await
     }

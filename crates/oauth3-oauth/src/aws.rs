@@ -5,6 +5,7 @@ use crate::fields::json_body;
 use crate::token::success;
 use crate::{Client, Exchange, Failure, Reply, Sensitive};
 use oauth3_core::Timestamp;
+use oauth3_provider::Endpoint;
 use serde::Deserialize;
 
 /// The name that the owner is shown when the sign-in is confirmed.
@@ -34,6 +35,14 @@ pub struct RoleCredentials {
     pub session_token: Sensitive,
     /// Until when they are good.
     pub expires_at: Timestamp,
+}
+
+/// A request as AWS takes it, with who we are there in front.
+pub(crate) fn request(client: &Client, url: Endpoint, fields: &[(&str, &str)]) -> Result<Exchange, Failure> {
+    let secret = client.secret.as_ref().ok_or(Failure::NotRegistered)?;
+    let who = [("clientId", client.id.as_str()), ("clientSecret", secret.expose())];
+    let fields: Vec<_> = who.iter().chain(fields).map(|(name, value)| (*name, Json::Text(value))).collect();
+    Ok(Exchange::json(url, &fields))
 }
 
 /// Registers a client. Of `client` only the server counts.

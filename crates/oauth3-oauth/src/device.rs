@@ -1,6 +1,6 @@
 //! A sign-in by code on another device (RFC 8628).
 
-use crate::exchange::Json;
+use crate::aws;
 use crate::fields::Fields;
 use crate::token::success;
 use crate::{Client, Exchange, Failure, Reply, Sensitive, TokenSet, UserCode, VerificationAddress};
@@ -79,15 +79,7 @@ impl DeviceGrant {
         let url = client.endpoint(&client.server.device, "device endpoint")?;
         if client.server.protocol == Protocol::AwsSso {
             let start_url = client.endpoint(&client.server.start_url, "start URL")?;
-            let secret = client.secret.as_ref().ok_or(Failure::NotRegistered)?;
-            return Ok(Exchange::json(
-                url,
-                &[
-                    ("clientId", Json::Text(&client.id)),
-                    ("clientSecret", Json::Text(secret.expose())),
-                    ("startUrl", Json::Text(start_url.as_str())),
-                ],
-            ));
+            return aws::request(client, url, &[("startUrl", start_url.as_str())]);
         }
         let scope = scopes.join(" ");
         let mut fields = Vec::new();
@@ -206,16 +198,7 @@ impl DeviceGrant {
         let url = client.endpoint(&client.server.token, "token endpoint")?;
         let device_code = self.device_code.expose();
         if client.server.protocol == Protocol::AwsSso {
-            let secret = client.secret.as_ref().ok_or(Failure::NotRegistered)?;
-            return Ok(Exchange::json(
-                url,
-                &[
-                    ("clientId", Json::Text(&client.id)),
-                    ("clientSecret", Json::Text(secret.expose())),
-                    ("grantType", Json::Text(GRANT)),
-                    ("deviceCode", Json::Text(device_code)),
-                ],
-            ));
+            return aws::request(client, url, &[("grantType", GRANT), ("deviceCode", device_code)]);
         }
         Ok(client.form(url, &[("grant_type", GRANT), ("device_code", device_code)]))
     }

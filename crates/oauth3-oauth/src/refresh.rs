@@ -1,6 +1,6 @@
 //! A new access token for a refresh token (RFC 6749 §6).
 
-use crate::exchange::Json;
+use crate::aws;
 use crate::token::success;
 use crate::{Client, Exchange, Failure, Reply, Sensitive, TokenSet};
 use oauth3_core::Timestamp;
@@ -37,16 +37,8 @@ pub enum Refreshed {
 pub fn refresh(client: &Client, refresh_token: &Sensitive, scopes: &[String]) -> Result<Exchange, Failure> {
     let url = client.endpoint(&client.server.token, "token endpoint")?;
     if client.server.protocol == Protocol::AwsSso {
-        let secret = client.secret.as_ref().ok_or(Failure::NotRegistered)?;
-        return Ok(Exchange::json(
-            url,
-            &[
-                ("clientId", Json::Text(&client.id)),
-                ("clientSecret", Json::Text(secret.expose())),
-                ("grantType", Json::Text("refresh_token")),
-                ("refreshToken", Json::Text(refresh_token.expose())),
-            ],
-        ));
+        let fields = [("grantType", "refresh_token"), ("refreshToken", refresh_token.expose())];
+        return aws::request(client, url, &fields);
     }
     let scope = scopes.join(" ");
     let mut fields = vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];

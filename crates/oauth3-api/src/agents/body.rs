@@ -1,5 +1,6 @@
 //! Reads a request's body within its bounds.
 
+use super::caller::Caller;
 use super::problem::Problem;
 use axum::body::Body;
 use axum::extract::Request;
@@ -7,6 +8,7 @@ use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use oauth3_core::AgentName;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -17,6 +19,20 @@ const BODY_READ_SECONDS: u64 = 30;
 /// How much of a body that is too large is read and thrown away, in bytes (64 MiB), so that a client which
 /// sends everything before it listens still gets the answer.
 const MAX_DRAINED_BYTES: usize = 64 << 20;
+
+/// The whole body, of a caller that is known; what another one still sends is read and thrown away.
+///
+/// # Errors
+/// Who the caller is not, and as [`read`].
+pub(super) async fn read_of(caller: Result<Caller, Problem>, request: Request) -> Result<(AgentName, Bytes), Problem> {
+    match caller {
+        Ok(Caller(agent)) => Ok((agent, read(request).await?)),
+        Err(problem) => {
+            discard(request.into_body()).await;
+            Err(problem)
+        }
+    }
+}
 
 /// The whole body.
 ///

@@ -42,14 +42,7 @@ pub(super) async fn login(
     name: NamePath,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Caller(agent) = match caller {
-        Ok(caller) => caller,
-        Err(problem) => {
-            body::discard(request.into_body()).await;
-            return Err(problem);
-        }
-    };
-    let bytes = body::read(request).await?;
+    let (agent, bytes) = body::read_of(caller, request).await?;
     if !bytes.is_empty() {
         let wrong = |_| Problem::invalid("the body is empty or {}: what is signed in to, and how, is the owner's");
         serde_json::from_slice::<Object<Nothing>>(&bytes).map_err(wrong)?;

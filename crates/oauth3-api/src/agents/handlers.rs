@@ -25,14 +25,8 @@ pub(super) async fn execute(
     caller: Result<Caller, Problem>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Caller(agent) = match caller {
-        Ok(caller) => caller,
-        Err(problem) => {
-            body::discard(request.into_body()).await;
-            return Err(problem);
-        }
-    };
-    let call = ExecuteRequest::parse(&body::read(request).await?)?;
+    let (agent, bytes) = body::read_of(caller, request).await?;
+    let call = ExecuteRequest::parse(&bytes)?;
     if call.dry_run {
         return Ok(Json(api.port.dry_run(&agent, call.draft).await?).into_response());
     }

@@ -73,7 +73,7 @@ pub(super) enum Call {
     },
     Connections,
     PutConnection {
-        connection: Connection,
+        connection: Box<Connection>,
     },
     RemoveConnection {
         api: ApiId,

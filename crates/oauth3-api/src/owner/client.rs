@@ -210,7 +210,7 @@ impl OwnerPort for OwnerClient {
     }
 
     async fn put_connection(&self, connection: Connection, _by: &str) -> Result<(), Fault> {
-        self.call(&Call::PutConnection { connection }).await
+        self.call(&Call::PutConnection { connection: connection.into() }).await
     }
 
     async fn remove_connection(&self, api: &ApiId, _by: &str) -> Result<(), Fault> {

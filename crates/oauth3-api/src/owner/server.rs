@@ -181,7 +181,7 @@ async fn perform(call: Call, port: &dyn OwnerPort, hooks: &OwnerHooks) -> Zeroiz
         Call::RemoveApiKey { api, secret } => encode(port.remove_api_key(&api, &secret, by).await),
         Call::CheckApi { api } => encode(port.check_api(&api).await),
         Call::Connections => encode(port.connections().await),
-        Call::PutConnection { connection } => encode(port.put_connection(connection, by).await),
+        Call::PutConnection { connection } => encode(port.put_connection(*connection, by).await),
         Call::RemoveConnection { api } => encode(port.remove_connection(&api, by).await),
         Call::GrantAccess { agent, access, lifetime_ms } => {
             encode(port.grant_access(&agent, *access, lifetime_ms.map(Duration::from_millis), by).await)
