@@ -1,12 +1,11 @@
 //! Where a provider is, and which paths below that a client may name.
 
+use crate::endpoint::{PLAIN_PORT, named_host, split_scheme};
 use oauth3_core::Host;
 use std::fmt;
 
 /// Longest path that a client may name, in bytes.
 const MAX_PATH_BYTES: usize = 4096;
-/// The port of plain HTTP.
-const PLAIN_PORT: u16 = 80;
 
 /// Why a path was refused. Fit for the client; says nothing of the path itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -75,15 +74,10 @@ impl BaseUrl {
     /// When it has user information, a query, a fragment, an address of digits for a host, or a path that
     /// [`BaseUrl::join`] would refuse.
     pub fn parse(text: &str) -> Result<Self, BaseError> {
-        let (secure, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-            (Some(rest), _) => (true, rest),
-            (None, Some(rest)) => (false, rest),
-            (None, None) => return Err(BaseError::Scheme),
-        };
+        let (secure, rest) = split_scheme(text).ok_or(BaseError::Scheme)?;
         let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
         let path = path.strip_suffix('/').unwrap_or(path);
-        let plain = !secure && !host.contains(':');
-        let host = if plain { Host::parse(&format!("{host}:{PLAIN_PORT}")) } else { Host::parse(host) };
+        let host = named_host(host, secure);
         if !path.is_empty() {
             check(path)?;
         }

@@ -6,6 +6,8 @@ use std::fmt;
 
 /// Longest address of an endpoint, in bytes.
 pub const MAX_ENDPOINT_BYTES: usize = 2048;
+/// The port of plain HTTP.
+pub(crate) const PLAIN_PORT: u16 = 80;
 /// The one name that may be spoken to without TLS: nothing of it leaves this machine.
 const LOOPBACK: &str = "localhost";
 /// Its addresses, as they are written in addresses of the web.
@@ -55,11 +57,7 @@ impl Endpoint {
         if text.len() > MAX_ENDPOINT_BYTES {
             return Err(EndpointError::Long);
         }
-        let (secure, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-            (Some(rest), _) => (true, rest),
-            (None, Some(rest)) => (false, rest),
-            (None, None) => return Err(EndpointError::Scheme),
-        };
+        let (secure, rest) = split_scheme(text).ok_or(EndpointError::Scheme)?;
         let at = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(at);
         let host = host_of(authority, secure).map_err(|why| EndpointError::Host(why.to_string()))?;
@@ -127,8 +125,21 @@ pub fn host_of(authority: &str, secure: bool) -> Result<Host, InvalidName> {
     let own = LOOPBACK_ADDRESSES.iter().find_map(|address| authority.strip_prefix(address));
     let own = own.filter(|port| port.is_empty() || port.starts_with(':'));
     let named = own.map_or_else(|| authority.to_owned(), |port| format!("{LOOPBACK}{port}"));
-    let has_port = named.contains(':');
-    Host::parse(&if secure || has_port { named } else { format!("{named}:80") })
+    named_host(&named, secure)
+}
+
+/// Whether an address is reached by TLS, and what comes after its scheme.
+pub(crate) fn split_scheme(text: &str) -> Option<(bool, &str)> {
+    let secure = text.strip_prefix("https://").map(|rest| (true, rest));
+    secure.or_else(|| Some((false, text.strip_prefix("http://")?)))
+}
+
+/// A host name with an optional port, which is 80 where plain HTTP names none.
+pub(crate) fn named_host(authority: &str, secure: bool) -> Result<Host, InvalidName> {
+    if secure || authority.contains(':') {
+        return Host::parse(authority);
+    }
+    Host::parse(&format!("{authority}:{PLAIN_PORT}"))
 }
 
 /// Appends a text with everything but RFC 3986's unreserved characters percent-encoded (§2.1). Good for a query, for a
