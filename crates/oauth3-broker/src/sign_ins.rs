@@ -113,7 +113,13 @@ impl Broker {
         if record.attempt.is_some() || record.state == SignInState::SignedIn {
             return Ok(record);
         }
-        if let Some(pause) = sign_in_pause(record.failure.as_ref(), self.now()).filter(|_| !meant) {
+        // What is derived has the owner sign in at its parent: the no that counts is that one's.
+        let from = self.signed_in_at(api).await?.sign_in.and_then(|setup| setup.from);
+        let asked = match &from {
+            Some(from) => self.sign_in_record(&from.parent).await?,
+            None => record,
+        };
+        if let Some(pause) = sign_in_pause(asked.failure.as_ref(), self.now()).filter(|_| !meant) {
             let text = format!("the owner did not sign in to {} just now; he can do so by himself", api.name());
             return Err(Fault::RateLimited { text, retry_after: pause.as_secs() + 1 });
         }

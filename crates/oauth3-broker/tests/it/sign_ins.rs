@@ -3,8 +3,8 @@
 use crate::fakes::SEALED;
 use crate::world::{CODE, World, approve, bot, draft_with_secrets};
 use oauth3_core::{
-    AgentPort, ApiId, Connection, Fault, Host, KeyPlace, OwnerPort, SealedSecret, SealedSignIn, SecretName,
-    SecretRecord, SignInOrder, SignInSetup, SignInState, Status, Timestamp, TokenChange, Trust, Uses,
+    AgentPort, ApiId, Connection, Derived, DerivedWay, Fault, Host, KeyPlace, OwnerPort, SealedSecret, SealedSignIn,
+    SecretName, SecretRecord, SignInOrder, SignInSetup, SignInState, Status, Timestamp, TokenChange, Trust, Uses,
 };
 use std::time::Duration;
 
@@ -96,6 +96,14 @@ async fn an_agent_cannot_wear_the_owner_out() {
         panic!("the owner is asked again at once");
     };
     assert!((1..=301).contains(&retry_after), "{retry_after}");
+    assert_eq!(world.orders().len(), 2);
+    // Nor by way of what is derived from it.
+    let setup = connection().sign_in.unwrap();
+    let from = Some(Derived { parent: mail(), way: DerivedWay::FewerScopes });
+    let narrow = ApiId::connection("narrow").unwrap();
+    let derived = Connection { api: narrow.clone(), sign_in: Some(SignInSetup { from, ..setup }), ..connection() };
+    world.broker.put_connection(derived, "cli").await.unwrap();
+    assert!(matches!(world.broker.ask_sign_in(&bot(), &narrow).await, Err(Fault::RateLimited { .. })));
     assert_eq!(world.orders().len(), 2);
     // A yes of the owner's, or himself, is not held back.
     let id = world.ask(draft_with_secrets(CODE, &[MAIL])).await;

@@ -83,6 +83,10 @@ impl SignIns {
             let text = format!("the owner signed out of {name}; he signs in again with: oauth3 login {name}");
             return Err(Fault::DeniedByPolicy(text));
         }
+        if !by.starts_with(AGENT) {
+            // Whoever says it himself has perhaps mended what was wrong.
+            self.lock(&self.resting).remove(&held.record.connection);
+        }
         self.look_derived(&mut held, from, true).await?;
         Ok(held.record)
     }
@@ -278,18 +282,17 @@ impl SignIns {
         }
     }
 
-    /// Ends what was got from a sign-in, before that one ends or becomes another. At the provider it is revoked where
-    /// it can be: what Auth0 gave of another provider's is not Auth0's to revoke.
-    pub(super) async fn end_derived(&self, parent: &Held) -> Result<(), Fault> {
-        for (child, from) in self.derived_from(&parent.record.connection).await? {
+    /// Ends what was got from a sign-in, before that one ends or becomes another. Gives the tokens that the provider can
+    /// revoke: what Auth0 gave of another provider's is not Auth0's.
+    pub(super) async fn end_derived(&self, parent: &ApiId) -> Result<Vec<Secret>, Fault> {
+        let mut tokens = Vec::new();
+        for (child, from) in self.derived_from(parent).await? {
             let mut held = self.load(&child).await?;
             let token = self.access_token(&child).await;
             self.end_token(&mut held, None).await?;
-            if let (Some(token), false) = (token, matches!(from.way, DerivedWay::Vault { .. })) {
-                self.give_back(parent, &token, None).await;
-            }
+            tokens.extend(token.filter(|_| !matches!(from.way, DerivedWay::Vault { .. })));
         }
-        Ok(())
+        Ok(tokens)
     }
 
     /// Gets what is derived from a sign-in that has just begun, so that requests that wait for it go on.

@@ -237,7 +237,7 @@ impl SignIns {
         held.record.refreshable = false;
         held.record.expires_at = None;
         self.save(held, Token::Remove).await?;
-        self.end_derived(held).await?;
+        self.end_derived(&api).await?;
         Ok(Fault::DeniedByPolicy(format!("{name}: {why}; sign in with: oauth3 login {name}")))
     }
 

@@ -20,7 +20,9 @@ impl SignIns {
             return Ok(held.record);
         }
         self.stop(api);
-        self.end_derived(&held).await?;
+        for token in self.end_derived(api).await? {
+            self.give_back(&held, &token, None).await;
+        }
         let access = match &held.kept.session {
             Some(session) if self.is_aws(&held.setup) => Some(Secret::copied(&session.token.0)),
             _ => self.access_token(api).await,

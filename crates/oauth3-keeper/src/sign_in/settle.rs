@@ -171,7 +171,7 @@ impl SignIns {
         held.kept.waiting = None;
         // What belonged to the sign-in before is not kept for this one.
         held.kept.refresh_token = None;
-        self.end_derived(held).await?;
+        self.end_derived(&api).await?;
         self.put_tokens(held, client, fresh).await?;
         if two_steps {
             held.record.attempt = None;
