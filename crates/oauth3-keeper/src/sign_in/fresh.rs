@@ -23,8 +23,6 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 /// for more.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The longest that it is followed in that.
-const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 /// How long a token whose end is not known needs no second look.
 const UNKNOWN_LIFE: Duration = Duration::from_secs(300);
 
@@ -176,7 +174,7 @@ impl SignIns {
                 Refreshed::Ended(failure) => {
                     return self.needed(held, &failure.to_string()).await.map(|()| None);
                 }
-                Refreshed::Later { why, .. } => (Trouble::Failed(why), got.retry_after.map(Duration::from_secs)),
+                Refreshed::Later { why, asked } => (Trouble::Failed(why), asked),
             },
             Err(trouble) => (trouble, None),
         };
@@ -186,7 +184,7 @@ impl SignIns {
         let mut resting = self.lock(&self.resting);
         let failures = resting.get(&api).map_or(0, |(failures, _)| *failures);
         let pause = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
-        let until = self.clock.now().plus(pause.max(asked.unwrap_or_default().min(LONGEST_ASKED)));
+        let until = self.clock.now().plus(pause.max(asked.unwrap_or_default()));
         resting.insert(api, (failures.saturating_add(1), until));
         Ok(Some(trouble))
     }
