@@ -36,6 +36,7 @@ mod sdks;
 mod secrets_resume;
 mod several_files;
 mod sign_ins;
+mod sign_ins_clouds;
 mod sign_ins_real;
 mod sign_ins_refresh;
 mod sign_ins_telegram;

@@ -1,0 +1,149 @@
+//! Auth0. From auth0.com: device authorization flow, refresh token rotation (reuse detection), revoke refresh tokens,
+//! get user info.
+//!
+//! Its ways: the device flow names the API as `audience`; requests are forms or JSON; a refresh token is used once, and
+//! a second use ends all of its family; only refresh tokens can be revoked; the issuer ends with a slash;
+//! `expired_token` is said once, then `invalid_grant`.
+
+use super::cloud::{Answer, Provider};
+use super::desk::{Client, Desk, Grant, NotYet, Want};
+use super::keys::Signer;
+use crate::standin::Seen;
+use serde_json::{Map, Value, json};
+
+/// The tenant.
+pub const DOMAIN: &str = "example.eu.auth0.com";
+/// The API that tokens are for.
+pub const API: &str = "api.example.com";
+/// Its identifier.
+pub const AUDIENCE: &str = "https://api.example.com/";
+/// The client, a native one.
+pub const CLIENT_ID: &str = "nZ8JDrV8Hklf3JumewRl2ke3ovPZn5Ho";
+const CLIENT: Client = Client::Public(CLIENT_ID);
+
+/// The provider.
+#[derive(Default)]
+pub struct Auth0 {
+    signer: Signer,
+}
+
+impl Provider for Auth0 {
+    fn answer(&mut self, seen: &Seen, desk: &mut Desk) -> Option<Answer> {
+        let seen = &as_form(seen);
+        Some(match (seen.header("host")?, seen.method.as_str(), seen.target.as_str()) {
+            (DOMAIN, "POST", "/oauth/device/code") => device(seen, desk),
+            (DOMAIN, "POST", "/oauth/token") => self.token(seen, desk),
+            (DOMAIN, "POST", "/oauth/revoke") => revoke(seen, desk),
+            (DOMAIN, "GET", "/.well-known/jwks.json") => Answer::json(200, self.signer.jwks()),
+            (DOMAIN, "GET", "/userinfo") => userinfo(seen, desk),
+            (API, "GET", "/orders") => api(seen, desk),
+            _ => return None,
+        })
+    }
+}
+
+impl Auth0 {
+    fn token(&self, seen: &Seen, desk: &mut Desk) -> Answer {
+        if String::from_utf8_lossy(&seen.body).contains("grant_type=refresh_token") {
+            let wanted =
+                [("grant_type", Want::Is("refresh_token")), ("refresh_token", Want::Some), ("scope", Want::Maybe)];
+            let Some(fields) = desk.form(seen, CLIENT, &wanted) else { return invalid() };
+            return match desk.renew_once(&fields["refresh_token"]) {
+                Some(grant) => self.tokens(&grant, desk),
+                None => error(403, "invalid_grant", "Unknown or invalid refresh token."),
+            };
+        }
+        let grant_type = Want::Is("urn:ietf:params:oauth:grant-type:device_code");
+        let Some(fields) = desk.form(seen, CLIENT, &[("grant_type", grant_type), ("device_code", Want::Some)]) else {
+            return invalid();
+        };
+        match desk.poll(&fields["device_code"]) {
+            Ok(grant) => self.tokens(&grant, desk),
+            Err(NotYet::Pending) => error(403, "authorization_pending", "User has yet to authorize device code."),
+            Err(NotYet::TooOften) => error(429, "slow_down", "You are polling faster than the specified interval."),
+            Err(NotYet::Denied) => error(403, "access_denied", "The user cancelled the device confirmation."),
+            Err(NotYet::Expired) => error(403, "expired_token", "The device_code has expired."),
+            Err(NotYet::Unknown) => error(403, "invalid_grant", "Invalid or expired device code."),
+        }
+    }
+
+    fn tokens(&self, grant: &Grant, desk: &mut Desk) -> Answer {
+        let mut body = json!({ "access_token": desk.access("eyJz-", grant), "expires_in": 86400, "token_type": "Bearer",
+                               "scope": grant.scope });
+        if grant.has("offline_access") {
+            body["refresh_token"] = json!(desk.refresh("v1.M-", grant));
+        }
+        if grant.has("openid") {
+            let person = &grant.person;
+            let token = self.signer.sign(json!({
+                "iss": format!("https://{DOMAIN}/"), "sub": format!("auth0|{}", person.subject()), "aud": CLIENT_ID,
+                "name": person.name, "email": person.email(), "email_verified": true,
+            }));
+            desk.secrets.push(token.clone());
+            body["id_token"] = json!(token);
+        }
+        Answer::json(200, body)
+    }
+}
+
+fn device(seen: &Seen, desk: &mut Desk) -> Answer {
+    let wanted = [("scope", Want::Some), ("audience", Want::Is(AUDIENCE))];
+    let Some(fields) = desk.form(seen, CLIENT, &wanted) else { return invalid() };
+    let code = desk.begin("Ag_EE-", &fields["scope"], 1);
+    let uri = format!("https://{DOMAIN}/activate");
+    Answer::json(
+        200,
+        json!({ "device_code": code, "user_code": "BCDF-GHJK", "verification_uri": uri, "expires_in": 900, "interval": 1,
+                "verification_uri_complete": format!("{uri}?user_code=BCDF-GHJK") }),
+    )
+}
+
+fn revoke(seen: &Seen, desk: &mut Desk) -> Answer {
+    let Some(fields) = desk.form(seen, CLIENT, &[("token", Want::Some), ("token_type_hint", Want::Maybe)]) else {
+        return invalid();
+    };
+    let token = &fields["token"];
+    if desk.holder(token).is_some() {
+        desk.fault("an access token at an endpoint that takes refresh tokens only");
+    }
+    desk.revoke(token, false);
+    Answer::empty(200)
+}
+
+fn userinfo(seen: &Seen, desk: &Desk) -> Answer {
+    let Some(grant) = desk.bearer(seen) else { return error(401, "invalid_token", "Unauthorized") };
+    let (subject, name, email) = (grant.person.subject(), &grant.person.name, grant.person.email());
+    Answer::json(200, json!({ "sub": format!("auth0|{subject}"), "name": name, "email": email, "email_verified": true }))
+}
+
+fn api(seen: &Seen, desk: &Desk) -> Answer {
+    match desk.bearer(seen) {
+        Some(grant) => {
+            Answer::json(200, json!({ "orders_of": grant.person.name, "echo": seen.header("authorization") }))
+        }
+        None => error(401, "invalid_token", "Unauthorized"),
+    }
+}
+
+/// A JSON object of texts is the form of the same.
+fn as_form(seen: &Seen) -> Seen {
+    let object = serde_json::from_slice::<Map<String, Value>>(&seen.body).ok();
+    let Some(object) = object.filter(|_| seen.header("content-type") == Some("application/json")) else {
+        return seen.clone();
+    };
+    let mut form = reqwest::Url::parse("http://x/").expect("an address");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    form.query_pairs_mut().extend_pairs(object.iter().map(|(name, value)| (name, text(value))));
+    let mut seen = Seen { body: form.query().unwrap_or_default().as_bytes().to_vec(), ..seen.clone() };
+    seen.headers.retain(|(name, _)| name != "content-type");
+    seen.headers.push(("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()));
+    seen
+}
+
+fn invalid() -> Answer {
+    error(400, "invalid_request", "Missing required parameter.")
+}
+
+fn error(status: u16, code: &str, text: &str) -> Answer {
+    Answer::json(status, json!({ "error": code, "error_description": text }))
+}
