@@ -6,10 +6,10 @@
 //! `expired_token` is said once, then `invalid_grant`.
 
 use super::cloud::{Answer, Provider};
-use super::desk::{Client, Desk, Grant, NotYet, Want};
+use super::desk::{Client, Desk, Grant, NotYet, Want, as_form};
 use super::keys::Signer;
 use crate::standin::Seen;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 /// The tenant.
 pub const DOMAIN: &str = "example.eu.auth0.com";
@@ -17,14 +17,16 @@ pub const DOMAIN: &str = "example.eu.auth0.com";
 pub const API: &str = "api.example.com";
 /// Its identifier.
 pub const AUDIENCE: &str = "https://api.example.com/";
-/// The client, a native one.
+/// The client.
 pub const CLIENT_ID: &str = "nZ8JDrV8Hklf3JumewRl2ke3ovPZn5Ho";
-const CLIENT: Client = Client::Public(CLIENT_ID);
+/// Its secret, if it has one.
+pub const CLIENT_SECRET: &str = "auth0-S3cret_of-the-client";
 
 /// The provider.
 #[derive(Default)]
 pub struct Auth0 {
     signer: Signer,
+    confidential: bool,
 }
 
 impl Provider for Auth0 {
@@ -33,7 +35,7 @@ impl Provider for Auth0 {
         Some(match (seen.header("host")?, seen.method.as_str(), seen.target.as_str()) {
             (DOMAIN, "POST", "/oauth/device/code") => device(seen, desk),
             (DOMAIN, "POST", "/oauth/token") => self.token(seen, desk),
-            (DOMAIN, "POST", "/oauth/revoke") => revoke(seen, desk),
+            (DOMAIN, "POST", "/oauth/revoke") => self.revoke(seen, desk),
             (DOMAIN, "GET", "/.well-known/jwks.json") => Answer::json(200, self.signer.jwks()),
             (DOMAIN, "GET", "/userinfo") => userinfo(seen, desk),
             (API, "GET", "/orders") => api(seen, desk),
@@ -43,18 +45,28 @@ impl Provider for Auth0 {
 }
 
 impl Auth0 {
+    /// One whose client has a secret and shows it in the form; a native client has none.
+    pub fn confidential() -> Self {
+        Self { confidential: true, ..Self::default() }
+    }
+
+    fn client(&self) -> Client {
+        if self.confidential { Client::Post(CLIENT_ID, CLIENT_SECRET) } else { Client::Public(CLIENT_ID) }
+    }
+
     fn token(&self, seen: &Seen, desk: &mut Desk) -> Answer {
         if String::from_utf8_lossy(&seen.body).contains("grant_type=refresh_token") {
             let wanted =
                 [("grant_type", Want::Is("refresh_token")), ("refresh_token", Want::Some), ("scope", Want::Maybe)];
-            let Some(fields) = desk.form(seen, CLIENT, &wanted) else { return invalid() };
+            let Some(fields) = desk.form(seen, self.client(), &wanted) else { return invalid() };
             return match desk.renew_once(&fields["refresh_token"]) {
                 Some(grant) => self.tokens(&grant, desk),
                 None => error(403, "invalid_grant", "Unknown or invalid refresh token."),
             };
         }
         let grant_type = Want::Is("urn:ietf:params:oauth:grant-type:device_code");
-        let Some(fields) = desk.form(seen, CLIENT, &[("grant_type", grant_type), ("device_code", Want::Some)]) else {
+        let client = self.client();
+        let Some(fields) = desk.form(seen, client, &[("grant_type", grant_type), ("device_code", Want::Some)]) else {
             return invalid();
         };
         match desk.poll(&fields["device_code"]) {
@@ -65,6 +77,19 @@ impl Auth0 {
             Err(NotYet::Expired) => error(403, "expired_token", "The device_code has expired."),
             Err(NotYet::Unknown) => error(403, "invalid_grant", "Invalid or expired device code."),
         }
+    }
+
+    fn revoke(&self, seen: &Seen, desk: &mut Desk) -> Answer {
+        let Some(fields) = desk.form(seen, self.client(), &[("token", Want::Some), ("token_type_hint", Want::Maybe)])
+        else {
+            return invalid();
+        };
+        let token = &fields["token"];
+        if desk.holder(token).is_some() {
+            desk.fault("an access token at an endpoint that takes refresh tokens only");
+        }
+        desk.revoke(token, false);
+        Answer::empty(200)
     }
 
     fn tokens(&self, grant: &Grant, desk: &mut Desk) -> Answer {
@@ -88,7 +113,7 @@ impl Auth0 {
 
 fn device(seen: &Seen, desk: &mut Desk) -> Answer {
     let wanted = [("scope", Want::Some), ("audience", Want::Is(AUDIENCE))];
-    let Some(fields) = desk.form(seen, CLIENT, &wanted) else { return invalid() };
+    let Some(fields) = desk.form(seen, Client::Public(CLIENT_ID), &wanted) else { return invalid() };
     let code = desk.begin("Ag_EE-", &fields["scope"], 1);
     let uri = format!("https://{DOMAIN}/activate");
     Answer::json(
@@ -98,22 +123,13 @@ fn device(seen: &Seen, desk: &mut Desk) -> Answer {
     )
 }
 
-fn revoke(seen: &Seen, desk: &mut Desk) -> Answer {
-    let Some(fields) = desk.form(seen, CLIENT, &[("token", Want::Some), ("token_type_hint", Want::Maybe)]) else {
-        return invalid();
-    };
-    let token = &fields["token"];
-    if desk.holder(token).is_some() {
-        desk.fault("an access token at an endpoint that takes refresh tokens only");
-    }
-    desk.revoke(token, false);
-    Answer::empty(200)
-}
-
 fn userinfo(seen: &Seen, desk: &Desk) -> Answer {
     let Some(grant) = desk.bearer(seen) else { return error(401, "invalid_token", "Unauthorized") };
     let (subject, name, email) = (grant.person.subject(), &grant.person.name, grant.person.email());
-    Answer::json(200, json!({ "sub": format!("auth0|{subject}"), "name": name, "email": email, "email_verified": true }))
+    Answer::json(
+        200,
+        json!({ "sub": format!("auth0|{subject}"), "name": name, "email": email, "email_verified": true }),
+    )
 }
 
 fn api(seen: &Seen, desk: &Desk) -> Answer {
@@ -123,21 +139,6 @@ fn api(seen: &Seen, desk: &Desk) -> Answer {
         }
         None => error(401, "invalid_token", "Unauthorized"),
     }
-}
-
-/// A JSON object of texts is the form of the same.
-fn as_form(seen: &Seen) -> Seen {
-    let object = serde_json::from_slice::<Map<String, Value>>(&seen.body).ok();
-    let Some(object) = object.filter(|_| seen.header("content-type") == Some("application/json")) else {
-        return seen.clone();
-    };
-    let mut form = reqwest::Url::parse("http://x/").expect("an address");
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    form.query_pairs_mut().extend_pairs(object.iter().map(|(name, value)| (name, text(value))));
-    let mut seen = Seen { body: form.query().unwrap_or_default().as_bytes().to_vec(), ..seen.clone() };
-    seen.headers.retain(|(name, _)| name != "content-type");
-    seen.headers.push(("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()));
-    seen
 }
 
 fn invalid() -> Answer {

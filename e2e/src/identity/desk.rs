@@ -291,17 +291,20 @@ impl Desk {
             self.fault(format!("{at}: a query beside a form"));
         }
         let mut wanted: BTreeMap<&str, Want> = wanted.iter().copied().collect();
-        let mut authorization = None;
+        let mut shown = seen.header("authorization").is_none();
         match client {
             Client::Public(id) => drop(wanted.insert("client_id", Want::Is(id))),
             Client::Post(id, secret) => {
                 wanted.insert("client_id", Want::Is(id));
                 wanted.insert("client_secret", Want::Is(secret));
             }
-            Client::Basic(id, secret) => authorization = Some(basic(id, secret)),
+            Client::Basic(id, secret) => {
+                wanted.insert("client_id", Want::MaybeIs(id));
+                shown = is_basic(seen, id, secret);
+            }
             Client::Nobody => {}
         }
-        if seen.header("authorization") != authorization.as_deref() {
+        if !shown {
             self.fault(format!("{at}: the field authorization is not what this client has"));
         }
         let text = String::from_utf8_lossy(&seen.body).into_owned();
@@ -340,7 +343,32 @@ impl Desk {
     }
 }
 
-/// `Basic` credentials (RFC 6749 §2.3.1) of a client whose id and secret need no encoding.
-pub fn basic(id: &str, secret: &str) -> String {
-    format!("Basic {}", BASE64.encode(format!("{id}:{secret}").as_bytes()))
+/// Whether a request has these `Basic` credentials; each part may be encoded as in a form (RFC 6749 §2.3.1).
+pub fn is_basic(seen: &Seen, id: &str, secret: &str) -> bool {
+    let field = seen.header("authorization").unwrap_or_default();
+    let Some((scheme, text)) = field.split_once(' ') else { return false };
+    let decoded = BASE64.decode(text.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let Some((had_id, had_secret)) = decoded.as_deref().and_then(|pair| pair.split_once(':')) else { return false };
+    let plain = |part: &str| {
+        let form = reqwest::Url::parse(&format!("http://x/?p={part}")).ok()?;
+        form.query_pairs().next().map(|(_, value)| value.into_owned())
+    };
+    let same = |had: &str, wanted: &str| plain(had).as_deref() == Some(wanted);
+    scheme.eq_ignore_ascii_case("basic") && same(had_id, id) && same(had_secret, secret)
+}
+
+/// A request whose JSON object of texts is the form of the same, where a provider takes both.
+pub fn as_form(seen: &Seen) -> Seen {
+    let kind = seen.header("content-type").unwrap_or_default();
+    let object = serde_json::from_slice::<Map<String, Value>>(&seen.body).ok();
+    let Some(object) = object.filter(|_| kind.split(';').next() == Some("application/json")) else {
+        return seen.clone();
+    };
+    let mut form = reqwest::Url::parse("http://x/").expect("an address");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    form.query_pairs_mut().extend_pairs(object.iter().map(|(name, value)| (name, text(value))));
+    let mut seen = Seen { body: form.query().unwrap_or_default().as_bytes().to_vec(), ..seen.clone() };
+    seen.headers.retain(|(name, _)| name != "content-type");
+    seen.headers.push(("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()));
+    seen
 }

@@ -93,7 +93,8 @@ impl Entra {
     }
 
     fn tokens(&self, grant: &Grant, says_client: bool, desk: &mut Desk) -> Answer {
-        let said: Vec<String> = grant.scope.split(' ').filter(|scope| *scope != "offline_access").map(spelled).collect();
+        let said: Vec<String> =
+            grant.scope.split(' ').filter(|scope| *scope != "offline_access").map(spelled).collect();
         let access = desk.access("EwB-", grant);
         let mut body = json!({ "token_type": "Bearer", "scope": said.join(" "), "expires_in": 3600,
                                "ext_expires_in": 3600, "access_token": access });
@@ -179,9 +180,6 @@ fn graph(seen: &Seen, desk: &Desk) -> Answer {
     match seen.target.as_str() {
         "/oidc/userinfo" => Answer::json(200, json!({ "sub": grant.person.subject(), "name": name, "email": email })),
         // What it was called with, as a careless API would say it.
-        _ => Answer::json(
-            200,
-            json!({ "displayName": name, "mail": email, "echo": seen.header("authorization") }),
-        ),
+        _ => Answer::json(200, json!({ "displayName": name, "mail": email, "echo": seen.header("authorization") })),
     }
 }

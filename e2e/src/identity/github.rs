@@ -7,7 +7,7 @@
 //! the client's secret.
 
 use super::cloud::{Answer, Body, Provider};
-use super::desk::{Client, Desk, Grant, NotYet, Want, basic};
+use super::desk::{Client, Desk, Grant, NotYet, Want, as_form, is_basic};
 use crate::standin::Seen;
 use serde_json::{Value, json};
 
@@ -29,9 +29,10 @@ pub struct Github {
 
 impl Provider for Github {
     fn answer(&mut self, seen: &Seen, desk: &mut Desk) -> Option<Answer> {
+        let form = &as_form(seen);
         Some(match (seen.header("host")?, seen.method.as_str(), seen.target.as_str()) {
-            (LOGIN, "POST", "/login/device/code") => said(seen, device(seen, desk)),
-            (LOGIN, "POST", "/login/oauth/access_token") => said(seen, self.token(seen, desk)),
+            (LOGIN, "POST", "/login/device/code") => said(seen, device(form, desk)),
+            (LOGIN, "POST", "/login/oauth/access_token") => said(seen, self.token(form, desk)),
             (API, "GET", "/user") => user(seen, desk),
             (API, "DELETE", "/applications/Iv1.8a61f9b3a7aba766/token") => revoke(seen, desk),
             _ => return None,
@@ -97,13 +98,15 @@ fn said(seen: &Seen, body: Value) -> Answer {
     }
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut form = reqwest::Url::parse("http://x/").expect("an address");
-    form.query_pairs_mut().extend_pairs(body.as_object().into_iter().flatten().map(|(name, value)| (name, text(value))));
-    let body = Body::Text("application/x-www-form-urlencoded; charset=utf-8", form.query().unwrap_or_default().to_owned());
+    form.query_pairs_mut()
+        .extend_pairs(body.as_object().into_iter().flatten().map(|(name, value)| (name, text(value))));
+    let body =
+        Body::Text("application/x-www-form-urlencoded; charset=utf-8", form.query().unwrap_or_default().to_owned());
     Answer { status: 200, fields: vec![], body }
 }
 
 fn revoke(seen: &Seen, desk: &mut Desk) -> Answer {
-    if seen.header("authorization") != Some(&basic(CLIENT_ID, CLIENT_SECRET)) {
+    if !is_basic(seen, CLIENT_ID, CLIENT_SECRET) {
         desk.fault("a token is taken back without the client's secret");
         return Answer::json(401, json!({ "message": "Requires authentication", "status": "401" }));
     }

@@ -75,7 +75,8 @@ impl Google {
         };
         let said: Vec<String> = grant.scope.split(' ').map(long).collect();
         let access = desk.access("ya29.", grant);
-        let mut body = json!({ "access_token": access, "expires_in": 3599, "scope": said.join(" "), "token_type": "Bearer" });
+        let mut body =
+            json!({ "access_token": access, "expires_in": 3599, "scope": said.join(" "), "token_type": "Bearer" });
         if first {
             body["refresh_token"] = json!(desk.refresh("1//", grant));
         }

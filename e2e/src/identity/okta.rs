@@ -146,7 +146,10 @@ fn api(seen: &Seen, desk: &Desk) -> Answer {
         );
     };
     let profile = json!({ "firstName": person.name, "email": person.email(), "login": person.email() });
-    Answer::json(200, json!({ "id": "00u1", "status": "ACTIVE", "profile": profile, "echo": seen.header("authorization") }))
+    Answer::json(
+        200,
+        json!({ "id": "00u1", "status": "ACTIVE", "profile": profile, "echo": seen.header("authorization") }),
+    )
 }
 
 fn invalid() -> Answer {

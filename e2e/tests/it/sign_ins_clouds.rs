@@ -6,8 +6,8 @@ use e2e::identity::{auth0, aws, entra, github, gitlab, google, okta};
 use e2e::{Agent, Seen, Serve, World, eventually_async};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is particular to one provider.
 struct Case<'a> {
@@ -53,7 +53,9 @@ pub(crate) async fn call(agent: &Agent, path: &str) -> (u16, String) {
 /// Nothing that only the keeper may know is anywhere where others look.
 pub(crate) async fn assert_nothing_shows(cloud: &Cloud, world: &World, serve: &Serve, told: &str) {
     let mut places = vec![("what was told", told.to_owned()), ("the log", serve.log())];
-    for args in [&["audit", "export"][..], &["logins", "--json"], &["status", "cloud"], &["connection", "list", "--json"]] {
+    for args in
+        [&["audit", "export"][..], &["logins", "--json"], &["status", "cloud"], &["connection", "list", "--json"]]
+    {
         places.push((args[0], world.cli(args).await.stdout));
     }
     for secret in cloud.secrets() {
@@ -224,14 +226,8 @@ async fn auth0_signs_in_for_an_api_refreshes_and_revokes_the_refresh_token() {
     let cloud = Cloud::start(&[auth0::DOMAIN, auth0::API], auth0::Auth0::default()).await;
     let mut add = vec!["auth0", "--client-id", auth0::CLIENT_ID, "--domain", auth0::DOMAIN, "--host", auth0::API];
     add.extend(["--audience", auth0::AUDIENCE, "--scope-set", "account", "--scope", "read:orders"]);
-    let case = Case {
-        add,
-        secret: "",
-        path: "/orders",
-        says: r#""orders_of":"Ann""#,
-        account: ADDRESS,
-        signed_out: REVOKED,
-    };
+    let case =
+        Case { add, secret: "", path: "/orders", says: r#""orders_of":"Ann""#, account: ADDRESS, signed_out: REVOKED };
     whole_life(&cloud, &case, &[Word::Pending]).await;
     let revoked = cloud.revoked();
     assert!(revoked.len() == 1 && revoked[0].starts_with("v1.M-"), "{revoked:?}");
@@ -317,8 +313,19 @@ async fn a_role_that_aws_does_not_know_is_no_sign_in() {
 pub(crate) async fn aws_ready() -> (Cloud, Vec<&'static str>) {
     let cloud = Cloud::start(&[aws::OIDC, aws::PORTAL, aws::API], aws::Aws::new(2)).await;
     let add = vec![
-        "aws", "--region", "eu-central-1", "--start-url", aws::START_URL, "--account-id", aws::ACCOUNT, "--role-name",
-        aws::ROLE, "--host", aws::API, "--in", "sigv4:sts:eu-central-1",
+        "aws",
+        "--region",
+        "eu-central-1",
+        "--start-url",
+        aws::START_URL,
+        "--account-id",
+        aws::ACCOUNT,
+        "--role-name",
+        aws::ROLE,
+        "--host",
+        aws::API,
+        "--in",
+        "sigv4:sts:eu-central-1",
     ];
     (cloud, add)
 }
