@@ -11,7 +11,7 @@ use super::state::{Held, Token};
 use super::{SignIns, event};
 use crate::audit::ACTOR;
 use oauth3_core::{AuditKind, Fault, SecretName, SignInState, Timestamp};
-use oauth3_oauth::{Client, Refreshed, read_refresh, refresh};
+use oauth3_oauth::{Client, Refreshed, TokenSet, read_refresh, refresh, subject_at_refresh};
 use oauth3_vault::SecretBytes;
 use std::time::Duration;
 
@@ -163,7 +163,13 @@ impl SignIns {
                 Refreshed::Done(tokens) => {
                     held.record.refreshed_at = Some(self.clock.now());
                     self.lock(&self.resting).remove(&api);
+                    let another = is_of_another(held, client, &tokens);
                     let fresh = Fresh::of(tokens, client, &held.setup);
+                    if another {
+                        let ended = self.needed(held, "the provider gave the access of another account").await;
+                        self.give_back(held, &fresh.access_token, fresh.refresh_token.as_ref()).await;
+                        return ended.map(|()| None);
+                    }
                     self.put_tokens(held, client, fresh).await?;
                     let stored = self.record(&api, AuditKind::TokenRefresh, ACTOR, "stored").await;
                     if let Err(fault) = stored {
@@ -234,6 +240,12 @@ impl SignIns {
         self.lock(&self.ready).insert(api.clone(), (version, until.min(now.plus(UNKNOWN_LIFE))));
         Ok(version)
     }
+}
+
+/// Whether tokens are somebody else's than those before.
+fn is_of_another(held: &Held, client: &Client, tokens: &TokenSet) -> bool {
+    let now = tokens.id_token.as_ref().and_then(|token| subject_at_refresh(client, token));
+    held.record.account.as_ref().zip(now).is_some_and(|(before, now)| before.subject != now)
 }
 
 fn token_name(held: &Held) -> Result<SecretName, Fault> {
