@@ -75,11 +75,14 @@ pub trait Provider: Send + 'static {
 
 /// Changes an answer on its way out.
 type Twist = dyn FnMut(&Seen, Answer) -> Answer + Send;
+/// Answers in the provider's place, which hears nothing of the request then.
+type Intercept = dyn FnMut(&Seen) -> Option<Answer> + Send;
 
 struct Inside {
     provider: Box<dyn Provider>,
     desk: Desk,
     twist: Option<Box<Twist>>,
+    intercept: Option<Box<Intercept>>,
 }
 
 /// A running provider.
@@ -92,15 +95,16 @@ pub struct Cloud {
 impl Cloud {
     /// Starts one that has these names.
     pub async fn start(names: &[&str], provider: impl Provider) -> Self {
-        let inside = Inside { provider: Box::new(provider), desk: Desk::default(), twist: None };
+        let inside = Inside { provider: Box::new(provider), desk: Desk::default(), twist: None, intercept: None };
         let inside = Arc::new(Mutex::new(inside));
         let changed = watch::channel(0).0;
         let (behind, told) = (inside.clone(), changed.clone());
         let standin = Standin::start_for(names, move |seen| {
             let mut inside = behind.lock().unwrap_or_else(PoisonError::into_inner);
-            let Inside { provider, desk, twist } = &mut *inside;
+            let Inside { provider, desk, twist, intercept } = &mut *inside;
             desk.counts.all += 1;
-            let answer = provider.answer(seen, desk).unwrap_or_else(|| {
+            let before = intercept.as_mut().and_then(|intercept| intercept(seen));
+            let answer = before.or_else(|| provider.answer(seen, desk)).unwrap_or_else(|| {
                 let place = (seen.header("host").unwrap_or_default(), &seen.method, &seen.target);
                 desk.fault(format!("nothing is there: {place:?}"));
                 Answer::page(404)
@@ -146,14 +150,30 @@ impl Cloud {
         self.inside().twist = Some(Box::new(twist));
     }
 
+    /// Answers in the provider's place from now on, where it answers.
+    pub fn intercept(&self, intercept: impl FnMut(&Seen) -> Option<Answer> + Send + 'static) {
+        self.inside().intercept = Some(Box::new(intercept));
+    }
+
     /// Answers as it should again.
     pub fn straighten(&self) {
-        self.inside().twist = None;
+        let mut inside = self.inside();
+        (inside.twist, inside.intercept) = (None, None);
     }
 
     /// The access tokens that are there are of no use any more.
     pub fn end_access_tokens(&self) {
         self.inside().desk.end_access_tokens();
+    }
+
+    /// Nor are the refresh tokens.
+    pub fn end_all_tokens(&self) {
+        self.inside().desk.end_all_tokens();
+    }
+
+    /// Refreshes give this person's tokens from now on.
+    pub fn swap_account(&self, name: &str) {
+        self.inside().desk.swapped = Some(Person::new(name));
     }
 
     /// How often what was asked.

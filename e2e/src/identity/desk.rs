@@ -136,6 +136,8 @@ pub struct Counts {
 #[derive(Default)]
 pub struct Desk {
     pub(super) words: VecDeque<Word>,
+    /// Whose tokens are given at refreshes, whoever signed in.
+    pub(super) swapped: Option<Person>,
     device: Option<Device>,
     access: BTreeMap<String, Grant>,
     refresh: BTreeMap<String, Grant>,
@@ -240,7 +242,7 @@ impl Desk {
 
     /// What a refresh token is good for. It stays good.
     pub fn renew(&mut self, token: &str) -> Option<Grant> {
-        let grant = self.refresh.get(token).cloned();
+        let grant = self.refresh.get(token).cloned().map(|grant| self.swap(grant));
         self.counts.refreshed += usize::from(grant.is_some());
         grant
     }
@@ -255,7 +257,17 @@ impl Desk {
         let grant = self.refresh.remove(token)?;
         self.used.insert(token.to_owned(), grant.clone());
         self.counts.refreshed += 1;
-        Some(grant)
+        Some(self.swap(grant))
+    }
+
+    fn swap(&self, grant: Grant) -> Grant {
+        Grant { person: self.swapped.clone().unwrap_or(grant.person), ..grant }
+    }
+
+    /// No token is of any use any more.
+    pub fn end_all_tokens(&mut self) {
+        self.access.clear();
+        self.refresh.clear();
     }
 
     /// Takes a token back; whether there was one. Access tokens go with a refresh token when `all`.

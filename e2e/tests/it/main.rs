@@ -37,6 +37,7 @@ mod secrets_resume;
 mod several_files;
 mod sign_ins;
 mod sign_ins_clouds;
+mod sign_ins_hostile;
 mod sign_ins_judged;
 mod sign_ins_real;
 mod sign_ins_refresh;
