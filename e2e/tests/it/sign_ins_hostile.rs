@@ -142,18 +142,16 @@ async fn a_bad_answer_to_a_poll_ends_a_sign_in_or_is_waited_for_until_the_code_e
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interval_that_drifts_makes_neither_a_storm_nor_a_sign_in_without_end() {
     let (cloud, world, _serve, _) = okta().await;
-    for interval in [json!(0), json!(-5), json!("0"), json!(null)] {
-        let short = interval.is_null();
+    for interval in [json!(0), json!(-5), json!("0")] {
         cloud.twist(move |seen, answer| match seen.target.as_str() {
-            DEVICE if short => with(answer, &[("expires_in", json!(3))]),
-            DEVICE => with(answer, &[("interval", interval.clone()), ("expires_in", json!(3))]),
+            DEVICE => with(answer, &[("interval", interval.clone()), ("expires_in", json!(4))]),
             _ => answer,
         });
         let before = cloud.counts().polled;
         let done = world.cli(&["login", "cloud"]).await;
         assert!(done.code() == 4 && done.stderr.contains("the code has expired"), "{done:?}");
         let polled = cloud.counts().polled - before;
-        assert!((1..=3).contains(&polled), "at most one a second: {polled}");
+        assert!((1..=4).contains(&polled), "at most one a second: {polled}");
     }
     // Numbers without end: the code's own end comes first.
     cloud.twist(|seen, answer| match seen.target.as_str() {
