@@ -1,6 +1,6 @@
 //! Certificates for servers that a test starts.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,11 +19,15 @@ impl Certificate {
     pub fn new(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut ca = CertificateParams::new(vec![]).expect("parameters");
+        // OpenSSL takes a certificate whose issuer has its own name for self-signed.
+        ca.distinguished_name.push(DnType::CommonName, "Authority of a test");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let issuer = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("key")).expect("ca");
         let key = KeyPair::generate().expect("key");
-        let leaf = CertificateParams::new(names.clone()).expect("name").signed_by(&key, &issuer).expect("leaf");
+        let mut leaf = CertificateParams::new(names.clone()).expect("name");
+        leaf.use_authority_key_identifier_extension = true;
+        let leaf = leaf.signed_by(&key, &issuer).expect("leaf");
         Self { names, ca_pem: issuer.pem(), pem: leaf.pem(), der: leaf.der().clone(), key }
     }
 

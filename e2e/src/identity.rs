@@ -3,6 +3,20 @@
 //!
 //! Whatever a request has that it should not, or lacks, is a fault, and a test that ends with faults has failed. What
 //! is polled is answered as the test has said, else with `authorization_pending`.
+//!
+//! The modules are single providers, each strict about its own documentation: [`cloud`] runs one of them, [`desk`] is
+//! what they share.
+
+pub mod auth0;
+pub mod aws;
+pub mod cloud;
+pub mod desk;
+pub mod entra;
+pub mod github;
+pub mod gitlab;
+pub mod google;
+pub mod keys;
+pub mod okta;
 
 use crate::standin::{Seen, Standin};
 use http_body_util::Full;

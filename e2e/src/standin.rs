@@ -1,14 +1,18 @@
 //! A real HTTPS server on loopback that stands in for an API: remembers what it was sent, answers as told.
 
 use crate::certificate::Certificate;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use futures::StreamExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -32,6 +36,13 @@ impl Seen {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 }
+
+/// In the extensions of a reply: after its body more and more comes, a byte at a time, and no end.
+#[derive(Debug, Clone, Copy)]
+pub struct Drip;
+
+/// Between two bytes of such a body.
+const DRIP_PAUSE: Duration = Duration::from_millis(100);
 
 type Answer = dyn Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync;
 
@@ -154,10 +165,23 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, seen: Arc<Mutex<Vec<See
                     };
                     let reply = answer(&one);
                     seen.lock().expect("not poisoned").push(one);
-                    Ok::<_, hyper::Error>(reply)
+                    Ok::<_, hyper::Error>(with_drip(reply))
                 }
             });
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
+}
+
+fn with_drip(reply: Response<Full<Bytes>>) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+    if reply.extensions().get::<Drip>().is_none() {
+        return reply.map(BodyExt::boxed_unsync);
+    }
+    reply.map(|body| {
+        let more = futures::stream::unfold((), async |()| {
+            tokio::time::sleep(DRIP_PAUSE).await;
+            Some((Ok(Frame::data(Bytes::from_static(b"x"))), ()))
+        });
+        BodyExt::boxed_unsync(StreamBody::new(http_body_util::BodyStream::new(body).chain(more.boxed())))
+    })
 }

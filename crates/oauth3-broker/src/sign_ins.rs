@@ -12,13 +12,17 @@ use std::time::Duration;
 impl Broker {
     /// A sign-in went on: who waits for it and who shows it looks again, and so do requests that wait for its token.
     pub(crate) fn sign_in_changed(&self, connection: &ApiId) {
-        self.sign_ins.changed(connection);
-        for channel in self.channels() {
-            channel.sign_in_changed(connection);
-        }
-        if let Some(broker) = self.me() {
-            self.spawn(async move { broker.secrets_changed().await });
-        }
+        let Some(broker) = self.me() else { return };
+        let connection = connection.clone();
+        self.spawn(async move {
+            // Whoever is told that somebody has signed in may make a call at once, and the proxy must know it then.
+            broker.refresh_proxy().await;
+            broker.sign_ins.changed(&connection);
+            for channel in broker.channels() {
+                channel.sign_in_changed(&connection);
+            }
+            broker.secrets_changed().await;
+        });
     }
 
     /// Does something with a sign-in; `by` is the owner, or the agent that may only ask.

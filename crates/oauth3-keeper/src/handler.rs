@@ -168,13 +168,8 @@ impl Handler for OwnerDesk {
         Err(refused())
     }
 
-    async fn put_client_secret(
-        &self,
-        _connection: ApiId,
-        _value: Zeroizing<Vec<u8>>,
-        _by: String,
-    ) -> Result<(), Fault> {
-        Err(refused())
+    async fn put_client_secret(&self, connection: ApiId, value: Zeroizing<Vec<u8>>, _by: String) -> Result<(), Fault> {
+        self.0.put_client_secret(connection, value, OWNER_ACTOR.to_owned()).await
     }
 }
 

@@ -87,6 +87,10 @@ impl DeviceGrant {
             fields.push(("scope", scope.as_str()));
         }
         fields.extend(client.audience.as_deref().map(|audience| ("audience", audience)));
+        if client.server.secretless_device {
+            fields.push(("client_id", &client.id));
+            return Ok(Exchange::form(url, &fields));
+        }
         Ok(client.form(url, &fields))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Client, CodeGrant, DeviceGrant, DeviceStep, Failure, IdToken, Jwks, Metadata, RANDOM_BYTES, Reply, Sensitive,
-    TokenKind, aws, read_refresh, read_revocation, read_tokens, read_userinfo, revoke,
+    TokenKind, aws, read_refresh, read_revocation, read_tokens, read_userinfo, revoke, subject_at_refresh,
 };
 use oauth3_core::Timestamp;
 use oauth3_provider::{AuthorizationServer, Endpoint, Identities};
@@ -69,6 +69,7 @@ pub fn oauth(data: &[u8]) {
     told(Jwks::read(&reply));
     if let Ok(text) = std::str::from_utf8(body) {
         let token = Sensitive::copied(text);
+        let _subject = subject_at_refresh(client, &token);
         told(IdToken { token: &token, access_token: None, nonce: None }.verify(client, &Jwks::default(), NOW));
         if let Ok(mut grant) = CodeGrant::start(client, 1, &[], &[0; RANDOM_BYTES]) {
             told(grant.callback(client, text));

@@ -3,6 +3,7 @@
 use crate::account::{Claims, account_of};
 use crate::jws::{Jwks, half_hash, verify};
 use crate::{Client, Failure, Sensitive};
+use data_encoding::BASE64URL_NOPAD;
 use oauth3_core::{Account, Timestamp};
 use serde::Deserialize;
 
@@ -63,6 +64,25 @@ impl IdToken<'_> {
         let claims: Claims = serde_json::from_slice(&verified.claims).map_err(unreadable)?;
         account_of(&claims)
     }
+}
+
+/// Whose the ID token is that came with a refresh, which must be the account that signed in (OpenID Connect Core
+/// §12.2); `None` when it does not say. Its signature is not checked: it came from the token endpoint itself, over TLS
+/// (§3.1.3.7, 6.), and no keys are asked for between the reply and its storing.
+#[must_use]
+pub fn subject_at_refresh(client: &Client, token: &Sensitive) -> Option<String> {
+    let claims = BASE64URL_NOPAD.decode(token.expose().split('.').nth(1)?.as_bytes()).ok()?;
+    let issuer: Issuer = serde_json::from_slice(&claims).ok()?;
+    let claims: Claims = serde_json::from_slice(&claims).ok()?;
+    let known = client.server.is_issuer(&issuer.iss, issuer.tid.as_deref());
+    account_of(&claims).ok().filter(|_| known).map(|account| account.subject)
+}
+
+#[derive(Deserialize)]
+struct Issuer {
+    iss: String,
+    #[serde(default)]
+    tid: Option<String>,
 }
 
 #[derive(Deserialize)]

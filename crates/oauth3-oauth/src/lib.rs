@@ -41,7 +41,7 @@ pub use device::{DeviceGrant, DeviceStep, Prompt};
 pub use discovery::{Metadata, discover};
 pub use exchange::{Exchange, MAX_REPLY_BYTES, Reply};
 pub use failure::{ErrorCode, Failure};
-pub use id_token::IdToken;
+pub use id_token::{IdToken, subject_at_refresh};
 pub use jws::Jwks;
 pub use refresh::{Refreshed, read_refresh, refresh};
 pub use revoke::{TokenKind, read_revocation, revoke};

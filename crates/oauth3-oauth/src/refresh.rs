@@ -7,9 +7,8 @@ use oauth3_core::Timestamp;
 use oauth3_provider::Protocol;
 use std::time::Duration;
 
-/// Until a refresh is tried again where the server does not say, and the longest time that it may say, in seconds.
-const RETRY_SECONDS: u64 = 30;
-const MAX_RETRY_SECONDS: u64 = 3600;
+/// Longest `retry-after` that is followed.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// What came of a refresh.
 #[derive(Debug)]
@@ -20,13 +19,10 @@ pub enum Refreshed {
     Ended(Failure),
     /// It did not work this time.
     Later {
-        /// How long to wait.
-        after: Duration,
-        /// Whether the server may have used the token up nevertheless, because it did not answer for itself. Then
-        /// another try is safe only where [`oauth3_provider::Rotation::may_retry`] says so.
-        perhaps_used: bool,
         /// Why.
         why: Failure,
+        /// How long the server wants not to be asked, an hour at most; `None` where it does not say.
+        asked: Option<Duration>,
     },
 }
 
@@ -52,19 +48,9 @@ pub fn refresh(client: &Client, refresh_token: &Sensitive, scopes: &[String]) ->
 #[must_use]
 pub fn read_refresh(client: &Client, reply: &Reply<'_>, now: Timestamp) -> Refreshed {
     let tokens = success(client, reply).and_then(|mut fields| TokenSet::take(&mut fields, now));
-    let why = match tokens {
-        Ok(tokens) => return Refreshed::Done(tokens),
-        Err(why) if !why.is_transient() => return Refreshed::Ended(why),
-        Err(why) => why,
-    };
-    let asked = reply.retry_after.map_or(RETRY_SECONDS, |time| time.as_secs());
-    Refreshed::Later {
-        after: Duration::from_secs(asked.clamp(1, MAX_RETRY_SECONDS)),
-        perhaps_used: match &why {
-            Failure::Refused(code) => matches!(code.as_str(), "server_error" | "internal_server"),
-            Failure::Unavailable(status) => !matches!(status, 429 | 503),
-            _ => true,
-        },
-        why,
+    match tokens {
+        Ok(tokens) => Refreshed::Done(tokens),
+        Err(why) if !why.is_transient() => Refreshed::Ended(why),
+        Err(why) => Refreshed::Later { why, asked: reply.retry_after.map(|asked| asked.min(MAX_RETRY_AFTER)) },
     }
 }

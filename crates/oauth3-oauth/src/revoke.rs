@@ -22,7 +22,7 @@ pub enum TokenKind {
 pub fn revoke(client: &Client, kind: TokenKind, token: &Sensitive) -> Result<Option<Exchange>, Failure> {
     let Some(url) = client.server.revocation.clone() else { return Ok(None) };
     Ok(match (client.server.revocation_style, kind) {
-        (RevocationStyle::Rfc7009, kind) => {
+        (RevocationStyle::Rfc7009, kind) | (RevocationStyle::RefreshTokens, kind @ TokenKind::Refresh) => {
             let hint = match kind {
                 TokenKind::Access => "access_token",
                 TokenKind::Refresh => "refresh_token",
@@ -46,7 +46,8 @@ pub fn revoke(client: &Client, kind: TokenKind, token: &Sensitive) -> Result<Opt
             exchange.method = "POST";
             Some(exchange)
         }
-        (RevocationStyle::Github | RevocationStyle::Aws, TokenKind::Refresh) => None,
+        (RevocationStyle::Github | RevocationStyle::Aws, TokenKind::Refresh)
+        | (RevocationStyle::RefreshTokens, TokenKind::Access) => None,
     })
 }
 

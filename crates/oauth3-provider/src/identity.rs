@@ -236,6 +236,7 @@ impl IdentityProvider {
             role_credentials: address(&entry.role_credentials)?,
             start_url: address(&entry.start_url)?,
             client_auth: entry.client_auth,
+            secretless_device: entry.secretless_device,
             verification_hosts: texts(&entry.verification_hosts)?.into_iter().map(host_of).collect(),
             rotation: entry.rotation,
             scope_prefix: entry.scope_prefix.clone(),
@@ -366,6 +367,8 @@ struct Entry {
     client_secret: SecretNeed,
     #[serde(default)]
     client_auth: ClientAuth,
+    #[serde(default)]
+    secretless_device: bool,
     audience: Option<String>,
     discover: Option<String>,
     #[serde(default)]

@@ -69,6 +69,8 @@ pub enum RevocationStyle {
     /// RFC 7009.
     #[default]
     Rfc7009,
+    /// RFC 7009, for refresh tokens only, as Auth0 has it.
+    RefreshTokens,
     /// RFC 7009 without any word of who the client is, as Google has it.
     Bare,
     /// GitHub: `DELETE …/CLIENT_ID/token` with JSON and the client's secret.
@@ -129,6 +131,8 @@ pub struct AuthorizationServer {
     pub start_url: Option<Endpoint>,
     /// How clients show who they are when they have a secret.
     pub client_auth: ClientAuth,
+    /// Whether the device endpoint hears no secret, only who the client is.
+    pub secretless_device: bool,
     /// Host names that the verification address may have. Empty: those of the issuer and the device
     /// endpoint, and names below them.
     pub verification_hosts: Vec<String>,

@@ -28,7 +28,7 @@ const FINISH_GRACE: Duration = Duration::from_secs(5);
 pub enum Role {
     /// The gateway that started the keeper: every call.
     Gateway,
-    /// The owner's command line on the keeper's own socket: ping, put a secret, verify the audit chain.
+    /// The owner's command line on the keeper's own socket: ping, put a secret or a client's, verify the audit chain.
     Owner,
 }
 
@@ -152,7 +152,7 @@ async fn answer(prepared: Prepared, role: Role, handler: &dyn Handler) -> Result
         (Role::Gateway, Call::SignIn { connection, order, by }, _) => {
             handler.order_sign_in(connection, order, by).await.map(|record| Reply::SignIn(Box::new(record)))
         }
-        (Role::Gateway, Call::PutClientSecret { connection, by }, _) => {
+        (_, Call::PutClientSecret { connection, by }, _) => {
             handler.put_client_secret(connection, raw, by).await.map(|()| Reply::Done)
         }
         (Role::Gateway, Call::CloseRun { id, then }, _) => match handler.close_run(id, then).await {

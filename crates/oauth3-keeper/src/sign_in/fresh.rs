@@ -11,7 +11,7 @@ use super::state::{Held, Token};
 use super::{Ready, SignIns, event};
 use crate::audit::ACTOR;
 use oauth3_core::{ApiId, AuditKind, Fault, SecretName, SignInState, Timestamp};
-use oauth3_oauth::{Client, Failure, Refreshed, TokenSet, read_refresh, refresh};
+use oauth3_oauth::{Client, Failure, Refreshed, TokenSet, read_refresh, refresh, subject_at_refresh};
 use oauth3_vault::SecretBytes;
 use std::time::Duration;
 
@@ -23,8 +23,6 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 /// for more.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The longest that it is followed in that.
-const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 /// How long a token whose end is not known needs no second look.
 const UNKNOWN_LIFE: Duration = Duration::from_secs(300);
 
@@ -187,10 +185,16 @@ impl SignIns {
             Ok(got) => match read_refresh(client, &reply(&got), self.clock.now()) {
                 Refreshed::Done(tokens) => {
                     self.lock(&self.resting).remove(&api);
+                    if is_of_another(held, client, &tokens) {
+                        let fresh = Fresh::of(tokens, client, &held.setup);
+                        let ended = self.needed(held, "the provider gave the access of another account").await;
+                        self.give_back(held, &fresh.access_token, fresh.refresh_token.as_ref()).await;
+                        return Err(ended?);
+                    }
                     return Ok(Spent::Got(tokens));
                 }
                 Refreshed::Ended(failure) => return Ok(Spent::Refused(failure)),
-                Refreshed::Later { why, .. } => (Trouble::Failed(why), got.retry_after.map(Duration::from_secs)),
+                Refreshed::Later { why, asked } => (Trouble::Failed(why), asked),
             },
             Err(trouble) => (trouble, None),
         };
@@ -213,7 +217,7 @@ impl SignIns {
         let mut resting = self.lock(&self.resting);
         let failures = resting.get(api).map_or(0, |(failures, _)| *failures);
         let pause = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
-        let until = self.clock.now().plus(pause.max(asked.unwrap_or_default().min(LONGEST_ASKED)));
+        let until = self.clock.now().plus(pause.max(asked.unwrap_or_default()));
         resting.insert(api.clone(), (failures.saturating_add(1), until));
     }
 
@@ -272,6 +276,12 @@ impl SignIns {
         self.lock(&self.ready).insert(api.clone(), Ready { version, until, parent });
         Ok(version)
     }
+}
+
+/// Whether tokens are somebody else's than those before.
+fn is_of_another(held: &Held, client: &Client, tokens: &TokenSet) -> bool {
+    let now = tokens.id_token.as_ref().and_then(|token| subject_at_refresh(client, token));
+    held.record.account.as_ref().zip(now).is_some_and(|(before, now)| before.subject != now)
 }
 
 fn token_name(held: &Held) -> Result<SecretName, Fault> {

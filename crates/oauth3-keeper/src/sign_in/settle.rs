@@ -163,20 +163,16 @@ impl SignIns {
         held.record.signed_in_at = Some(now);
         held.record.refreshed_at = None;
         held.record.granted = fresh.granted.clone().unwrap_or_default();
-        // At AWS nobody is told that somebody signed in before there is what requests are signed with.
-        let two_steps = self.is_aws(&held.setup);
-        held.record.attempt = held.record.attempt.take().filter(|_| two_steps);
         held.record.failure = None;
         held.kept.device = None;
         held.kept.waiting = None;
         // What belonged to the sign-in before is not kept for this one.
         held.kept.refresh_token = None;
         self.end_derived(&api).await?;
-        self.put_tokens(held, client, fresh).await?;
-        if two_steps {
-            held.record.attempt = None;
-            self.save(held, Token::Keep).await?;
-        }
+        let value = self.keep(held, fresh).await?;
+        // At AWS it is over when the role's credentials are there, not before.
+        held.record.attempt = None;
+        self.put_value(held, client, value).await?;
         self.stop(&api);
         self.derive_all(&api);
         Ok(())
@@ -184,6 +180,12 @@ impl SignIns {
 
     /// Stores tokens, new or refreshed; durable before anybody uses them.
     pub(super) async fn put_tokens(&self, held: &mut Held, client: &Client, fresh: Fresh) -> Result<(), Fault> {
+        let value = self.keep(held, fresh).await?;
+        self.put_value(held, client, value).await
+    }
+
+    /// Takes tokens in, and gives what is to be stored as the secret. AWS: nothing yet; the session is stored.
+    async fn keep(&self, held: &mut Held, fresh: Fresh) -> Result<Option<SecretBytes>, Fault> {
         let Fresh { access_token, refresh_token, expires_at, granted } = fresh;
         if refresh_token.is_some() {
             held.kept.refresh_token = refresh_token;
@@ -196,14 +198,20 @@ impl SignIns {
         }
         if !self.is_aws(&held.setup) {
             held.record.expires_at = expires_at;
-            let value = SecretBytes::new(access_token.0.expose().as_bytes().to_vec());
-            return self.save(held, Token::Put(value)).await;
+            return Ok(Some(SecretBytes::new(access_token.0.expose().as_bytes().to_vec())));
         }
         // The session first: it must not be lost when the role's credentials cannot be had.
         held.kept.session = Some(Session { token: access_token, expires_at });
         held.record.expires_at = Some(self.clock.now());
         self.save(held, Token::Remove).await?;
-        self.put_role(held, client).await
+        Ok(None)
+    }
+
+    async fn put_value(&self, held: &mut Held, client: &Client, value: Option<SecretBytes>) -> Result<(), Fault> {
+        match value {
+            Some(value) => self.save(held, Token::Put(value)).await,
+            None => self.put_role(held, client).await,
+        }
     }
 
     /// AWS: credentials of the role, from the session.
@@ -226,18 +234,21 @@ impl SignIns {
         self.save(held, Token::Put(SecretBytes::new(value))).await
     }
 
-    /// Revokes tokens; whether the provider took all that it can be told of.
+    /// Revokes tokens; whether the provider took all that it can be told of, and there was something to tell.
     pub(super) async fn give_back(&self, held: &Held, access: &Secret, refresh: Option<&Secret>) -> bool {
         let Ok(client) = self.client(held).await else { return false };
         // The refresh token first: with it access tokens usually go too.
         let refresh = refresh.map(|token| (TokenKind::Refresh, token));
-        let mut all = true;
+        let (mut all, mut told) = (true, false);
         for (kind, token) in refresh.into_iter().chain([(TokenKind::Access, access)]) {
             let taken = match revoke(&client, kind, &token.0) {
-                Ok(Some(exchange)) => match self.send(&held.setup, exchange).await {
-                    Ok(got) => read_revocation(&client, &reply(&got)).map_err(Trouble::Failed),
-                    Err(trouble) => Err(trouble),
-                },
+                Ok(Some(exchange)) => {
+                    told = true;
+                    match self.send(&held.setup, exchange).await {
+                        Ok(got) => read_revocation(&client, &reply(&got)).map_err(Trouble::Failed),
+                        Err(trouble) => Err(trouble),
+                    }
+                }
                 Ok(None) => Ok(()),
                 Err(failure) => Err(Trouble::Failed(failure)),
             };
@@ -246,7 +257,7 @@ impl SignIns {
                 all = false;
             }
         }
-        all && client.server.revocation.is_some()
+        all && told
     }
 }
 

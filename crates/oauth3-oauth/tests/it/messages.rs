@@ -30,8 +30,8 @@ fn a_refresh_gives_new_tokens_ends_or_waits() {
         let came = match read {
             Refreshed::Done(set) => json!({ "done": tokens(&set) }),
             Refreshed::Ended(why) => json!({ "ended": why.to_string() }),
-            Refreshed::Later { after, perhaps_used, why } => {
-                json!({ "later": after.as_secs(), "perhaps_used": perhaps_used, "why": why.to_string() })
+            Refreshed::Later { why, asked } => {
+                json!({ "later": why.to_string(), "asked": asked.map(|time| time.as_secs()) })
             }
         };
         json!({ "request": outcome(sent, |exchange| request(&exchange)), "outcome": came })

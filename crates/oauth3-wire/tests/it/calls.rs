@@ -130,17 +130,20 @@ async fn dropping_the_gateways_side_ends_the_serving() {
 }
 
 #[tokio::test]
-async fn the_owners_socket_allows_three_calls_only() {
+async fn the_owners_socket_allows_four_calls_only() {
     let (owner, keeper, _served) = connect(Role::Owner);
     owner.ping().await.unwrap();
     owner.put_secret(secret(), WriteOnly::new(b"v".to_vec())).await.unwrap();
+    let connection = ApiId::connection("mail").unwrap();
+    owner.put_client_secret(&connection, WriteOnly::new(b"v".to_vec()), "cli").await.unwrap();
     owner.verify_audit().await.unwrap();
     let refused = |fault: Fault| assert!(matches!(fault, Fault::DeniedByPolicy(_)), "{fault}");
     refused(owner.audit(AuditEvent::new(AuditKind::Asked, "x")).await.unwrap_err());
     refused(owner.open_run(&id(), lane(2).0).await.unwrap_err());
     refused(owner.close_run(&id(), Vec::new()).await.unwrap_err());
     refused(owner.check_api(&ApiId::provider("openai").unwrap()).await.unwrap_err());
-    assert_eq!(keeper.seen(), ["ping", "put_secret KEY [118]", "verify_audit"]);
+    let client = "put_client_secret api/mail [118] cli";
+    assert_eq!(keeper.seen(), ["ping", "put_secret KEY [118]", client, "verify_audit"]);
 }
 
 #[tokio::test]
