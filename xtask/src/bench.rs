@@ -4,6 +4,7 @@ use crate::metadata::Tree;
 use crate::{engine, peers, shell};
 use anyhow::{Result, bail};
 use std::fs;
+use std::path::PathBuf;
 
 /// One measurement: its name, what it tells, and the crate whose bench target of that name does it.
 type Bench = (&'static str, &'static str, &'static str);
@@ -15,7 +16,11 @@ const BENCHES: &[Bench] = &[
         "oauth3-sandbox",
     ),
     ("egress", "a request through the egress, beside a direct one, a bare interception and other proxies", "e2e"),
-    ("proxy", "a call of an API through the proxy, beside a direct one, a bare reverse proxy and nginx", "e2e"),
+    (
+        "proxy",
+        "a call of an API through the proxy, beside a direct one, a bare reverse proxy, nginx, LiteLLM and Portkey",
+        "e2e",
+    ),
     ("scrub", "text through the scrubber, beside copying it", "oauth3-vault"),
     ("runs", "a hundred runs at once, and the memory of one", "e2e"),
     ("main_job", "a granted /execute beside the bare runtime, memory at rest, binary size", "e2e"),
@@ -37,6 +42,17 @@ pub(crate) fn run(tree: &Tree, names: &[String]) -> Result<()> {
         }
         if is_chosen("proxy") {
             peers.push(("OAUTH3_TEST_NGINX", peers::nginx()?.into_os_string()));
+            let others = [
+                ("OAUTH3_TEST_LITELLM", peers::litellm_program as fn(&Tree) -> Result<PathBuf>),
+                ("OAUTH3_TEST_PORTKEY", peers::portkey),
+            ];
+            for (variable, install) in others {
+                // Large, and far slower than ours: the rest is measured without them too.
+                match install(tree) {
+                    Ok(place) => peers.push((variable, place.into_os_string())),
+                    Err(error) => println!("  without what {variable} names: {error:#}"),
+                }
+            }
         }
         if is_chosen("egress") {
             peers.push(("OAUTH3_TEST_MITMPROXY", peers::mitmproxy(tree)?.into_os_string()));

@@ -20,6 +20,10 @@ const CLIENTS: &[&str] = &["requests==2.*", "httpx[http2]==0.28.*", "websockets=
 const SDKS: &[&str] = &["openai==2.54.*", "anthropic==2.11.*", "google-genai==3.4.*"];
 /// A proxy of others with made-up models behind it. Its installation takes minutes.
 const LITELLM: &[&str] = &["litellm[proxy]==1.106.*"];
+/// Another proxy that ours is measured beside.
+const PORTKEY: &[&str] = &["@portkey-ai/gateway@1.15.2"];
+/// What its installation is told besides: a later server does not stream on Node 20.
+const PORTKEY_MANIFEST: &str = r#"{ "private": true, "overrides": { "@hono/node-server": "1.13.7" } }"#;
 /// Python packages whose word on signatures counts beside ours.
 const SIGNING: &[&str] = &["botocore==1.*", "pyjwt[crypto]==2.*"];
 /// A JavaScript client, and what makes one file of it.
@@ -129,8 +133,8 @@ fn smuggler(tree: &Tree, folder: &Path) -> Result<PathBuf> {
 
 /// Only what the test with LiteLLM needs.
 pub(crate) fn litellm(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
-    let litellm = python(&tree.target.join("peers/litellm"), LITELLM)?.join("bin/litellm");
-    Ok(vec![("OAUTH3_TEST_SDKS", sdks(tree)?.into_os_string()), ("OAUTH3_TEST_LITELLM", litellm.into_os_string())])
+    let litellm = litellm_program(tree)?.into_os_string();
+    Ok(vec![("OAUTH3_TEST_SDKS", sdks(tree)?.into_os_string()), ("OAUTH3_TEST_LITELLM", litellm)])
 }
 
 /// Only the runtimes that a granted run is measured beside.
@@ -182,6 +186,22 @@ pub(crate) fn nginx() -> Result<PathBuf> {
     shell::find("nginx").context("nginx is not on the PATH, and the package nginx-light did not bring it")
 }
 
+/// The LiteLLM that our proxy is tested with and measured beside.
+pub(crate) fn litellm_program(tree: &Tree) -> Result<PathBuf> {
+    Ok(python(&tree.target.join("peers/litellm"), LITELLM)?.join("bin/litellm"))
+}
+
+/// The folder with the Portkey that our proxy is measured beside.
+pub(crate) fn portkey(tree: &Tree) -> Result<PathBuf> {
+    let packages = [PORTKEY, &[PORTKEY_MANIFEST]].concat();
+    let folder = tree.target.join("peers/portkey");
+    once(&folder, &packages, || {
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("package.json"), PORTKEY_MANIFEST)?;
+        npm_install(&folder, PORTKEY, None)
+    })
+}
+
 /// The mitmproxy that our egress is measured beside.
 pub(crate) fn mitmproxy(tree: &Tree) -> Result<PathBuf> {
     Ok(python(&tree.target.join("peers/mitmproxy"), MITMPROXY)?.join("bin/mitmdump"))
@@ -211,20 +231,24 @@ fn python(folder: &Path, packages: &[&str]) -> Result<PathBuf> {
     })
 }
 
-/// Installs without a lock file, so that no registry's address ends up in the tree.
 fn npm(folder: &Path, packages: &[&str], node: Option<&Path>) -> Result<PathBuf> {
     once(folder, packages, || {
         fs::create_dir_all(folder)?;
-        let mut npm = shell::command("npm");
-        npm.args(["install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]);
-        npm.arg(folder).args(packages);
-        if let Some(node) = node {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let path = std::env::join_paths([node.to_owned()].into_iter().chain(std::env::split_paths(&path)))?;
-            npm.env("PATH", path);
-        }
-        shell::quiet(&mut npm).context(MEND).map(drop)
+        npm_install(folder, packages, node)
     })
+}
+
+/// Installs without a lock file, so that no registry's address ends up in the tree.
+fn npm_install(folder: &Path, packages: &[&str], node: Option<&Path>) -> Result<()> {
+    let mut npm = shell::command("npm");
+    npm.args(["install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]);
+    npm.arg(folder).args(packages);
+    if let Some(node) = node {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([node.to_owned()].into_iter().chain(std::env::split_paths(&path)))?;
+        npm.env("PATH", path);
+    }
+    shell::quiet(&mut npm).context(MEND).map(drop)
 }
 
 /// Runs `work` unless it ended well before for the same packages. A half-done folder is begun anew.

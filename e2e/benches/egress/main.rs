@@ -20,16 +20,16 @@
 
 mod bare;
 mod client;
+#[path = "../support/disk.rs"]
+mod disk;
 mod sides;
 #[path = "../support/table.rs"]
 mod table;
 
 use client::{STREAM_BYTES, Way};
 use sides::Side;
-use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
-use table::Times;
+use table::{Times, verdict};
 
 /// Requests one after the other over one kept connection, of each side in turn, after those that do not count.
 const ROUNDS: usize = 2_000;
@@ -41,8 +41,6 @@ const DRIVEN: Duration = Duration::from_secs(5);
 const OPENERS: usize = 16;
 /// Streams of each side; the median counts.
 const STREAMS: usize = 3;
-/// Writes that the disk is asked to keep.
-const SYNCS: usize = 300;
 
 /// The targets.
 const CPU_OF_BARE: f64 = 1.5;
@@ -66,8 +64,7 @@ async fn measure() {
     let dir = tempfile::tempdir().unwrap();
     let (upstream, ca) = client::upstream(sides::VALUE).await;
     let sides = sides::start(dir.path(), upstream, &ca);
-    let sync_us = sync_us(dir.path());
-    println!("\nOne fdatasync of 4 KiB: p50 {sync_us:.0} us ({SYNCS} of them).");
+    let sync_us = disk::sync_us(dir.path());
     one_connection(&sides, sync_us).await;
     rates(&sides, false).await;
     rates(&sides, true).await;
@@ -225,21 +222,4 @@ async fn streams(sides: &[Side]) {
         let target = if side.is_ours() { verdict(of >= OF_TUNNEL, &format!("≥ {OF_TUNNEL}")) } else { String::new() };
         println!("| {} | {rate:.0} | {of:.2} | {target} |", side.name);
     }
-}
-
-fn verdict(met: bool, text: &str) -> String {
-    format!("{text}: {}", if met { "met" } else { "**missed**" })
-}
-
-/// The median of what it takes until 4 KiB are on disk, in microseconds.
-fn sync_us(dir: &Path) -> f64 {
-    let mut file = std::fs::File::create(dir.join("sync")).unwrap();
-    let mut times = Times::default();
-    for _ in 0..SYNCS {
-        file.write_all(&[7; 4096]).unwrap();
-        let start = Instant::now();
-        file.sync_data().unwrap();
-        times.add(start.elapsed());
-    }
-    times.p50().unwrap() * 1e3
 }

@@ -64,6 +64,12 @@ pub enum Target {
     None,
 }
 
+/// A target's text and whether it is met.
+#[allow(dead_code, reason = "each measurement uses some")]
+pub fn verdict(met: bool, text: &str) -> String {
+    format!("{text}: {}", if met { "met" } else { "**missed**" })
+}
+
 /// The first two lines of the table, after how much of it was measured on a busy machine.
 #[allow(dead_code, reason = "each measurement uses some")]
 pub fn head(pairs: usize, busy: usize) {
@@ -78,8 +84,7 @@ pub fn line(what: &str, ours: &Times, beside: &str, theirs: &Times, target: &Tar
     let show = |times: &Times, share: f64| times.at(share).map_or_else(|| "–".into(), |ms| format!("{ms:.2} ms"));
     let ratio = ours.p50().zip(theirs.p50()).map(|(a, b)| a / b);
     let verdict = |met: Option<bool>, text: String| match met {
-        Some(true) => format!("{text}: met"),
-        Some(false) => format!("{text}: **missed**"),
+        Some(met) => verdict(met, &text),
         None => format!("{text}: not measured"),
     };
     let said = match target {
