@@ -55,6 +55,10 @@ pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // One that ended may have left its number to another.
+        if !matches!(self.0.try_wait(), Ok(None)) {
+            return;
+        }
         // nginx's workers end with their master, and a keeper with its gateway.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let start = Instant::now();
