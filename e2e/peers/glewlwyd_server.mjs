@@ -2,16 +2,20 @@
 //
 //     node glewlwyd_server.mjs FOLDER     (an empty folder for its files)
 //
-// Prints one line of JSON: { issuer, browser }. `GET browser?user_code=…` says yes as the user does on the pages. Ends,
-// and ends glewlwyd, when its standard input does.
+// Prints one line of JSON: { issuer, browser, token }, the last being its token endpoint. `GET browser?user_code=…` says
+// yes as the user does on the pages. With `&deny=1` the sign-in is disabled, with `&end=1` it ends before its time: both
+// in the database, for no page has a button for either. `GET browser/said` answers what its device and token endpoints
+// were asked and answered. Ends, and ends glewlwyd, when its standard input does.
 
 import { spawn, spawnSync } from 'node:child_process';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { tap } from './token_tap.mjs';
 
 const folder = process.argv[2];
+const front = await tap(['/api/oidc/device_authorization', '/api/oidc/token']);
 const free = createServer();
 free.listen(0, '127.0.0.1');
 await once(free, 'listening');
@@ -19,11 +23,14 @@ const port = free.address().port;
 free.close();
 await once(free, 'close');
 
-const base = `http://127.0.0.1:${port}`;
+front.handOnTo(port);
+const base = `http://127.0.0.1:${front.port}`;
 const database = join(folder, 'glewlwyd.db');
-const schema = readFileSync('/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3');
-const made = spawnSync('sqlite3', [database], { input: schema });
-if (made.status !== 0) throw new Error(`sqlite3: ${made.stderr}`);
+function sql(input) {
+  const done = spawnSync('sqlite3', ['-cmd', '.timeout 10000', database], { input });
+  if (done.status !== 0) throw new Error(`sqlite3: ${done.stderr}`);
+}
+sql(readFileSync('/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3'));
 const config = readFileSync('/usr/share/glewlwyd/templates/glewlwyd-debian.conf.properties', 'utf8')
   .replace('port=4593', `port=${port}\nbind_address="127.0.0.1"`)
   .replace('_G_EXTRNAL_URL_', base)
@@ -72,7 +79,7 @@ await admin('POST', 'mod/plugin/', {
     'jwt-type': 'sha',
     'jwt-key-size': '256',
     key: '0123456789abcdef0123456789abcdef',
-    'access-token-duration': 60,
+    'access-token-duration': Number(process.env.ACCESS_TOKEN_SECONDS),
     'refresh-token-duration': 3600,
     'code-duration': 60,
     'refresh-token-rolling': true,
@@ -80,7 +87,7 @@ await admin('POST', 'mod/plugin/', {
     'allow-non-oidc': true,
     ...off,
     ...on,
-    'device-authorization-expiration': 600,
+    'device-authorization-expiration': Number(process.env.CODE_SECONDS),
     'device-authorization-interval': 3,
     'subject-type': 'public',
     'introspection-revocation-allowed': true,
@@ -116,8 +123,13 @@ await admin('POST', 'client/?source=database', {
 });
 
 const browser = createServer(async (request, reply) => {
-  const code = new URL(request.url, base).searchParams.get('user_code');
+  const url = new URL(request.url, base);
+  const code = url.searchParams.get('user_code');
   try {
+    if (url.pathname === '/said') return reply.end(JSON.stringify(front.said));
+    if (url.searchParams.has('deny')) sql('UPDATE gpo_device_authorization SET gpoda_status = 3');
+    if (url.searchParams.has('end')) sql('UPDATE gpo_device_authorization SET gpoda_expires_at = 0');
+    if (url.searchParams.has('deny') || url.searchParams.has('end')) return reply.end('done');
     const user = session();
     await user('POST', 'auth/', { username: 'ann', password: 'password1' });
     await user('PUT', 'auth/grant/oauth3', { scope: 'api.read' });
@@ -130,5 +142,8 @@ const browser = createServer(async (request, reply) => {
 });
 browser.listen(0, '127.0.0.1');
 await once(browser, 'listening');
-console.log(JSON.stringify({ issuer: `${base}/api/oidc`, browser: `http://127.0.0.1:${browser.address().port}` }));
+const token = `http://127.0.0.1:${port}/api/oidc/token`;
+console.log(
+  JSON.stringify({ issuer: `${base}/api/oidc`, browser: `http://127.0.0.1:${browser.address().port}`, token }),
+);
 process.stdin.resume().on('end', () => process.exit(0));

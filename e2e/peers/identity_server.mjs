@@ -2,17 +2,20 @@
 //
 //     node identity_server.mjs FOLDER     (FOLDER has the package in its node_modules)
 //
-// Prints one line of JSON: { issuer, browser }. `GET browser?user_code=…&login=…` goes through the provider's own
-// pages as that person and says yes; with `&deny=1` it says no. `GET browser/api` answers who an access token is of,
-// as an API would that asks the provider. Ends when its standard input does.
+// Prints one line of JSON: { issuer, browser, token }, the last being its token endpoint. `GET browser?user_code=…&login=…`
+// goes through the provider's own pages as that person and says yes; with `&deny=1` it says no. `GET browser/api`
+// answers who an access token is of, as an API would that asks the provider; `GET browser/said` what its device and
+// token endpoints were asked and answered. Ends when its standard input does.
 
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { tap } from './token_tap.mjs';
 
 const folder = process.argv[2];
-const lifetime = Number(process.env.ACCESS_TOKEN_SECONDS ?? 300);
+const lifetime = Number(process.env.ACCESS_TOKEN_SECONDS);
+const codes = Number(process.env.CODE_SECONDS);
 const { default: Provider } = await import(
   pathToFileURL(join(folder, 'node_modules/oidc-provider/lib/index.js')).href
 );
@@ -20,7 +23,9 @@ const { default: Provider } = await import(
 const web = createServer();
 web.listen(0, '127.0.0.1');
 await once(web, 'listening');
-const issuer = `http://127.0.0.1:${web.address().port}`;
+const front = await tap(['/device/auth', '/token']);
+front.handOnTo(web.address().port);
+const issuer = `http://127.0.0.1:${front.port}`;
 
 const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
@@ -55,7 +60,7 @@ const provider = new Provider(issuer, {
   rotateRefreshToken: true,
   issueRefreshToken: (_ctx, client, code) =>
     client.grantTypeAllowed('refresh_token') && code.scopes.has('offline_access'),
-  ttl: { AccessToken: lifetime, DeviceCode: 120, RefreshToken: 3600, Grant: 3600, IdToken: 3600, Interaction: 600, Session: 600 },
+  ttl: { AccessToken: lifetime, DeviceCode: codes, RefreshToken: 3600, Grant: 3600, IdToken: 3600, Interaction: 600, Session: 600 },
   cookies: { keys: ['for tests'] },
   pkce: { required: () => true },
   features: {
@@ -144,6 +149,7 @@ const browser = createServer(async (request, reply) => {
       reply.statusCode = who.status;
       return reply.end(await who.text());
     }
+    if (url.pathname === '/said') return reply.end(JSON.stringify(front.said));
     if (url.searchParams.has('address')) {
       const back = await visit(url.searchParams.get('address'), answers(login, false, ''));
       const shown = back && (await fetch(back));
@@ -158,7 +164,8 @@ const browser = createServer(async (request, reply) => {
 });
 browser.listen(0, '127.0.0.1');
 await once(browser, 'listening');
-console.log(JSON.stringify({ issuer, browser: `http://127.0.0.1:${browser.address().port}` }));
+const token = `http://127.0.0.1:${web.address().port}/token`;
+console.log(JSON.stringify({ issuer, browser: `http://127.0.0.1:${browser.address().port}`, token }));
 // Nobody reads on.
 process.stdout.on('error', () => {});
 process.stdin.resume().on('end', () => process.exit(0));

@@ -87,7 +87,7 @@ pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
     if missing(&["OAUTH3_TEST_IDENTITY_MODULES"]) {
         found.push(("OAUTH3_TEST_IDENTITY_MODULES", npm(&peers.join("identity-modules"), IDENTITY_MODULES, None)?));
     }
-    // Where there are no packages of Debian's, the test with it is left out.
+    // Where there are no packages of Debian's, the tests with it are left out.
     if missing(&["OAUTH3_TEST_GLEWLWYD"]) && shell::find("apt-get").is_some() {
         found.push(("OAUTH3_TEST_GLEWLWYD", glewlwyd()?));
     }

@@ -36,7 +36,7 @@ pub(crate) fn run(tree: &Tree, filters: &[String]) -> Result<()> {
     tests.args(filters);
     let told = |name: &str| std::env::var_os(name).is_some() || peers.iter().any(|(known, _)| *known == name);
     if !told("OAUTH3_TEST_GLEWLWYD") {
-        println!("  without glewlwyd, which is a package of Debian's: its test is left out");
+        println!("  without glewlwyd, which is a package of Debian's: its tests are left out");
         tests.args(nextest.is_ok().then_some("--")).args(["--skip", "glewlwyd"]);
     }
     shell::run(tests.envs(peers).envs(engine_variables).env("OAUTH3_TEST_BIN", binary).current_dir(&tree.root))

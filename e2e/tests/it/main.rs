@@ -44,6 +44,7 @@ mod sign_ins_clouds;
 mod sign_ins_hostile;
 mod sign_ins_judged;
 mod sign_ins_real;
+mod sign_ins_real_ends;
 mod sign_ins_refresh;
 mod sign_ins_telegram;
 mod signing;
