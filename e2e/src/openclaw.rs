@@ -28,8 +28,16 @@ pub struct OpenClaw {
     home: tempfile::TempDir,
     path: OsString,
     port: u16,
-    told: Arc<Mutex<Vec<String>>>,
+    model: Arc<Mutex<Model>>,
     child: Option<Child>,
+}
+
+/// What the scripted model was given, and what it is to do.
+#[derive(Default)]
+struct Model {
+    told: Vec<String>,
+    /// Commands that it has run one after the other, each message anew; then it has nothing to say.
+    commands: Vec<String>,
 }
 
 impl OpenClaw {
@@ -37,8 +45,8 @@ impl OpenClaw {
     /// it is installed, `node` the runtime that it needs, `entries` its `skills.entries`.
     pub async fn new(peer: &Path, node: &Path, skills: &[&Path], entries: Value) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
-        let told = Arc::default();
-        let model = scripted_model(Arc::clone(&told)).await;
+        let model = Arc::default();
+        let answers_at = scripted_model(Arc::clone(&model)).await;
         // Nothing can hand it a bound socket, so the port is free only a moment ago.
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
         let workspace = home.path().join("workspace");
@@ -53,13 +61,15 @@ impl OpenClaw {
                          "auth": { "mode": "token", "token": GATEWAY_TOKEN } },
             "hooks": { "enabled": true, "token": HOOK_TOKEN, "path": "/hooks" },
             "models": { "mode": "merge", "providers": { "scripted": {
-                "baseUrl": format!("http://127.0.0.1:{model}/v1"), "apiKey": "none-needed",
+                "baseUrl": format!("http://127.0.0.1:{answers_at}/v1"), "apiKey": "none-needed",
                 "api": "openai-completions",
                 "models": [{ "id": "scripted", "name": "Scripted", "reasoning": false, "input": ["text"],
                     "cost": { "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0 },
                     "contextWindow": 128_000, "maxTokens": 4096 }] } } },
             "agents": { "defaults": { "model": { "primary": "scripted/scripted" },
                 "workspace": workspace, "skipBootstrap": true } },
+            // Its agent may run commands, and nobody is there to be asked; the model sees every tool.
+            "tools": { "exec": { "host": "gateway", "security": "full", "ask": "off" }, "toolSearch": false },
             "logging": { "file": home.path().join("openclaw.log") },
             "skills": { "entries": entries },
         });
@@ -68,7 +78,7 @@ impl OpenClaw {
         let own = std::env::var_os("PATH").unwrap_or_default();
         let first = [node.parent().expect("bin").to_owned(), peer.join("node_modules/.bin")];
         let path = std::env::join_paths(first.into_iter().chain(std::env::split_paths(&own))).expect("a PATH");
-        Self { home, path, port, told, child: None }
+        Self { home, path, port, model, child: None }
     }
 
     /// Its home: configuration, state, workspace, logs.
@@ -120,6 +130,18 @@ impl OpenClaw {
         self.cli(&["agent", "--local", "--agent", "main", "--message", message, "--json"]).await
     }
 
+    /// The same, with the model having these commands run one after the other. In them `REQUEST_ID` is the newest one that
+    /// it has read.
+    pub async fn turn_with(&self, message: &str, commands: Vec<String>) -> String {
+        self.model.lock().expect("not poisoned").commands = commands;
+        self.turn(message).await
+    }
+
+    /// All that the model was given so far, a request each.
+    pub fn told(&self) -> Vec<String> {
+        self.model.lock().expect("not poisoned").told.clone()
+    }
+
     /// Runs one of its commands and gives back what it printed.
     pub async fn cli(&self, args: &[&str]) -> String {
         let run = self.command(args).stdin(Stdio::null()).output();
@@ -130,9 +152,8 @@ impl OpenClaw {
 
     /// Waits until the agent's model was given `words`.
     pub async fn agent_reads(&self, words: &str) {
-        let told = &self.told;
         eventually(&format!("the agent reads {words:?}; {}", self.log()), || {
-            told.lock().expect("not poisoned").iter().any(|body| body.contains(words))
+            self.told().iter().any(|body| body.contains(words))
         })
         .await;
     }
@@ -173,20 +194,23 @@ impl Drop for OpenClaw {
     }
 }
 
-/// A model in the OpenAI dialect that always has nothing to say. Gives its port.
-async fn scripted_model(told: Arc<Mutex<Vec<String>>>) -> u16 {
+/// A model in the OpenAI dialect that has its commands run, and then nothing to say. Gives its port.
+async fn scripted_model(model: Arc<Mutex<Model>>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let told = told.clone();
+            let model = model.clone();
             let service = service_fn(move |request: Request<Incoming>| {
-                let told = told.clone();
+                let model = model.clone();
                 async move {
                     let body = request.into_body().collect().await?.to_bytes();
-                    told.lock().expect("not poisoned").push(String::from_utf8_lossy(&body).into_owned());
+                    let body = String::from_utf8_lossy(&body).into_owned();
+                    let mut model = model.lock().expect("not poisoned");
+                    let says = next(&body, &model.commands);
+                    model.told.push(body);
                     let reply = Response::builder().header("content-type", "text/event-stream");
-                    Ok::<_, hyper::Error>(reply.body(Full::<Bytes>::from(nothing_to_say())).expect("reply"))
+                    Ok::<_, hyper::Error>(reply.body(Full::<Bytes>::from(says)).expect("reply"))
                 }
             });
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
@@ -195,12 +219,31 @@ async fn scripted_model(told: Arc<Mutex<Vec<String>>>) -> u16 {
     port
 }
 
-fn nothing_to_say() -> String {
-    let chunk = |delta: Value, reason: Value| {
+/// What the model says next: as many commands as there are results after the last message were run.
+fn next(body: &str, commands: &[String]) -> String {
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    // OpenClaw itself adds words of a user's after each result.
+    let asks = |m: &Value| m["role"] == "user" && !m["content"].to_string().contains("OPENCLAW_INTERNAL_CONTEXT");
+    let done = messages.iter().rev().take_while(|m| !asks(m)).filter(|m| m["role"] == "tool").count();
+    let may = body["tools"].as_array().is_some_and(|tools| tools.iter().any(|t| t["function"]["name"] == "exec"));
+    let Some(command) = commands.get(done).filter(|_| may) else {
+        return stream(&json!({ "role": "assistant", "content": "HEARTBEAT_OK" }), "stop");
+    };
+    let results = messages.iter().filter(|m| m["role"] == "tool").map(|m| m["content"].to_string().replace('\\', ""));
+    let id =
+        results.filter_map(|text| Some(text.rsplit_once("\"request_id\":\"")?.1.split('"').next()?.to_owned())).last();
+    let command = command.replace("REQUEST_ID", &id.unwrap_or_default());
+    let function = json!({ "name": "exec", "arguments": json!({ "command": command }).to_string() });
+    let call = json!({ "index": 0, "id": format!("call_{done}"), "type": "function", "function": function });
+    stream(&json!({ "role": "assistant", "tool_calls": [call] }), "tool_calls")
+}
+
+fn stream(says: &Value, reason: &str) -> String {
+    let chunk = |delta: &Value, reason: Value| {
         let choice = json!({ "index": 0, "delta": delta, "finish_reason": reason });
         let head = json!({ "id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "scripted", "choices": [choice] });
         format!("data: {head}\n\n")
     };
-    let words = chunk(json!({ "role": "assistant", "content": "HEARTBEAT_OK" }), Value::Null);
-    format!("{words}{}data: [DONE]\n\n", chunk(json!({}), json!("stop")))
+    format!("{}{}data: [DONE]\n\n", chunk(says, Value::Null), chunk(&json!({}), json!(reason)))
 }

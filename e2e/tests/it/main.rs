@@ -27,6 +27,7 @@ mod limits;
 mod main_path;
 mod notify;
 mod openclaw;
+mod openclaw_skills;
 mod proxy;
 mod proxy_aws;
 mod proxy_streams;

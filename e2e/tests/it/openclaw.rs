@@ -131,7 +131,7 @@ async fn its_models_go_through_the_proxy_and_it_never_has_a_key() {
     assert!(serve.stop().await.success());
 }
 
-fn all_files(folder: &Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn all_files(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let below = entries.flat_map(|entry| match entry.file_type() {
         Ok(kind) if kind.is_dir() => all_files(&entry.path()),
