@@ -231,8 +231,8 @@ fn next(body: &str, commands: &[String]) -> String {
         return stream(&json!({ "role": "assistant", "content": "HEARTBEAT_OK" }), "stop");
     };
     let results = messages.iter().filter(|m| m["role"] == "tool").map(|m| m["content"].to_string().replace('\\', ""));
-    let id =
-        results.filter_map(|text| Some(text.rsplit_once("\"request_id\":\"")?.1.split('"').next()?.to_owned())).last();
+    let named = |text: String| Some(text.rsplit_once("\"request_id\":\"")?.1.split('"').next()?.to_owned());
+    let id = results.rev().find_map(named);
     let command = command.replace("REQUEST_ID", &id.unwrap_or_default());
     let function = json!({ "name": "exec", "arguments": json!({ "command": command }).to_string() });
     let call = json!({ "index": 0, "id": format!("call_{done}"), "type": "function", "function": function });
