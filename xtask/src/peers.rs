@@ -26,6 +26,8 @@ const PORTKEY: &[&str] = &["@portkey-ai/gateway@1.15.2"];
 const PORTKEY_MANIFEST: &str = r#"{ "private": true, "overrides": { "@hono/node-server": "1.13.7" } }"#;
 /// Python packages whose word on signatures counts beside ours.
 const SIGNING: &[&str] = &["botocore==1.*", "pyjwt[crypto]==2.*"];
+/// Another reader of Compose files, which refuses what the specification does not have.
+const COMPOSE: &[&str] = &["compose-spec==0.2.*"];
 /// A JavaScript client, and what makes one file of it.
 const AXIOS: &[&str] = &["axios@1", "esbuild@0.25"];
 /// Makes requests that are written to be read in two ways: a program of ours around somebody else's crate.
@@ -67,6 +69,9 @@ pub(crate) fn install(tree: &Tree) -> Result<Vec<(&'static str, OsString)>> {
     }
     if missing(&["OAUTH3_TEST_SIGNING"]) {
         found.push(("OAUTH3_TEST_SIGNING", python(&peers.join("signing"), SIGNING)?.join("bin/python")));
+    }
+    if missing(&["OAUTH3_TEST_COMPOSE"]) {
+        found.push(("OAUTH3_TEST_COMPOSE", python(&peers.join("compose"), COMPOSE)?.join("bin/python")));
     }
     if missing(&["OAUTH3_TEST_SMUGGLER"]) {
         found.push(("OAUTH3_TEST_SMUGGLER", smuggler(tree, &peers.join("smuggler"))?));

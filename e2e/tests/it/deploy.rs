@@ -62,6 +62,27 @@ fn the_compose_file_keeps_the_agent_apart() {
     assert!(root().join(dockerfile).is_file(), "{dockerfile}");
 }
 
+/// What somebody else's reader, which is strict about the specification and about names, says of this text.
+fn read_as_compose(text: &str) -> Result<String, String> {
+    let script = "import compose_spec, sys; c = compose_spec.PyCompose.from_yaml(sys.argv[1]); c.validate(); \
+                  print(*sorted(c.service_names()))";
+    let output = Command::new(installed("OAUTH3_TEST_COMPOSE")).args(["-c", script, text]).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+#[test]
+fn the_compose_file_is_one_of_the_specification() {
+    let text = std::fs::read_to_string(root().join("docs/deploy/compose.yaml")).unwrap();
+    // It reads files after variables were put in.
+    let text = text.replace("${AGENT_IMAGE:-your-agent}", "your-agent").replace("${TELEGRAM_CHAT_ID:-0}", "0");
+    assert!(!text.contains("${"), "{text}");
+    assert_eq!(read_as_compose(&text).unwrap(), "agent oauth3\n");
+    for (right, wrong) in [("cap_drop: [ALL]", "cap_drop: ALL"), ("networks: [agent]", "networks: [nowhere]")] {
+        assert!(read_as_compose(&text.replace(right, wrong)).is_err(), "it sees a mistake: {wrong}");
+    }
+}
+
 #[tokio::test]
 async fn the_compose_files_variables_are_what_serve_reads() {
     let mut world = World::new();
