@@ -38,7 +38,8 @@ const config = readFileSync('/usr/share/glewlwyd/templates/glewlwyd-debian.conf.
   .replace(/@include.*/, `database={type="sqlite3" path="${database}"};`);
 writeFileSync(join(folder, 'glewlwyd.conf'), config);
 const server = spawn('glewlwyd', [`--config-file=${join(folder, 'glewlwyd.conf')}`], { stdio: 'ignore' });
-process.on('exit', () => server.kill());
+// It misses a TERM that comes while it starts, and its files are nobody's afterwards.
+process.on('exit', () => server.kill('SIGKILL'));
 server.on('exit', (code) => process.exit(code ?? 1));
 
 /** A session with cookies. */
