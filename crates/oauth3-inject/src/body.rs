@@ -117,7 +117,11 @@ impl Scrubbed {
 
     /// What the host sends next; nothing when that was all.
     fn poll_came(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BoxError>> {
-        let frame = match http_body::Body::poll_frame(Pin::new(&mut self.inner), cx) {
+        let came = match &mut self.connection {
+            Some(kept) => kept.sender.line.poll_body(&mut self.inner, cx),
+            None => http_body::Body::poll_frame(Pin::new(&mut self.inner), cx),
+        };
+        let frame = match came {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 ready!(self.idle.as_mut().poll(cx));

@@ -23,6 +23,7 @@ mod ca;
 mod container_credentials;
 mod decode;
 mod dns;
+mod driven;
 mod egress;
 mod error;
 mod fill;
@@ -50,6 +51,7 @@ mod upstream;
 mod websocket;
 
 pub use ca::{Authority, RENEW_AFTER};
+pub use driven::Driven;
 pub use egress::{Egress, open_egress};
 pub use error::InjectError;
 pub use observer::Observer;

@@ -42,8 +42,6 @@ pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const MAX_IDLE_PER_HOST: usize = 8;
 /// Longest that an upstream connection is kept idle.
 pub(crate) const MAX_IDLE_AGE: Duration = Duration::from_secs(20);
-/// Longest wait for a kept connection to say that it is free.
-pub(crate) const IDLE_READY_TIMEOUT: Duration = Duration::from_millis(100);
 /// Largest head of a request or a reply, in bytes; also the most that is buffered of a body at a time.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Most header fields of a request or a reply.

@@ -1,21 +1,28 @@
 //! Upstream connections that are kept for the next request of the same run to the same host.
 
+use crate::driven::Driven;
 use crate::fill::Watched;
-use crate::limits::{IDLE_READY_TIMEOUT, MAX_IDLE_AGE, MAX_IDLE_PER_HOST, MAX_STREAMS};
+use crate::limits::{MAX_IDLE_AGE, MAX_IDLE_PER_HOST, MAX_STREAMS};
 use crate::run::Run;
+use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::TokioIo;
 use oauth3_core::Host;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 
 /// What carries one request at a time.
-pub(crate) type One = http1::SendRequest<Watched>;
+pub(crate) type One = Box<Driven<TokioIo<TlsStream<TcpStream>>, Watched>>;
 
 /// The sending half of an upstream connection, for one request.
 pub(crate) struct Sender {
@@ -28,6 +35,8 @@ pub(crate) struct Sender {
 pub(crate) enum Line {
     /// HTTP/1.1.
     One(One),
+    /// HTTP/1.1 that may become something else, for one request.
+    Alone(http1::SendRequest<Watched>),
     /// One stream of an HTTP/2 connection.
     Stream(Stream),
 }
@@ -101,8 +110,21 @@ impl Line {
         request: Request<Watched>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Watched>>> {
         match self {
-            Self::One(one) => one.try_send_request(request).await,
+            Self::One(one) => one.send(request).await,
+            Self::Alone(one) => one.try_send_request(request).await,
             Self::Stream(Stream(shared)) => shared.sender.clone().try_send_request(request).await,
+        }
+    }
+
+    /// The next frame of the reply.
+    pub(crate) fn poll_body(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Self::One(one) => one.poll_body(body, cx),
+            Self::Alone(_) | Self::Stream(_) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -116,14 +138,13 @@ impl Line {
 
 impl Pool {
     /// A connection to this host that takes a request: a shared one, or the one used last.
-    pub(crate) async fn take(&self, host: &Host) -> Option<Line> {
+    pub(crate) fn take(&self, host: &Host) -> Option<Line> {
         loop {
             if let Some(stream) = self.stream(host) {
                 return Some(Line::Stream(stream));
             }
             let (since, mut one) = self.with(host, |known| known.idle.pop())?;
-            let young = since.elapsed() < MAX_IDLE_AGE;
-            if young && !one.is_closed() && matches!(timeout(IDLE_READY_TIMEOUT, one.ready()).await, Ok(Ok(()))) {
+            if since.elapsed() < MAX_IDLE_AGE && one.is_ready() {
                 return Some(Line::One(one));
             }
         }
@@ -196,8 +217,8 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) fn give_back(self) {
-        if let Line::One(one) = self.sender.line
-            && !one.is_closed()
+        if let Line::One(mut one) = self.sender.line
+            && one.is_ready()
         {
             self.run.pool.put(&self.host, one);
         }

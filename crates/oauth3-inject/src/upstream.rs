@@ -1,5 +1,6 @@
 //! One request over one connection to the host: a kept one, or a new one, in the protocol that the host speaks.
 
+use crate::driven::Driven;
 use crate::fill::Watched;
 use crate::limits::{
     CONNECT_TIMEOUT, HOST_CONNECTION_WINDOW_BYTES, HOST_STREAM_WINDOW_BYTES, MAX_HEAD_BYTES, MAX_HEADERS,
@@ -39,7 +40,7 @@ pub(crate) async fn send(
     let place = place(run).await?;
     let again = if head.method.is_idempotent() { body.again().map(|body| (head.clone(), body)) } else { None };
     let mut request = Request::from_parts(head, body);
-    if let Some(mut line) = run.pool.take(host).await {
+    if let Some(mut line) = run.pool.take(host) {
         address(&mut request, host, &line)?;
         match line.send(request).await {
             Ok(reply) => return checked(reply, host, Sender { line, _place: place }),
@@ -72,7 +73,7 @@ pub(crate) async fn send_alone(
             tracing::debug!(%error, "upstream connection ended");
         }
     });
-    let mut line = Line::One(one);
+    let mut line = Line::Alone(one);
     address(&mut request, host, &line)?;
     let reply = line.send(request).await.map_err(|error| gone(host, error.error()))?;
     Ok((reply, Sender { line, _place: place }))
@@ -85,7 +86,7 @@ fn address(request: &mut Request<Watched>, host: &Host, line: &Line) -> Result<(
     let open = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
     let name = host.to_string();
     match line {
-        Line::One(_) => {
+        Line::One(_) | Line::Alone(_) => {
             *request.uri_mut() = Uri::from(path);
             *request.version_mut() = Version::HTTP_11;
             let value = HeaderValue::from_str(&name).map_err(|_| broken(host))?;
@@ -127,13 +128,8 @@ async fn connect(run: &Arc<Run>, host: &Host) -> Result<Line, Refusal> {
         return speak_http2(run, host, stream).await;
     }
     run.pool.one_by_one(host);
-    let (one, connection) = http1_client().handshake(TokioIo::new(stream)).await.map_err(|error| gone(host, &error))?;
-    run.tasks.spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    });
-    Ok(Line::One(one))
+    let one = Driven::handshake(&http1_client(), TokioIo::new(stream)).await.map_err(|error| gone(host, &error))?;
+    Ok(Line::One(Box::new(one)))
 }
 
 async fn dial(run: &Run, host: &Host, protocols: Protocols) -> Result<TlsStream<TcpStream>, Refusal> {

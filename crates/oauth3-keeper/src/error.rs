@@ -39,6 +39,9 @@ pub enum KeeperError {
     /// The audit chain cannot be written.
     #[error("cannot write the audit chain: {0}")]
     Audit(#[from] oauth3_core::Fault),
+    /// The system gives no threads.
+    #[error("cannot start the threads that serve traffic: {0}")]
+    Threads(#[source] std::io::Error),
     /// The gateway's socket is none.
     #[error("the gateway's socket cannot be used: {0}; the keeper is started by `oauth3 serve`, not by hand")]
     Gateway(#[source] std::io::Error),

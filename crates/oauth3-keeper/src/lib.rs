@@ -16,6 +16,7 @@ mod process;
 mod reveal;
 mod runs;
 mod secrets;
+mod shards;
 mod sign_in;
 mod variables;
 mod watch;

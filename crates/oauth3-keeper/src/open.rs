@@ -4,6 +4,7 @@ use crate::audit::Audit;
 use crate::capture::Capture;
 use crate::reveal::Revealed;
 use crate::runs::{Run, Runs};
+use crate::shards::Shards;
 use crate::sign_in::SignIns;
 use crate::variables::variables;
 use crate::watch::Watch;
@@ -26,6 +27,7 @@ pub(crate) struct Opener {
     pub(crate) dialer: Dialer,
     pub(crate) sign_ins: Arc<SignIns>,
     pub(crate) runs: Runs,
+    pub(crate) shards: Arc<Shards>,
 }
 
 impl Opener {
@@ -115,16 +117,9 @@ impl Opener {
         };
         let (stdout, stderr) = (capture(stdout)?, capture(stderr)?);
         let observer = Arc::clone(&watch);
-        let egress = open_egress(
-            permit,
-            leases.into(),
-            scrubber.clone(),
-            listeners,
-            self.dialer.clone(),
-            observer,
-            Arc::clone(&self.clock),
-        )
-        .map_err(|error| {
+        let (dialer, clock, leases) = (self.dialer.clone(), Arc::clone(&self.clock), leases.into());
+        let open = || open_egress(permit, leases, scrubber.clone(), listeners, dialer, observer, clock);
+        let egress = self.shards.on_next(open).map_err(|error| {
             tracing::error!(%error, "an egress cannot be opened");
             Fault::Unavailable("the sandbox's network cannot be served".into())
         })?;

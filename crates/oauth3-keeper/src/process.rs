@@ -9,6 +9,7 @@ use crate::open::Opener;
 use crate::owner_socket::OwnerSocket;
 use crate::runs::Runs;
 use crate::secrets::Secrets;
+use crate::shards::Shards;
 use crate::sign_in::SignIns;
 use oauth3_core::{AuditEvent, AuditKind, Clock, Store};
 use oauth3_dial::{DialConfig, Dialer};
@@ -77,6 +78,7 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.db_path, &config.audit_head).await?);
     let vault = Arc::new(unlock(config.key_source).await?);
     let dialer = Dialer::new(config.dial)?;
+    let shards = Arc::new(Shards::start().map_err(KeeperError::Threads)?);
     let gateway = gateway_socket(config.gateway).map_err(KeeperError::Gateway)?;
     let clock = config.clock;
     let audit = Arc::new(Audit::new(Arc::clone(&store), Arc::clone(&vault), Arc::clone(&clock)));
@@ -116,6 +118,7 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
         dialer,
         sign_ins: Arc::clone(&sign_ins),
         runs: Runs::default(),
+        shards: Arc::clone(&shards),
     };
     let (proxy, listener) = match proxy {
         Some((proxy, listener)) => {
@@ -130,7 +133,7 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
     let mut owner = JoinSet::new();
     let mut agents = JoinSet::new();
     if let (Some(served), Some(listener)) = (&desk.proxy, listener) {
-        agents.spawn(Arc::clone(&served.proxy).serve(listener));
+        agents.spawn(Arc::clone(&served.proxy).serve(listener, shards.all()));
     }
     if let Some(path) = config.owner_socket {
         let socket = OwnerSocket::bind(&path).await?;

@@ -8,11 +8,11 @@ use crate::limits::REPLY_IDLE_TIMEOUT;
 use crate::plain::HostReply;
 use crate::proxy::{Place, Proxy};
 use crate::refuse::Refused;
+use crate::upstream::Answered;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use oauth3_core::{RequestId, Tally};
 use oauth3_inject::messages::{ReplyDecoder, clean_reply};
 use oauth3_provider::{CallInfo, UsageMeter, UsageTrim};
@@ -58,7 +58,7 @@ pub(crate) struct Under {
 
 /// The body of a reply, passing through.
 pub(crate) struct Passing {
-    inner: Incoming,
+    inner: Answered,
     under: Under,
     scrub: Option<ScrubStream>,
     decoder: Option<ReplyDecoder>,
@@ -78,7 +78,7 @@ pub(crate) async fn hand_back(
     mut under: Under,
     api: &Api,
     scrubber: Option<&Scrubber>,
-    reply: Response<Incoming>,
+    reply: Response<Answered>,
 ) -> Result<Response<Reply>, Refused> {
     let (mut head, body) = reply.into_parts();
     under.status = head.status;

@@ -3,7 +3,8 @@
 use crate::forward::Visitor;
 use crate::keys::Key;
 use crate::meter::{Meter, day_of};
-use crate::proxy::Proxy;
+use crate::proxy::Shared;
+use crate::upstream::Origin;
 use oauth3_core::{
     Access, AgentName, AgentRecord, AgentToken, ApiId, ApiKey, Connection, Fault, Grant, GrantId, Host, KeyPlace,
     RequestId, Rule, SecretName, Status, Tally, Timestamp, TokenHash, TokenId, Trust,
@@ -23,6 +24,8 @@ pub(crate) struct Api {
     pub(crate) id: ApiId,
     pub(crate) title: String,
     pub(crate) base: BaseUrl,
+    /// Where that is.
+    pub(crate) origin: Arc<Origin>,
     /// Where its key goes; none when it takes none.
     pub(crate) place: Option<KeyPlace>,
     pub(crate) dialect: Dialect,
@@ -99,6 +102,7 @@ impl Api {
             id: ApiId::provider(&provider.name).map_err(|error| error.to_string())?,
             title: provider.title.clone(),
             is_the_owners: base.host().name() == "localhost",
+            origin: origin(&base),
             base,
             place,
             dialect: provider.dialect,
@@ -111,10 +115,12 @@ impl Api {
     }
 
     fn of_connection(connection: &Connection) -> Option<Self> {
+        let base = BaseUrl::parse(&connection.base_url).ok()?;
         Some(Self {
             id: connection.api.clone(),
             title: connection.api.name().to_owned(),
-            base: BaseUrl::parse(&connection.base_url).ok()?,
+            origin: origin(&base),
+            base,
             place: Some(connection.place.clone()),
             dialect: Dialect::Plain,
             rules: connection.rules.clone(),
@@ -125,6 +131,10 @@ impl Api {
             is_the_owners: true,
         })
     }
+}
+
+fn origin(base: &BaseUrl) -> Arc<Origin> {
+    Arc::new(Origin { secure: base.secure(), host: base.host().clone() })
 }
 
 impl Seat {
@@ -208,7 +218,7 @@ impl Book {
     }
 
     /// Reads everything anew.
-    pub(crate) async fn read(proxy: &Proxy, now: Timestamp) -> Result<Self, Fault> {
+    pub(crate) async fn read(proxy: &Shared, now: Timestamp) -> Result<Self, Fault> {
         let store = proxy.backing.store();
         let kill_switch = store.kill_switch().await?;
         let mut apis: HashMap<ApiId, Arc<Api>> =
@@ -274,7 +284,7 @@ impl Agent {
 }
 
 /// The newest grant of each agent and API that stands, with its meter.
-async fn held(proxy: &Proxy, now: Timestamp) -> Result<HashMap<(AgentName, ApiId), Held>, Fault> {
+async fn held(proxy: &Shared, now: Timestamp) -> Result<HashMap<(AgentName, ApiId), Held>, Fault> {
     let store = proxy.backing.store();
     let stands = |grant: &Grant| grant.revoked_at.is_none() && grant.expires_at.is_none_or(|at| now < at);
     let mut found: HashMap<(AgentName, ApiId), Grant> = HashMap::new();
@@ -298,7 +308,7 @@ async fn held(proxy: &Proxy, now: Timestamp) -> Result<HashMap<(AgentName, ApiId
 }
 
 /// What was used under each grant: on this day, and in all.
-async fn sums(proxy: &Proxy, day: i64) -> Result<HashMap<GrantId, (Tally, Tally)>, Fault> {
+async fn sums(proxy: &Shared, day: i64) -> Result<HashMap<GrantId, (Tally, Tally)>, Fault> {
     let mut sums: HashMap<GrantId, (Tally, Tally)> = HashMap::new();
     for row in proxy.backing.store().usage(0).await? {
         let Some(id) = row.grant_id else { continue };
@@ -316,7 +326,7 @@ struct Keys(Vec<(ApiKey, Arc<Key>)>);
 
 impl Keys {
     /// The keys that are assigned, and the tokens of connections that somebody is signed in at.
-    async fn read(proxy: &Proxy, connections: &[Connection]) -> Result<Self, Fault> {
+    async fn read(proxy: &Shared, connections: &[Connection]) -> Result<Self, Fault> {
         let store = proxy.backing.store();
         let versions: HashMap<SecretName, u32> =
             store.secrets().await?.into_iter().map(|secret| (secret.name, secret.version)).collect();

@@ -186,7 +186,7 @@ impl Call {
             let request = fill(&self.api, &self.head.method, headers, &self.target, opened, body, now)?;
             let client = if self.api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
             let sent = tokio::select! {
-                sent = timeout(REPLY_TIMEOUT, client.request(request)) => sent,
+                sent = timeout(REPLY_TIMEOUT, client.send(&self.api.origin, request)) => sent,
                 () = ended(proxy, &under) => return Err(Refused::denied("the owner took the right to this back")),
             };
             match sent {

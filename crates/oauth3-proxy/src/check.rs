@@ -96,7 +96,7 @@ async fn ask(proxy: &Proxy, api: &Api, check: &str, key: Option<&Key>) -> Result
     let request = fill(api, &head.method, head.headers, &target, opened, body, proxy.clock.now());
     let request = request.map_err(|refused| refused.sentence.into_owned())?;
     let client = if api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
-    match client.request(request).await {
+    match client.send(&api.origin, request).await {
         Ok(reply) => Ok(reply.status().as_u16()),
         Err(error) if error.is_connect() => Err("the API cannot be reached".to_owned()),
         Err(_) => Err("the API broke off".to_owned()),

@@ -16,8 +16,6 @@ use zeroize::Zeroizing;
 
 /// How parameters of another signature for AWS begin.
 const AWS_PARAMETER: &str = "x-amz-";
-/// The port of HTTP in clear, which no address names.
-const PLAIN_PORT: u16 = 80;
 
 /// The request to the API, with its key.
 pub(crate) fn fill(
@@ -55,7 +53,7 @@ pub(crate) fn fill(
             KeyPlace::SigV4 { .. } => *query = without_signature(&query),
         }
     }
-    let mut text = Zeroizing::new(format!("{}{}", origin(api), target.path));
+    let mut text = Zeroizing::new(target.path.clone());
     if !query.is_empty() {
         text.push('?');
         text.push_str(&query);
@@ -83,17 +81,11 @@ fn signed(
     let (mut head, body) = request.into_parts();
     let bytes =
         body.whole().ok_or_else(|| Refused::invalid("the body of a request that is signed must be read whole"))?;
-    // As the client library is going to write it, from the address.
-    let at = api.base.host();
-    let usual = !api.base.secure() && at.port() == PLAIN_PORT;
-    let host = if usual { at.name().to_owned() } else { authority(api) };
-    let host = HeaderValue::from_str(&host).map_err(|_| unfit())?;
-    head.headers.insert(HOST, host);
+    head.headers.insert(HOST, api.origin.field().ok_or_else(unfit)?);
     sign_aws(leases, service, region, now, &mut head, bytes).map_err(|sentence| {
         tracing::warn!(api = %api.id, %sentence, "a call cannot be signed");
         unfit()
     })?;
-    head.headers.remove(HOST);
     Ok(Request::from_parts(head, body))
 }
 
@@ -114,14 +106,4 @@ fn without_signature(query: &str) -> String {
     let is_of_one =
         |pair: &&str| pair.get(..AWS_PARAMETER.len()).is_some_and(|n| n.eq_ignore_ascii_case(AWS_PARAMETER));
     query.split('&').filter(|pair| !is_of_one(pair)).collect::<Vec<_>>().join("&")
-}
-
-/// Scheme and authority. What is spoken in clear always names its port, for a name alone means that of HTTPS here.
-fn origin(api: &Api) -> String {
-    format!("{}://{}", if api.base.secure() { "https" } else { "http" }, authority(api))
-}
-
-fn authority(api: &Api) -> String {
-    let host = api.base.host();
-    if api.base.secure() { host.to_string() } else { format!("{}:{}", host.name(), host.port()) }
 }

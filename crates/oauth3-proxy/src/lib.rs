@@ -26,6 +26,7 @@ mod journal;
 mod keys;
 mod ledger;
 mod limits;
+mod line;
 mod meter;
 mod plain;
 mod proxy;

@@ -38,6 +38,8 @@ pub(crate) const REPLY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection to an API is kept without use.
 pub(crate) const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+/// How often connections that nobody uses are looked at.
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// Most connections to one API that are kept without use.
 pub(crate) const MAX_IDLE_CONNECTIONS: usize = 128;
 /// How long a key rests after 429 or 5xx when the API does not say.

@@ -10,15 +10,14 @@ use crate::limits::{MAX_CALLS_PER_AGENT, REPLY_IDLE_TIMEOUT, REPLY_TIMEOUT};
 use crate::proxy::{Place, Proxy};
 use crate::refuse::Refused;
 use crate::token;
-use crate::upstream::ApiClient;
+use crate::upstream::{Answered, ApiClient, Origin, SendError};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use oauth3_core::AgentName;
-use oauth3_dial::DialError;
 use oauth3_inject::messages;
 use serde_json::{Map, Value};
 use std::error::Error;
@@ -44,7 +43,7 @@ struct Under {
 
 /// The body of a host's reply.
 pub(crate) struct HostReply {
-    inner: Incoming,
+    inner: Answered,
     under: Under,
     idle: Pin<Box<Sleep>>,
     over: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -75,9 +74,10 @@ pub(crate) async fn pass(
     let sent = Arc::new(AtomicU64::new(0));
     let agent = visitor.agent.clone();
     let mut under = Under { proxy: proxy.clone(), agent, detail, sent, received: 0, status: None, _going: going };
-    let request = outgoing(address, head, body, &under.sent)?;
+    let request = outgoing(head, body, &under.sent);
+    let origin = Arc::new(Origin { secure: address.secure, host: address.host.clone() });
     let reply = tokio::select! {
-        reply = timeout(REPLY_TIMEOUT, client.request(request)) => reply,
+        reply = timeout(REPLY_TIMEOUT, client.send(&origin, request)) => reply,
         () = ended(proxy, visitor) => return Err(Refused::denied("the owner took the right to this back")),
     };
     let failed = |status, sentence: String| Err(Refused::upstream(status, sentence));
@@ -85,8 +85,10 @@ pub(crate) async fn pass(
         Ok(Ok(reply)) => reply.into_parts(),
         Ok(Err(error)) => {
             tracing::info!(host = %address.host, error = %chain(&error), "a request of an agent failed");
-            let dial = error.source().and_then(|cause| cause.downcast_ref::<DialError>());
-            let sentence = dial.map_or_else(|| "the host broke off".to_owned(), ToString::to_string);
+            let sentence = match &error {
+                SendError::Dial(error) => error.to_string(),
+                SendError::Http(_) | SendError::Unfit => "the host broke off".to_owned(),
+            };
             return failed(StatusCode::BAD_GATEWAY, sentence);
         }
         Err(_) => return failed(StatusCode::GATEWAY_TIMEOUT, "the host did not answer in time".to_owned()),
@@ -108,24 +110,14 @@ pub(crate) async fn pass(
 }
 
 /// The request as the host gets it: without what belongs to the agent's connection, or tells about it.
-fn outgoing(
-    address: &Address,
-    mut head: Parts,
-    body: Incoming,
-    sent: &Arc<AtomicU64>,
-) -> Result<Request<Outgoing>, Refused> {
+fn outgoing(mut head: Parts, body: Incoming, sent: &Arc<AtomicU64>) -> Request<Outgoing> {
     messages::pass_on(&mut head.headers);
     for name in ORIGINS.iter().chain(&[HOST, EXPECT, CONTENT_LENGTH, TRANSFER_ENCODING]) {
         head.headers.remove(name);
     }
-    let (scheme, host) = (if address.secure { "https" } else { "http" }, &address.host);
-    let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let uri = Uri::try_from(format!("{scheme}://{}:{}{path}", host.name(), host.port()));
-    head.uri = uri.map_err(|_| Refused::invalid("the address cannot be sent on"))?;
-    head.version = Version::HTTP_11;
     head.extensions.clear();
     let body = if body.is_end_stream() { Outgoing::nothing() } else { Outgoing::counted(body, sent.clone()) };
-    Ok(Request::from_parts(head, body))
+    Request::from_parts(head, body)
 }
 
 impl HostReply {

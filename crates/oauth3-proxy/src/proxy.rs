@@ -7,7 +7,7 @@ use crate::book::{Api, Book};
 use crate::journal::{Entry, Journal};
 use crate::keys::{Key, KeyRing};
 use crate::ledger::Ledger;
-use crate::limits::{USAGE_EVERY, WHOLE_BODIES_BYTES};
+use crate::limits::{SWEEP_EVERY, USAGE_EVERY, WHOLE_BODIES_BYTES};
 use crate::refuse::Refused;
 use crate::serve;
 use crate::upstream::Upstream;
@@ -19,9 +19,11 @@ use oauth3_provider::{Catalog, Prices};
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// In what steps the memory for bodies is shared out, in bytes (4 KiB).
@@ -42,8 +44,16 @@ pub struct ProxyConfig {
     pub forward_hosts: Vec<HostPattern>,
 }
 
-/// The proxy.
+/// The proxy, or the part of it that one thread serves: with connections and a journal of its own, so that a call
+/// stays on its thread.
 pub struct Proxy {
+    shared: Arc<Shared>,
+    pub(crate) journal: Journal,
+    pub(crate) upstream: Upstream,
+}
+
+/// What all threads share.
+pub struct Shared {
     pub(crate) backing: Arc<dyn Backing>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) providers: Vec<Arc<Api>>,
@@ -57,9 +67,8 @@ pub struct Proxy {
     book: watch::Sender<Arc<Book>>,
     pub(crate) keys: KeyRing,
     pub(crate) ledger: Ledger,
-    pub(crate) journal: Journal,
+    dialer: Dialer,
     pub(crate) asks: Asks,
-    pub(crate) upstream: Upstream,
     pub(crate) decoders: Decoders,
     /// Calls that wait for the owner, all that go on, and tunnels, by agent.
     pub(crate) waiting: Counted,
@@ -72,6 +81,20 @@ pub struct Proxy {
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Proxy")
+    }
+}
+
+impl Deref for Proxy {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
     }
 }
 
@@ -94,8 +117,7 @@ impl Proxy {
                 (Err(_), Err(error)) => tracing::warn!(%error, "a provider's name cannot be used"),
             }
         }
-        let proxy = Arc::new(Self {
-            journal: Journal::start(backing.clone()),
+        let shared = Arc::new(Shared {
             backing,
             clock,
             providers,
@@ -109,7 +131,7 @@ impl Proxy {
             keys: KeyRing::default(),
             ledger: Ledger::default(),
             asks: Asks::default(),
-            upstream: Upstream::new(dialer),
+            dialer: dialer.clone(),
             decoders: Decoders::default(),
             waiting: Counted::default(),
             going: Counted::default(),
@@ -117,23 +139,52 @@ impl Proxy {
             room: Arc::new(Semaphore::new(WHOLE_BODIES_BYTES / ROOM_UNIT_BYTES)),
             reading: tokio::sync::Mutex::new(()),
         });
-        proxy.refresh().await?;
-        let me = Arc::downgrade(&proxy);
+        shared.refresh().await?;
+        let me = Arc::downgrade(&shared);
         tokio::spawn(async move {
-            while let Some(proxy) = me.upgrade() {
+            while let Some(shared) = me.upgrade() {
                 // Nothing happens when neither does for a second.
-                let _ = tokio::time::timeout(USAGE_EVERY, proxy.ledger.full.notified()).await;
-                proxy.ledger.store(proxy.backing.store()).await;
+                let _ = tokio::time::timeout(USAGE_EVERY, shared.ledger.full.notified()).await;
+                shared.ledger.store(shared.backing.store()).await;
             }
         });
-        Ok(proxy)
+        Ok(Self::part(shared))
     }
 
-    /// Serves agents until the listener fails for good. Dropped, every call ends.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        serve::serve(self, listener).await;
+    /// What one thread serves; begins what goes on beside it, on the runtime that this is called in.
+    fn part(shared: Arc<Shared>) -> Arc<Self> {
+        let (journal, upstream) = (Journal::start(shared.backing.clone()), Upstream::new(&shared.dialer));
+        let part = Arc::new(Self { shared, journal, upstream });
+        let me = Arc::downgrade(&part);
+        tokio::spawn(async move {
+            while let Some(part) = me.upgrade() {
+                part.upstream.sweep();
+                drop(part);
+                tokio::time::sleep(SWEEP_EVERY).await;
+            }
+        });
+        part
     }
 
+    /// Serves agents until the listener fails for good, each connection on one of these runtimes, in turn. Dropped,
+    /// every call ends.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, runtimes: Vec<Handle>) {
+        let parts = runtimes.into_iter().map(|runtime| {
+            let entered = runtime.enter();
+            let part = Self::part(self.shared.clone());
+            drop(entered);
+            (runtime, part)
+        });
+        serve::serve(parts.collect(), listener).await;
+    }
+
+    /// Records a call. False: it must not be made.
+    pub(crate) async fn write(&self, entry: Entry) -> bool {
+        if self.durable { self.journal.record(entry).await } else { self.journal.note(entry) }
+    }
+}
+
+impl Shared {
     /// Stores the sums of usage, and reads anew who may do what. Calls that may not go on end.
     ///
     /// # Errors
@@ -207,11 +258,6 @@ impl Proxy {
         }
         let place = Arc::clone(&self.room).acquire_many_owned(units).await;
         place.map(|place| Some(Arc::new(place))).map_err(|_| Refused::unavailable("the proxy stops"))
-    }
-
-    /// Records a call. False: it must not be made.
-    pub(crate) async fn write(&self, entry: Entry) -> bool {
-        if self.durable { self.journal.record(entry).await } else { self.journal.note(entry) }
     }
 }
 

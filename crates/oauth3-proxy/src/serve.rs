@@ -10,21 +10,23 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-pub(crate) async fn serve(proxy: Arc<Proxy>, listener: TcpListener) {
+/// Serves each connection on one of these runtimes, by the part of the proxy that is there.
+pub(crate) async fn serve(parts: Vec<(Handle, Arc<Proxy>)>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // Dropped with this, and every call with it.
     let mut connections = JoinSet::new();
-    loop {
+    for (runtime, proxy) in parts.iter().cycle() {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, _)) => drop(connections.spawn(connection(proxy.clone(), stream, place))),
+        match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => drop(connections.spawn_on(connection(proxy.clone(), stream, place), runtime)),
             Err(error) => {
                 tracing::warn!(kind = %error.kind(), "cannot accept a connection at the proxy");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -33,7 +35,11 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, listener: TcpListener) {
     }
 }
 
-async fn connection(proxy: Arc<Proxy>, stream: TcpStream, place: OwnedSemaphorePermit) {
+async fn connection(proxy: Arc<Proxy>, stream: std::net::TcpStream, place: OwnedSemaphorePermit) {
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(kind = %error.kind(), "a connection at the proxy cannot be served"),
+    };
     // Small pieces of a stream must not wait for more; a socket that cannot do it works all the same.
     let _ = stream.set_nodelay(true);
     let door = Door::default();

@@ -1,26 +1,32 @@
-//! Connections to APIs, kept from call to call and shared by all agents: what tells agents apart is in the request.
+//! Requests to APIs over connections that are kept from call to call and shared by all agents: what tells agents apart
+//! is in the request.
 
 use crate::body::Outgoing;
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, IDLE_CONNECTION, MAX_HEAD_BYTES, MAX_HEADERS, MAX_IDLE_CONNECTIONS, STREAM_WINDOW_BYTES,
 };
-use http::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use crate::line::{Connector, Kind, Line, chosen_http2};
+use bytes::Bytes;
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use oauth3_core::Host;
-use oauth3_dial::{DialError, Dialer, Protocols};
-use std::future::Future;
-use std::io;
+use oauth3_dial::{DialError, Dialer};
+use oauth3_inject::Driven;
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
-use tower_service::Service;
+use tokio::time::Instant;
 
-/// Speaks with APIs.
-pub(crate) type ApiClient = Client<Connector, Outgoing>;
+/// The port of HTTP in clear, which no Host field names.
+const PLAIN_PORT: u16 = 80;
 
 /// The clients: what one of them keeps is never used by the other.
 pub(crate) struct Upstream {
@@ -31,146 +37,306 @@ pub(crate) struct Upstream {
     pub(crate) owners: ApiClient,
 }
 
+/// Speaks with APIs.
+pub(crate) struct ApiClient {
+    connector: Connector,
+    pool: Arc<Pool>,
+}
+
+/// Where requests go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Origin {
+    /// With TLS.
+    pub(crate) secure: bool,
+    pub(crate) host: Host,
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// There is no connection.
+    Dial(DialError),
+    /// There was one.
+    Http(hyper::Error),
+    /// The request cannot be written.
+    Unfit,
+}
+
+/// The body of a reply, with the connection that it comes over.
+pub(crate) struct Answered {
+    inner: Incoming,
+    /// Nothing when it is shared with other requests, or free again.
+    line: Option<(One, Home)>,
+}
+
+type One = Box<Driven<Line, Outgoing>>;
+
+/// Where a connection belongs when it is free.
+struct Home {
+    pool: Arc<Pool>,
+    origin: Arc<Origin>,
+}
+
+/// Connections without a request, and those that many requests share.
+#[derive(Default)]
+struct Pool(Mutex<HashMap<Arc<Origin>, Known>>);
+
+#[derive(Default)]
+struct Known {
+    idle: Vec<(Instant, One)>,
+    shared: Option<(Instant, http2::SendRequest<Outgoing>)>,
+}
+
+/// A connection for one request.
+enum Way {
+    One(One),
+    Shared(http2::SendRequest<Outgoing>),
+}
+
 impl Upstream {
     pub(crate) fn new(dialer: &Dialer) -> Self {
-        let client = |kind| build(dialer, kind);
+        let client = |kind| ApiClient::new(dialer, kind);
         Self { dialer: dialer.clone(), public: client(Kind::Catalog), owners: client(Kind::Owners) }
     }
 
     /// A client of its own for hosts that are no API, which keeps its connections to itself.
     pub(crate) fn hosts(&self) -> ApiClient {
-        build(&self.dialer, Kind::Host)
+        ApiClient::new(&self.dialer, Kind::Host)
+    }
+
+    /// Closes what nobody used for a while.
+    pub(crate) fn sweep(&self) {
+        self.public.pool.sweep();
+        self.owners.pool.sweep();
     }
 }
 
-fn build(dialer: &Dialer, kind: Kind) -> ApiClient {
-    let mut builder = Client::builder(TokioExecutor::new());
-    builder
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_CONNECTION)
-        .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
-        .http1_max_buf_size(MAX_HEAD_BYTES)
-        .http1_max_headers(MAX_HEADERS)
-        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    builder.build(Connector { dialer: dialer.clone(), kind })
-}
+impl Origin {
+    /// The name as a Host field has it; `None` when it is none, which the type of a host excludes.
+    pub(crate) fn field(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&self.authority()).ok()
+    }
 
-/// Makes connections, checked as oauth3-dial does.
-#[derive(Clone)]
-pub(crate) struct Connector {
-    dialer: Dialer,
-    kind: Kind,
-}
-
-/// What is connected to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// An API of the catalog: at a public address, and never in clear.
-    Catalog,
-    /// What the owner defined, wherever it is.
-    Owners,
-    /// A host that is no API: at a public address, in clear or not as the agent asks.
-    Host,
-}
-
-/// One connection.
-pub(crate) enum Line {
-    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
-    Plain(TokioIo<TcpStream>),
-}
-
-impl Connector {
-    async fn connect(self, uri: Uri) -> Result<Line, DialError> {
-        let secure = uri.scheme_str() == Some("https");
-        let authority = uri.authority().map_or("", http::uri::Authority::as_str);
-        let host = Host::parse(authority).map_err(|_| DialError::Unresolved(authority.to_owned()))?;
-        match (self.kind, secure) {
-            (Kind::Owners, false) => Ok(Line::Plain(TokioIo::new(self.dialer.connect_owners_plain(&host).await?))),
-            (Kind::Owners, true) => {
-                let stream = self.dialer.connect_owners_tls(&host, Protocols::Any).await?;
-                Ok(Line::Tls(Box::new(TokioIo::new(stream))))
-            }
-            (Kind::Host, false) => Ok(Line::Plain(TokioIo::new(self.dialer.connect_plain(&host).await?))),
-            (Kind::Catalog | Kind::Host, _) => {
-                Ok(Line::Tls(Box::new(TokioIo::new(self.dialer.connect_tls(&host, Protocols::Any).await?))))
-            }
+    /// Without the port that the scheme means.
+    fn authority(&self) -> String {
+        let host = &self.host;
+        if self.secure {
+            host.to_string()
+        } else if host.port() == PLAIN_PORT {
+            host.name().to_owned()
+        } else {
+            format!("{}:{}", host.name(), host.port())
         }
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = Line;
-    type Error = DialError;
-    type Future = Pin<Box<dyn Future<Output = Result<Line, DialError>> + Send>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        Poll::Ready(Ok(()))
+impl ApiClient {
+    fn new(dialer: &Dialer, kind: Kind) -> Self {
+        Self { connector: Connector { dialer: dialer.clone(), kind }, pool: Arc::default() }
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().connect(uri))
+    /// Sends a request, whose address is a path, over a kept connection or a new one. A kept one may have been closed
+    /// meanwhile: then a request that never left goes over another.
+    pub(crate) async fn send(
+        &self,
+        origin: &Arc<Origin>,
+        mut request: Request<Outgoing>,
+    ) -> Result<Response<Answered>, SendError> {
+        while let Some(way) = self.pool.take(origin) {
+            match self.over(way, origin, request).await? {
+                Ok(reply) => return Ok(reply),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(SendError::Http(error.into_error())),
+                },
+            }
+        }
+        let line = self.connector.connect(origin).await.map_err(SendError::Dial)?;
+        let way = if chosen_http2(&line) { self.speak_http2(origin, line).await? } else { speak_http1(line).await? };
+        self.over(way, origin, request).await?.map_err(|error| SendError::Http(error.into_error()))
+    }
+
+    async fn over(
+        &self,
+        way: Way,
+        origin: &Arc<Origin>,
+        mut request: Request<Outgoing>,
+    ) -> Result<Result<Response<Answered>, TrySendError<Request<Outgoing>>>, SendError> {
+        let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        match way {
+            Way::One(mut one) => {
+                *request.uri_mut() = Uri::from(path);
+                *request.version_mut() = Version::HTTP_11;
+                let open = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+                request.headers_mut().insert(HOST, origin.field().ok_or(SendError::Unfit)?);
+                if open {
+                    // Without this a GET with a body of unknown length would go out without it.
+                    request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+                }
+                let reply = one.send(request).await;
+                let home = Home { pool: self.pool.clone(), origin: origin.clone() };
+                Ok(reply.map(|reply| reply.map(|inner| Answered::new(inner, Some((one, home))))))
+            }
+            Way::Shared(mut sender) => {
+                let uri = Uri::builder().scheme(Scheme::HTTPS).authority(origin.authority()).path_and_query(path);
+                *request.uri_mut() = uri.build().map_err(|_| SendError::Unfit)?;
+                *request.version_mut() = Version::HTTP_2;
+                request.headers_mut().remove(HOST);
+                request.headers_mut().remove(TRANSFER_ENCODING);
+                let reply = sender.try_send_request(request).await;
+                if reply.is_err() {
+                    self.pool.retire(origin);
+                }
+                Ok(reply.map(|reply| reply.map(|inner| Answered::new(inner, None))))
+            }
+        }
+    }
+
+    async fn speak_http2(&self, origin: &Arc<Origin>, line: Line) -> Result<Way, SendError> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let (sender, connection) = builder.handshake(line).await.map_err(SendError::Http)?;
+        // It ends when nobody has its sender any more and no reply goes on.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to an API ended");
+            }
+        });
+        self.pool.with(origin, |known| known.shared = Some((Instant::now(), sender.clone())));
+        Ok(Way::Shared(sender))
     }
 }
 
-impl Connection for Line {
-    fn connected(&self) -> Connected {
+async fn speak_http1(line: Line) -> Result<Way, SendError> {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    let one = Driven::handshake(&builder, line).await.map_err(SendError::Http)?;
+    Ok(Way::One(Box::new(one)))
+}
+
+impl Pool {
+    /// A connection to this origin: a shared one, or the one used last.
+    fn take(&self, origin: &Arc<Origin>) -> Option<Way> {
+        self.with(origin, |known| {
+            if let Some((used, sender)) = known.shared.as_mut().filter(|(_, sender)| !sender.is_closed()) {
+                *used = Instant::now();
+                return Some(Way::Shared(sender.clone()));
+            }
+            known.shared = None;
+            while let Some((since, mut one)) = known.idle.pop() {
+                if since.elapsed() < IDLE_CONNECTION && one.is_ready() {
+                    return Some(Way::One(one));
+                }
+            }
+            None
+        })
+    }
+
+    fn put(&self, origin: &Arc<Origin>, one: One) {
+        self.with(origin, |known| {
+            if known.idle.len() >= MAX_IDLE_CONNECTIONS {
+                known.idle.remove(0);
+            }
+            known.idle.push((Instant::now(), one));
+        });
+    }
+
+    /// The shared connection takes no more requests.
+    fn retire(&self, origin: &Arc<Origin>) {
+        self.with(origin, |known| known.shared = None);
+    }
+
+    fn sweep(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| {
+            known.idle.retain_mut(|(since, one)| since.elapsed() < IDLE_CONNECTION && one.is_ready());
+            known.shared.take_if(|(used, sender)| sender.is_closed() || used.elapsed() >= IDLE_CONNECTION);
+            !known.idle.is_empty() || known.shared.is_some()
+        });
+    }
+
+    fn with<T>(&self, origin: &Arc<Origin>, f: impl FnOnce(&mut Known) -> T) -> T {
+        let mut origins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = origins.get_mut(origin) {
+            return f(known);
+        }
+        f(origins.entry(origin.clone()).or_default())
+    }
+}
+
+impl Answered {
+    fn new(inner: Incoming, line: Option<(One, Home)>) -> Self {
+        let mut answered = Self { inner, line };
+        if answered.inner.is_end_stream() {
+            answered.free();
+        }
+        answered
+    }
+
+    /// The reply is over: its connection takes the next request.
+    fn free(&mut self) {
+        if let Some((mut one, home)) = self.line.take()
+            && one.is_ready()
+        {
+            home.pool.put(&home.origin, one);
+        }
+    }
+}
+
+impl Body for Answered {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let me = self.get_mut();
+        let frame = match &mut me.line {
+            Some((one, _)) => one.poll_body(&mut me.inner, cx),
+            None => Pin::new(&mut me.inner).poll_frame(cx),
+        };
+        match &frame {
+            Poll::Ready(Some(Err(_))) => me.line = None,
+            Poll::Ready(None) => me.free(),
+            // A reply of known length is not asked for its end.
+            Poll::Ready(Some(Ok(_))) if me.inner.is_end_stream() => me.free(),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl SendError {
+    /// Whether nothing was sent, for there was no connection.
+    pub(crate) const fn is_connect(&self) -> bool {
+        matches!(self, Self::Dial(_))
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dial(_) => "there is no connection",
+            Self::Http(_) => "the connection broke off",
+            Self::Unfit => "the request cannot be written",
+        })
+    }
+}
+
+impl Error for SendError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Connected::new().negotiated_h2()
-            }
-            _ => Connected::new(),
-        }
-    }
-}
-
-impl Read for Line {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl Write for Line {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tls(stream) => stream.is_write_vectored(),
-            Self::Plain(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, parts),
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Dial(error) => Some(error),
+            Self::Http(error) => Some(error),
+            Self::Unfit => None,
         }
     }
 }

@@ -9,8 +9,9 @@ use crate::head::{self, Head};
 use crate::store::Statement;
 use crate::{SqliteStore, rows};
 use oauth3_core::{AuditEvent, AuditMac, ChainReport, Digest, DigestBuilder, Fault, Timestamp};
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -52,6 +53,23 @@ impl Sealed<'_> {
     }
 }
 
+/// What is kept from one append to the next, as long as none failed.
+#[derive(Debug, Default)]
+pub(crate) struct Appender {
+    /// Always the same one, whose pages of the table are in memory.
+    connection: Option<PoolConnection<Sqlite>>,
+    tail: Option<Tail>,
+}
+
+/// Where our own last append ended.
+#[derive(Debug)]
+struct Tail {
+    seq: i64,
+    mac: String,
+    /// The head file as it was written then.
+    head: Vec<u8>,
+}
+
 /// Appends rows and moves the head; gives the last row's number. With a statement, all of it happens only when the
 /// statement changes one row: `None` says that it did not, and that nothing was written.
 pub(crate) async fn append(
@@ -61,8 +79,21 @@ pub(crate) async fn append(
     key: &dyn AuditMac,
     only_with: Option<Statement<'_>>,
 ) -> Result<Option<i64>, Fault> {
-    let _turn = store.append_turn.lock().await;
-    let mut tx = store.pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
+    let mut turn = store.append_turn.lock().await;
+    // Whatever goes wrong from here on, the next append begins anew.
+    let Appender { connection, tail } = std::mem::take(&mut *turn);
+    let mut connection = match connection {
+        Some(connection) => connection,
+        None => store.pool.acquire().await.map_err(unavailable)?,
+    };
+    if let (Some(tail), None) = (tail, &only_with)
+        && let Some(rows) = go_on(store, &mut connection, events, at, key, tail).await?
+    {
+        let (seq, tail) = finish(store, rows, key);
+        *turn = Appender { connection: Some(connection), tail };
+        return Ok(Some(seq));
+    }
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
     if let Some(statement) = only_with
         && statement.execute(&mut *tx).await.map_err(unavailable)?.rows_affected() != 1
     {
@@ -77,30 +108,54 @@ pub(crate) async fn append(
         // Without this, a crash before the first head is written would look like a removed head.
         head::create(&store.audit_head, 0, GENESIS, key).map_err(unavailable)?;
     }
-    let (first, mut mac) = follow(last, head);
-    let mut seq = first;
-    let mut rows = Vec::with_capacity(events.len());
-    for (event, number) in events.iter().zip(first..) {
-        let row = Written::new(event, number, at, &mac, key)?;
-        (seq, mac) = (number, row.mac.clone());
-        rows.push(row);
-    }
-
-    for some in rows.chunks(ROWS_AT_ONCE) {
+    let rows = Rows::new(events, at, follow(last, head), key)?;
+    for some in rows.rows.chunks(ROWS_AT_ONCE) {
         insert(some).build().execute(&mut *tx).await.map_err(unavailable)?;
     }
     tx.commit().await.map_err(unavailable)?;
+    let (seq, tail) = finish(store, rows, key);
+    *turn = Appender { connection: Some(connection), tail };
+    Ok(Some(seq))
+}
 
-    // The rows are durable. A head that stays behind is made good by the next append.
+/// Appends where our own last append ended, in one statement: each is a way to another thread and back. Nothing when
+/// the table or the head is not as that append left it, and nothing was written.
+async fn go_on<'a>(
+    store: &SqliteStore,
+    connection: &mut SqliteConnection,
+    events: &'a [AuditEvent],
+    at: Timestamp,
+    key: &dyn AuditMac,
+    tail: Tail,
+) -> Result<Option<Rows<'a>>, Fault> {
+    if events.is_empty() || events.len() > ROWS_AT_ONCE || !head::is(&store.audit_head, &tail.head) {
+        return Ok(None);
+    }
+    let rows = Rows::new(events, at, (tail.seq.saturating_add(1), tail.mac), key)?;
+    let mut statement = insert(&rows.rows);
+    statement.push(" WHERE (SELECT max(seq) FROM audit) = ").push_bind(tail.seq);
+    let written = statement.build().execute(connection).await.map_err(unavailable)?.rows_affected();
+    Ok((written > 0).then_some(rows))
+}
+
+/// The rows are durable. A head that stays behind is made good by the next append. The last row's number, and where the
+/// next append may go on.
+fn finish(store: &SqliteStore, rows: Rows<'_>, key: &dyn AuditMac) -> (i64, Option<Tail>) {
+    let Rows { seq, mac, .. } = rows;
     let written = match head::write(&store.audit_head, seq, &mac, key) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => head::create(&store.audit_head, seq, &mac, key),
         other => other,
     };
     match written {
-        Ok(()) => sync_soon(store),
-        Err(cause) => tracing::error!(%cause, "cannot write the audit head"),
+        Ok(head) => {
+            sync_soon(store);
+            (seq, Some(Tail { seq, mac, head }))
+        }
+        Err(cause) => {
+            tracing::error!(%cause, "cannot write the audit head");
+            (seq, None)
+        }
     }
-    Ok(Some(seq))
 }
 
 /// Brings the head to disk within a second. Not at each append: the rows are there, and what a power failure could
@@ -117,6 +172,31 @@ fn sync_soon(store: &SqliteStore) {
             tracing::error!(%cause, "cannot bring the audit head to disk");
         }
     });
+}
+
+/// Rows that are to be inserted, with the number and the mac of the last.
+struct Rows<'a> {
+    rows: Vec<Written<'a>>,
+    seq: i64,
+    mac: String,
+}
+
+impl<'a> Rows<'a> {
+    /// From this number on, the first after this mac.
+    fn new(
+        events: &'a [AuditEvent],
+        at: Timestamp,
+        (first, mut mac): (i64, String),
+        key: &dyn AuditMac,
+    ) -> Result<Self, Fault> {
+        let (mut seq, mut rows) = (first.saturating_sub(1), Vec::with_capacity(events.len()));
+        for (event, number) in events.iter().zip(first..) {
+            let row = Written::new(event, number, at, &mac, key)?;
+            (seq, mac) = (number, row.mac.clone());
+            rows.push(row);
+        }
+        Ok(Self { rows, seq, mac })
+    }
 }
 
 /// A row that is to be inserted.
@@ -145,9 +225,9 @@ impl<'a> Written<'a> {
     }
 }
 
-/// Writes these rows: each statement is a way to another thread and back.
+/// Writes these rows, under a condition that may be put behind.
 fn insert(rows: &[Written<'_>]) -> QueryBuilder<Sqlite> {
-    let columns = "INSERT INTO audit (seq, at, kind, actor, request_id, agent, detail, mac) ";
+    let columns = "INSERT INTO audit (seq, at, kind, actor, request_id, agent, detail, mac) SELECT * FROM (";
     let mut statement = QueryBuilder::new(columns);
     statement.push_values(rows, |mut values, row| {
         values
@@ -160,6 +240,7 @@ fn insert(rows: &[Written<'_>]) -> QueryBuilder<Sqlite> {
             .push_bind(row.detail.clone())
             .push_bind(row.mac.clone());
     });
+    statement.push(")");
     statement
 }
 

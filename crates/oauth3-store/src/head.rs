@@ -3,7 +3,7 @@
 use oauth3_core::{AuditMac, DigestBuilder};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -42,24 +42,34 @@ pub(crate) fn read(path: &Path, key: &dyn AuditMac) -> io::Result<Head> {
     Ok(if head.seal == seal(head.seq, &head.mac, key) { Head::At(head.seq, head.mac) } else { Head::Forged })
 }
 
-/// Makes the file, on disk when this returns: from then on one that is missing was removed.
-pub(crate) fn create(path: &Path, seq: i64, mac: &str, key: &dyn AuditMac) -> io::Result<()> {
+/// Whether the file is what was written last.
+pub(crate) fn is(path: &Path, written: &[u8]) -> bool {
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + 1);
+    let read = fs::File::open(path).and_then(|file| io::Read::take(file, MAX_HEAD_BYTES).read_to_end(&mut bytes));
+    read.is_ok() && bytes == written
+}
+
+/// Makes the file, on disk when this returns: from then on one that is missing was removed. Gives what was written.
+pub(crate) fn create(path: &Path, seq: i64, mac: &str, key: &dyn AuditMac) -> io::Result<Vec<u8>> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(&text(seq, mac, key)?)?;
+    let text = text(seq, mac, key)?;
+    file.write_all(&text)?;
     file.sync_data()?;
     fs::rename(temporary, path)?;
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => fs::File::open(folder)?.sync_all(),
-        None => Ok(()),
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::File::open(folder)?.sync_all()?;
     }
+    Ok(text)
 }
 
 /// Writes the head over the one before, which a crash of ours cannot tear. Whoever wants it on disk calls [`sync`]:
-/// after a power failure it may be behind the rows, and the next append makes that good.
-pub(crate) fn write(path: &Path, seq: i64, mac: &str, key: &dyn AuditMac) -> io::Result<()> {
+/// after a power failure it may be behind the rows, and the next append makes that good. Gives what was written.
+pub(crate) fn write(path: &Path, seq: i64, mac: &str, key: &dyn AuditMac) -> io::Result<Vec<u8>> {
     let file = fs::OpenOptions::new().write(true).open(path)?;
-    file.write_all_at(&text(seq, mac, key)?, 0)
+    let text = text(seq, mac, key)?;
+    file.write_all_at(&text, 0)?;
+    Ok(text)
 }
 
 /// Brings what was written to disk.

@@ -1,6 +1,7 @@
 //! Opening the database: private files, the right modes, current tables.
 
 use crate::StoreError;
+use crate::audit::Appender;
 use sqlx::ConnectOptions as _;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -13,8 +14,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Connections of one process: one may write while another reads.
-const CONNECTIONS: u32 = 2;
+/// Connections of one process: one may write while another reads, and the one that appends to the audit is kept.
+const CONNECTIONS: u32 = 3;
 /// How long a write waits for the other process's write, and a caller for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before a connection that met a busy file is tried again.
@@ -33,7 +34,7 @@ pub struct SqliteStore {
     pub(crate) pool: SqlitePool,
     pub(crate) audit_head: PathBuf,
     /// Appends of this process go one by one, so that the head file follows the table in order.
-    pub(crate) append_turn: tokio::sync::Mutex<()>,
+    pub(crate) append_turn: tokio::sync::Mutex<Appender>,
     /// Whether the head will be brought to disk anyway.
     pub(crate) head_syncs: Arc<AtomicBool>,
 }
@@ -80,6 +81,7 @@ impl SqliteStore {
 
     /// Closes every connection; what follows is refused. Needed only before the file is moved or copied.
     pub async fn close(&self) {
+        *self.append_turn.lock().await = Appender::default();
         self.pool.close().await;
     }
 }

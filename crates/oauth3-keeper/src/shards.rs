@@ -1,0 +1,54 @@
+//! Threads that serve traffic. What belongs to one connection of an agent, or to one run, stays on one of them: a
+//! request wakes no other thread on its way, but for the disk.
+
+use std::io;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::watch;
+
+/// Most threads, however many processors there are.
+const MAX_SHARDS: usize = 16;
+
+/// The threads. They end when this is dropped, and what they serve with them.
+pub(crate) struct Shards {
+    runtimes: Vec<Handle>,
+    turn: AtomicUsize,
+    _running: watch::Sender<()>,
+}
+
+impl Shards {
+    /// As many as there are processors.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start() -> io::Result<Self> {
+        let count = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_SHARDS);
+        let (running, _) = watch::channel(());
+        let mut runtimes = Vec::with_capacity(count);
+        for number in 0..count {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            runtimes.push(runtime.handle().clone());
+            let mut running = running.subscribe();
+            thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
+                // An error says that the other end is gone, which is what is waited for.
+                let _ = runtime.block_on(running.changed());
+                runtime.shutdown_background();
+            })?;
+        }
+        Ok(Self { runtimes, turn: AtomicUsize::new(0), _running: running })
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Handle> {
+        self.runtimes.clone()
+    }
+
+    /// Does this where the tasks that it starts go to the thread whose turn it is.
+    pub(crate) fn on_next<T>(&self, start: impl FnOnce() -> T) -> T {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let _entered = self.runtimes.get(turn % self.runtimes.len().max(1)).map(Handle::enter);
+        start()
+    }
+}
