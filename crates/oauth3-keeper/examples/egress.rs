@@ -69,6 +69,7 @@ async fn serve(args: &[String]) {
         owner_socket: None,
         proxy: None,
         clock: Arc::new(System),
+        threads: WORKER_THREADS,
     }));
     let keeper = GatewaySide::new(UnixStream::from_std(ours).unwrap());
     keeper.ping().await.unwrap();

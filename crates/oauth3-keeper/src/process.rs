@@ -47,6 +47,8 @@ pub struct KeeperConfig {
     pub proxy: Option<ProxySetup>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Threads that serve agents and runs; 0: those of the runtime that the keeper is called in.
+    pub threads: usize,
 }
 
 /// The API proxy, and where agents reach it.
@@ -78,7 +80,7 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.db_path, &config.audit_head).await?);
     let vault = Arc::new(unlock(config.key_source).await?);
     let dialer = Dialer::new(config.dial)?;
-    let shards = Arc::new(Shards::start().map_err(KeeperError::Threads)?);
+    let shards = Arc::new(Shards::start(config.threads).map_err(KeeperError::Threads)?);
     let gateway = gateway_socket(config.gateway).map_err(KeeperError::Gateway)?;
     let clock = config.clock;
     let audit = Arc::new(Audit::new(Arc::clone(&store), Arc::clone(&vault), Arc::clone(&clock)));

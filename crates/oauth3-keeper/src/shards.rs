@@ -2,14 +2,10 @@
 //! request wakes no other thread on its way, but for the disk.
 
 use std::io;
-use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
-
-/// Most threads, however many processors there are.
-const MAX_SHARDS: usize = 16;
 
 /// The threads. They end when this is dropped, and what they serve with them.
 pub(crate) struct Shards {
@@ -19,14 +15,16 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    /// As many as there are processors.
+    /// So many; without any, all is served by the runtime that this is called in.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start() -> io::Result<Self> {
-        let count = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_SHARDS);
+    pub(crate) fn start(count: usize) -> io::Result<Self> {
         let (running, _) = watch::channel(());
-        let mut runtimes = Vec::with_capacity(count);
+        let mut runtimes = Vec::with_capacity(count.max(1));
+        if count == 0 {
+            runtimes.push(Handle::current());
+        }
         for number in 0..count {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             runtimes.push(runtime.handle().clone());

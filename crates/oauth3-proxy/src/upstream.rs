@@ -85,6 +85,9 @@ struct Pool(Mutex<HashMap<Arc<Origin>, Known>>);
 struct Known {
     idle: Vec<(Instant, One)>,
     shared: Option<(Instant, http2::SendRequest<Outgoing>)>,
+    /// It spoke HTTP/1.1 last, so that each request needs a connection of its own.
+    one_by_one: bool,
+    connecting: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A connection for one request.
@@ -151,9 +154,27 @@ impl ApiClient {
                 },
             }
         }
-        let line = self.connector.connect(origin).await.map_err(SendError::Dial)?;
-        let way = if chosen_http2(&line) { self.speak_http2(origin, line).await? } else { speak_http1(line).await? };
+        let way = self.connect(origin).await?;
         self.over(way, origin, request).await?.map_err(|error| SendError::Http(error.into_error()))
+    }
+
+    /// A new connection, or one that another request made meanwhile: of many at once to an origin that may let
+    /// them share one, the first connects.
+    async fn connect(&self, origin: &Arc<Origin>) -> Result<Way, SendError> {
+        let mut turn = None;
+        if let Some(connecting) = self.pool.connecting(origin) {
+            turn = Some(connecting.lock_owned().await);
+            if let Some(way) = self.pool.shared(origin) {
+                return Ok(way);
+            }
+            turn = turn.filter(|_| self.pool.connecting(origin).is_some());
+        }
+        let line = self.connector.connect(origin).await.map_err(SendError::Dial)?;
+        let http2 = chosen_http2(&line);
+        self.pool.with(origin, |known| known.one_by_one = !http2);
+        let way = if http2 { self.speak_http2(origin, line).await? } else { speak_http1(line).await? };
+        drop(turn);
+        Ok(way)
     }
 
     async fn over(
@@ -220,12 +241,10 @@ async fn speak_http1(line: Line) -> Result<Way, SendError> {
 impl Pool {
     /// A connection to this origin: a shared one, or the one used last.
     fn take(&self, origin: &Arc<Origin>) -> Option<Way> {
+        if let Some(way) = self.shared(origin) {
+            return Some(way);
+        }
         self.with(origin, |known| {
-            if let Some((used, sender)) = known.shared.as_mut().filter(|(_, sender)| !sender.is_closed()) {
-                *used = Instant::now();
-                return Some(Way::Shared(sender.clone()));
-            }
-            known.shared = None;
             while let Some((since, mut one)) = known.idle.pop() {
                 if since.elapsed() < IDLE_CONNECTION && one.is_ready() {
                     return Some(Way::One(one));
@@ -233,6 +252,20 @@ impl Pool {
             }
             None
         })
+    }
+
+    fn shared(&self, origin: &Arc<Origin>) -> Option<Way> {
+        self.with(origin, |known| {
+            known.shared.take_if(|(_, sender)| sender.is_closed());
+            let (used, sender) = known.shared.as_mut()?;
+            *used = Instant::now();
+            Some(Way::Shared(sender.clone()))
+        })
+    }
+
+    /// What to hold while connecting; nothing for an origin whose connections cannot be shared.
+    fn connecting(&self, origin: &Arc<Origin>) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        self.with(origin, |known| (!known.one_by_one).then(|| known.connecting.clone()))
     }
 
     fn put(&self, origin: &Arc<Origin>, one: One) {
@@ -338,5 +371,105 @@ impl Error for SendError {
             Self::Http(error) => Some(error),
             Self::Unfit => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::Sent;
+    use http_body_util::BodyExt;
+    use oauth3_dial::DialConfig;
+    use std::collections::BTreeMap;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    /// What the server does after a reply.
+    #[derive(Clone, Copy, PartialEq)]
+    enum After {
+        Keep,
+        HangUp,
+    }
+
+    /// Answers each request with its connection's number, two bytes of three at once and the last when it is told to.
+    async fn server(after: After) -> (Arc<Origin>, ApiClient, mpsc::Sender<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (go_on, mut told) = mpsc::channel::<()>(8);
+        tokio::spawn(async move {
+            for number in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = Vec::new();
+                while stream.read_buf(&mut asked).await.is_ok_and(|read| read > 0) {
+                    if !asked.ends_with(b"ping") {
+                        continue;
+                    }
+                    asked.clear();
+                    let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{number:02}");
+                    stream.write_all(reply.as_bytes()).await.unwrap();
+                    told.recv().await.unwrap();
+                    // Whoever has hung up does not hear the rest.
+                    let _ = stream.write_all(b".").await;
+                    if after == After::HangUp {
+                        break;
+                    }
+                }
+            }
+        });
+        let resolve = BTreeMap::from([("api.example.com".to_owned(), address)]);
+        let dialer = Dialer::new(DialConfig { resolve, ..DialConfig::default() }).unwrap();
+        let host = Host::parse(&format!("api.example.com:{}", address.port())).unwrap();
+        (Arc::new(Origin { secure: false, host }), ApiClient::new(&dialer, Kind::Owners), go_on)
+    }
+
+    fn ping() -> Request<Outgoing> {
+        let mut body = Sent::Whole { bytes: Bytes::from_static(b"ping"), _place: None };
+        Request::post("/").body(body.outgoing().unwrap()).unwrap()
+    }
+
+    async fn whole(reply: Response<Answered>) -> Bytes {
+        reply.into_body().collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_for_the_next_request() {
+        let (origin, client, go_on) = server(After::Keep).await;
+        for _ in 0..3 {
+            go_on.send(()).await.unwrap();
+            assert_eq!(whole(client.send(&origin, ping()).await.unwrap()).await, "00.");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_meanwhile_costs_no_request() {
+        let (origin, client, go_on) = server(After::HangUp).await;
+        for number in 0..3 {
+            go_on.send(()).await.unwrap();
+            assert_eq!(whole(client.send(&origin, ping()).await.unwrap()).await, format!("{number:02}."));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_reply_is_not_read_to_its_end_is_not_used_again() {
+        let (origin, client, go_on) = server(After::Keep).await;
+        let mut reply = client.send(&origin, ping()).await.unwrap();
+        assert_eq!(reply.frame().await.unwrap().unwrap().into_data().unwrap(), "00");
+        drop(reply);
+        go_on.send(()).await.unwrap();
+        go_on.send(()).await.unwrap();
+        assert_eq!(whole(client.send(&origin, ping()).await.unwrap()).await, "01.");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_uses_is_closed() {
+        let (origin, client, go_on) = server(After::Keep).await;
+        go_on.send(()).await.unwrap();
+        assert_eq!(whole(client.send(&origin, ping()).await.unwrap()).await, "00.");
+        client.pool.sweep();
+        assert_eq!(client.pool.0.lock().unwrap().len(), 1);
+        tokio::time::advance(IDLE_CONNECTION).await;
+        client.pool.sweep();
+        assert!(client.pool.0.lock().unwrap().is_empty());
     }
 }

@@ -116,6 +116,8 @@ fn start_with(
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let task = tokio::spawn(run(KeeperConfig {
+        // Where the test's clock is.
+        threads: 0,
         data_dir: dir.path().to_owned(),
         db_path: dir.path().join("oauth3.db"),
         audit_head: dir.path().join("audit.head"),

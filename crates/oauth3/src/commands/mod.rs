@@ -152,6 +152,9 @@ fn tell(code: &str, text: &str, out: Output) {
     eprintln!("oauth3: {}", harmless(text));
 }
 
+/// Most threads of a keeper that serve agents and runs; there are as many as processors.
+const MAX_SERVING_THREADS: usize = 16;
+
 /// The keeper process: its gateway's socket is its standard input.
 async fn keeper(settings: Settings, owner_socket: bool) -> Result<()> {
     // Our gateway's end is our end. A Ctrl-C or a service manager signals both at once, and the gateway still needs
@@ -172,7 +175,12 @@ async fn keeper(settings: Settings, owner_socket: bool) -> Result<()> {
         // A keeper for one command serves no agents.
         proxy: if owner_socket { crate::proxy::setup(&settings)? } else { None },
         clock: wiring::clock(),
+        threads: if owner_socket { processors().min(MAX_SERVING_THREADS) } else { 0 },
     })
     .await?;
     Ok(())
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
