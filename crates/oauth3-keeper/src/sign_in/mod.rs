@@ -3,7 +3,7 @@
 //! - [`begin`]: a sign-in starts, and is followed until it comes to something.
 //! - [`settle`]: what it came to.
 //! - [`fresh`]: an access token that is good now; refreshing.
-//! - [`derive`]: one that is got from another connection's sign-in.
+//! - [`mod@derive`]: one that is got from another connection's sign-in.
 //! - [`leave`]: signing out.
 
 mod begin;
