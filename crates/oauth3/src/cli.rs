@@ -458,8 +458,8 @@ pub(crate) struct OpenclawSetup {
     /// Which agent it is
     #[command(flatten)]
     pub agent: AgentSide,
-    /// A model, such as openai/gpt-4o; give several times
-    #[arg(long = "model", value_name = "PROVIDER/MODEL", required = true)]
+    /// A model, such as openai/gpt-4o; give several times. Without one, OpenClaw gets the skills only
+    #[arg(long = "model", value_name = "PROVIDER/MODEL")]
     pub models: Vec<String>,
     /// Merge it into this file, such as ~/.openclaw/openclaw.json
     #[arg(long, value_name = "FILE")]

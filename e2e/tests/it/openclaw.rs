@@ -160,6 +160,9 @@ async fn its_secret_provider_hands_out_the_agents_token_and_nothing_else() {
     assert_eq!(provider["api"], "openai-completions", "{printed}");
     assert_eq!(provider["apiKey"], json!({ "source": "exec", "provider": "oauth3", "id": "agent/token" }));
     assert_eq!(world.cli_with(&["openclaw", "setup", "--model", "google/gemini"], &token).await.code(), 1);
+    let skills_only = world.cli_with(&["openclaw", "setup"], &token).await.json();
+    assert_eq!((&skills_only["skills"], &skills_only["secrets"]), (&printed["skills"], &printed["secrets"]));
+    assert!(skills_only["models"].is_null(), "what is there of models stays: {skills_only}");
 
     // A configuration with comments would lose them: it stays as it is.
     let config = world.home().join("openclaw.json");

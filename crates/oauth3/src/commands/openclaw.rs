@@ -62,7 +62,10 @@ async fn setup(settings: &Settings, args: OpenclawSetup, out: Output) -> Result<
     let models = args.models.iter().map(|model| format!("{NAME}-{model}")).collect::<Vec<_>>();
     out.result(
         &json!({ "written": file, "models": models }),
-        format!("{} is written. Its models: {}.", file.display(), models.join(", ")),
+        match models.as_slice() {
+            [] => format!("{} is written: the skills, and no model.", file.display()),
+            models => format!("{} is written. Its models: {}.", file.display(), models.join(", ")),
+        },
     );
     Ok(())
 }
@@ -86,11 +89,14 @@ fn entries(agent: &Agent, models: &[String], program: &Path, home: &Path) -> Res
     let ask: Vec<Value> = ask.chain([home.display().to_string().into()]).collect();
     let skill = json!({ "enabled": true, "env": { "OAUTH3_URL": agent.gateway }, "apiKey": token });
     let skills: Map<String, Value> = SKILLS.map(|name| (name.to_owned(), skill.clone())).into_iter().collect();
-    Ok(json!({
-        "models": { "mode": "merge", "providers": providers },
+    let mut entries = json!({
         "secrets": { "providers": { NAME: { "source": "exec", "command": program, "args": ask, "jsonOnly": true } } },
         "skills": { "entries": skills },
-    }))
+    });
+    if !providers.is_empty() {
+        merge(&mut entries, json!({ "models": { "mode": "merge", "providers": providers } }));
+    }
+    Ok(entries)
 }
 
 /// What OpenClaw calls what a provider speaks.
