@@ -159,21 +159,25 @@ impl ApiClient {
     }
 
     /// A new connection, or one that another request made meanwhile: of many at once to an origin that may let
-    /// them share one, the first connects.
+    /// them share one, the first connects. Whoever waited for that in vain connects by itself, so that a host that
+    /// cannot be reached is waited for twice at most.
     async fn connect(&self, origin: &Arc<Origin>) -> Result<Way, SendError> {
-        let mut turn = None;
-        if let Some(connecting) = self.pool.connecting(origin) {
-            turn = Some(connecting.lock_owned().await);
+        let connecting = self.pool.connecting(origin).filter(|_| origin.secure);
+        let mut first = None;
+        if let Some(connecting) = &connecting {
+            first = connecting.try_lock().ok();
+            if first.is_none() {
+                drop(connecting.lock().await);
+            }
             if let Some(way) = self.pool.shared(origin) {
                 return Ok(way);
             }
-            turn = turn.filter(|_| self.pool.connecting(origin).is_some());
         }
         let line = self.connector.connect(origin).await.map_err(SendError::Dial)?;
         let http2 = chosen_http2(&line);
         self.pool.with(origin, |known| known.one_by_one = !http2);
         let way = if http2 { self.speak_http2(origin, line).await? } else { speak_http1(line).await? };
-        drop(turn);
+        drop(first);
         Ok(way)
     }
 
