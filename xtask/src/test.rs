@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything the tests need, then the tests.
 
 use crate::metadata::Tree;
-use crate::{engine, peers, shell, tidy};
+use crate::{engine, fuzz, peers, shell, tidy};
 use anyhow::Result;
 use std::ffi::OsString;
 
@@ -17,6 +17,9 @@ pub(crate) fn run(tree: &Tree, filters: &[String]) -> Result<()> {
             shell::run(shell::cargo().args(["test", "--quiet", "--doc", "--workspace"]).current_dir(&tree.root))
         })?;
     }
+
+    // What it finds is told after the tests, which run all the same.
+    let fuzzed = if filters.is_empty() { fuzz::short(tree) } else { Ok(()) };
 
     // Last, so that the runner's own summary ends the output.
     println!("▸ tests");
@@ -39,7 +42,8 @@ pub(crate) fn run(tree: &Tree, filters: &[String]) -> Result<()> {
         println!("  without glewlwyd, which is a package of Debian's: its tests are left out");
         tests.args(nextest.is_ok().then_some("--")).args(["--skip", "glewlwyd"]);
     }
-    shell::run(tests.envs(peers).envs(engine_variables).env("OAUTH3_TEST_BIN", binary).current_dir(&tree.root))
+    shell::run(tests.envs(peers).envs(engine_variables).env("OAUTH3_TEST_BIN", binary).current_dir(&tree.root))?;
+    fuzzed
 }
 
 /// The test that needs LiteLLM, which `run` leaves out.

@@ -33,7 +33,9 @@ pub fn metadata(data: &[u8]) {
     assert_eq!(parse_header(&after).map(|d| d.secrets), Ok(None));
     for name in declared.secrets.unwrap_or_default() {
         if let Ok(name) = SecretName::parse(&name) {
-            assert!(name.as_str().bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'));
+            let variable = name.variable();
+            assert!(variable.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'));
+            assert!(name.connection().is_some() || name.as_str() == variable, "{name} is what code finds it by");
         }
     }
     let _ = declared.skill_id.map(|id| SkillId::parse(&id).is_ok());

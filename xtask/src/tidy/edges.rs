@@ -34,6 +34,7 @@ const MAY_REACH: &[(&str, &[&str])] = &[
     (PROXY, &[CORE, POLICY, PROVIDER, VAULT, INJECT, DIAL]),
     ("oauth3-keeper", &[CORE, POLICY, PROVIDER, OAUTH, VAULT, INJECT, PROXY, STORE, WIRE, DIAL]),
     ("e2e", &[]),
+    ("fuzz", &[CORE, POLICY, PROVIDER, OAUTH, DIAL, WIRE, VAULT, INJECT]),
     ("xtask", &[]),
 ];
 
