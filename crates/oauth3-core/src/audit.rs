@@ -49,6 +49,8 @@ pub enum AuditKind {
     VerdictRefused,
     /// Calls of APIs are about to be made through the proxy, one entry each.
     ApiCalled,
+    /// WebSockets that such calls opened have ended, with what went to and fro, one entry each.
+    ApiEnded,
     /// The proxy refused calls of agents, one entry each.
     ApiRefused,
     /// Requests are about to go through the proxy to hosts that are no API, one entry each.
@@ -91,6 +93,7 @@ impl AuditKind {
             Self::KillSwitch => "kill_switch",
             Self::VerdictRefused => "verdict_refused",
             Self::ApiCalled => "api_called",
+            Self::ApiEnded => "api_ended",
             Self::ApiRefused => "api_refused",
             Self::HostReached => "host_reached",
             Self::HostLeft => "host_left",

@@ -48,7 +48,7 @@ mod sign;
 mod target;
 mod tasks;
 mod upstream;
-mod websocket;
+pub mod websocket;
 
 pub use ca::{Authority, RENEW_AFTER};
 pub use driven::Driven;

@@ -3,7 +3,7 @@
 use crate::body::Body;
 use crate::refusals::Kind;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use std::borrow::Cow;
@@ -45,21 +45,7 @@ impl Refusal {
     }
 }
 
-/// The answer to a WebSocket that the host agreed to (RFC 6455 §4.2.2).
-pub(crate) fn switching(proof: HeaderValue, protocol: Option<String>) -> Response<Body> {
-    let mut response = connected();
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, proof);
-    if let Some(protocol) = protocol.and_then(|name| HeaderValue::try_from(name).ok()) {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-    }
-    response
-}
-
-/// The answer to a CONNECT that is allowed.
+/// The answer to a CONNECT that is allowed, or to a WebSocket: nothing follows it that is a body.
 pub(crate) fn connected() -> Response<Body> {
     Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync())
 }

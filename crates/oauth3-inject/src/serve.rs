@@ -11,7 +11,7 @@ use crate::reply::{Refusal, connected};
 use crate::run::Run;
 use crate::target::{Entry, allow, clean};
 use crate::tasks::OnRun;
-use crate::websocket;
+use crate::websocket::{self, Opening};
 use http::header::{PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -143,7 +143,7 @@ async fn respond(
             }
         });
     }
-    Ok(if websocket::wanted(&request) {
+    Ok(if Opening::is_wanted(request.headers()) {
         websocket::open(run, entry, place, request).await
     } else {
         answer(run, entry, request).await

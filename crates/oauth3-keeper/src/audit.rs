@@ -58,6 +58,7 @@ impl Audit {
                 | AuditKind::EgressRefused
                 | AuditKind::RunClosed
                 | AuditKind::ApiCalled
+                | AuditKind::ApiEnded
                 | AuditKind::ApiRefused
                 | AuditKind::HostReached
                 | AuditKind::HostLeft

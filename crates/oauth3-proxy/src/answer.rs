@@ -8,6 +8,7 @@ use crate::limits::REPLY_IDLE_TIMEOUT;
 use crate::plain::HostReply;
 use crate::proxy::{Place, Proxy};
 use crate::refuse::Refused;
+use crate::socket::Socket;
 use crate::upstream::Answered;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, SET_COOKIE};
@@ -33,6 +34,8 @@ pub(crate) enum Reply {
     Stream(Box<Passing>),
     /// One of a host that is no API.
     Host(Box<HostReply>),
+    /// None: the connection becomes a WebSocket.
+    Switched(Box<Socket>),
 }
 
 /// A call that was made, as long as its reply goes on. Dropped, it is counted.
@@ -244,9 +247,10 @@ impl Under {
         let api = &self.right.seat.api;
         let price = model.as_deref().and_then(|model| self.proxy.prices.price(api.id.name(), model));
         let usd = price.map(|price| price.cost(&usage)).unwrap_or_default();
+        let went_well = self.status.is_success() || self.status == StatusCode::SWITCHING_PROTOCOLS;
         let tally = Tally {
             calls: 1,
-            failed: u64::from(!self.answered || !self.status.is_success() || self.error.is_some()),
+            failed: u64::from(!self.answered || !went_well || self.error.is_some()),
             estimated: u64::from(usage.estimated),
             tokens_in: usage.tokens_in,
             tokens_out: usage.tokens_out,
@@ -286,6 +290,7 @@ impl Body for Reply {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(passing) => passing.poll(cx),
             Self::Host(reply) => reply.poll(cx),
+            Self::Switched(_) => Poll::Ready(None),
         }
     }
 
@@ -294,6 +299,7 @@ impl Body for Reply {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Stream(passing) => passing.ended,
             Self::Host(reply) => reply.has_ended(),
+            Self::Switched(_) => true,
         }
     }
 
@@ -301,6 +307,7 @@ impl Body for Reply {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             // The length that the API announced stands in the field.
+            Self::Switched(_) => SizeHint::with_exact(0),
             Self::Stream(passing) if passing.ended => SizeHint::with_exact(0),
             Self::Host(reply) if reply.has_ended() => SizeHint::with_exact(0),
             Self::Stream(_) | Self::Host(_) => SizeHint::default(),

@@ -181,6 +181,11 @@ impl Book {
         self.agents.get(&token.id()).filter(|agent| agent.hash.matches(&token.hash())).map(|agent| &agent.name)
     }
 
+    /// Whether somebody holds the token with this id and hash. Compared in constant time.
+    pub(crate) fn has(&self, id: &TokenId, hash: &TokenHash) -> bool {
+        self.agents.get(id).is_some_and(|agent| agent.hash.matches(hash))
+    }
+
     /// Whether a visitor's token is good, and that agent's.
     pub(crate) fn holds(&self, visitor: &Visitor) -> bool {
         self.holder(&visitor.token) == Some(&visitor.agent)

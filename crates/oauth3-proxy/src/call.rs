@@ -10,6 +10,7 @@ use crate::keys::Key;
 use crate::limits::{MAX_CALLS_PER_AGENT, MAX_RECORDED_PATH, MAX_TARGET_BYTES, MAX_TRIES, REPLY_TIMEOUT, REST};
 use crate::proxy::{Place, Proxy};
 use crate::refuse::Refused;
+use crate::socket::{self, Asked};
 use crate::token;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -81,6 +82,7 @@ pub(crate) async fn conduct(
     for name in &api.extra_credentials {
         head.headers.remove(name);
     }
+    let socket = Asked::take(&mut head, token)?;
     messages::check_request(&head).map_err(|(status, sentence)| Refused::new(status, "invalid_request", sentence))?;
     let patience = Patience::of(&head.headers, proxy.patience);
     let target = target(&api, rest, &head)?;
@@ -92,7 +94,8 @@ pub(crate) async fn conduct(
     let asked_for_usage = body.ask_for_usage(&api, rest, &info);
 
     let right = admit(proxy, token, seat, info.model.as_deref(), patience).await?;
-    if let Err(refused) = within(proxy, &right, &api, &head, &target, &info) {
+    let covered = socket.as_ref().map_or(Ok(()), |socket| socket.within(&right));
+    if let Err(refused) = covered.and_then(|()| within(proxy, &right, &api, &head, &target, &info)) {
         refuse_in_writing(proxy, &right, &api, &head, &target, &refused);
         // A yes to this one call is spent with it, and its request must not stay under way.
         if let Some(id) = right.once {
@@ -100,7 +103,8 @@ pub(crate) async fn conduct(
         }
         return Err(refused);
     }
-    let call = Call { api, head: outgoing(head), target, body, bytes, right, info, asked_for_usage, began, going };
+    let call =
+        Call { api, head: outgoing(head), target, body, bytes, right, info, asked_for_usage, began, going, socket };
     call.make(proxy).await
 }
 
@@ -117,6 +121,8 @@ struct Call {
     asked_for_usage: bool,
     began: Instant,
     going: Place,
+    /// What it asks for, when that is a WebSocket.
+    socket: Option<Asked>,
 }
 
 /// Where a call goes.
@@ -186,7 +192,7 @@ impl Call {
             let request = fill(&self.api, &self.head.method, headers, &self.target, opened, body, now)?;
             let client = if self.api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
             let sent = tokio::select! {
-                sent = timeout(REPLY_TIMEOUT, client.send(&self.api.origin, request)) => sent,
+                sent = timeout(REPLY_TIMEOUT, socket::send(client, self.socket.as_mut(), &self.api.origin, request)) => sent,
                 () = ended(proxy, &under) => return Err(Refused::denied("the owner took the right to this back")),
             };
             match sent {
@@ -194,6 +200,10 @@ impl Call {
                     let tired =
                         key.as_ref().is_some_and(|key| key.learn(reply.status(), reply.headers(), proxy.clock.now()));
                     if !(tired && more && proxy.has_another(key.as_deref(), reply.status()).await) {
+                        let switches = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
+                        if let Some(asked) = self.socket.filter(|_| switches) {
+                            return asked.stand(under, opened.map(|opened| &opened.scrubber), reply);
+                        }
                         return hand_back(under, &self.api, opened.map(|opened| &opened.scrubber), reply).await;
                     }
                 }

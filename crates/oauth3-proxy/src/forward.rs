@@ -13,6 +13,7 @@ use crate::limits::{MAX_TARGET_BYTES, MAX_TUNNELS_PER_AGENT};
 use crate::plain;
 use crate::proxy::{Place, Proxy};
 use crate::refuse::Refused;
+use crate::socket::{self, Socket};
 use crate::token;
 use crate::tunnel::Tunnel;
 use crate::upstream::ApiClient;
@@ -36,9 +37,15 @@ const TLS_PORT: u16 = 443;
 /// One connection of a client: what it asked for, and what it uses.
 #[derive(Default)]
 pub(crate) struct Door {
-    /// What becomes of the connection once CONNECT is answered.
-    tunnel: Mutex<Option<Tunnel>>,
+    /// What becomes of the connection once CONNECT is answered, or the request for a WebSocket.
+    next: Mutex<Option<Next>>,
     hosts: OnceLock<ApiClient>,
+}
+
+/// What a connection becomes.
+pub(crate) enum Next {
+    Tunnel(Tunnel),
+    Socket(Box<Socket>),
 }
 
 /// Who sends a request.
@@ -62,9 +69,22 @@ enum Found {
 }
 
 impl Door {
-    /// What CONNECT made of the connection.
-    pub(crate) fn tunnel(&self) -> Option<Tunnel> {
-        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// What the connection becomes, once its last answer has gone out.
+    pub(crate) fn next(&self) -> Option<Next> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep(&self, next: Next) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+    }
+
+    /// An answer on its way out: a WebSocket that it opens is kept here.
+    pub(crate) fn pass(&self, response: Response<Reply>) -> Response<Reply> {
+        let (response, socket) = socket::taken(response);
+        if let Some(socket) = socket {
+            self.keep(Next::Socket(socket));
+        }
+        response
     }
 
     /// Speaks with hosts that are no API, for this connection only: what is bound to a connection there (RFC 4559)
@@ -165,7 +185,7 @@ fn connect(proxy: &Arc<Proxy>, door: &Door, request: &mut Request<Incoming>) -> 
     }
     let place = enter(proxy, &visitor.agent)?;
     let tunnel = Tunnel { visitor, address, upgrade: hyper::upgrade::on(request), place };
-    *door.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    door.keep(Next::Tunnel(tunnel));
     Ok(Response::new(Reply::whole(Bytes::new())))
 }
 

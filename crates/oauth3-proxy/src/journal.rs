@@ -15,6 +15,8 @@ const ACTOR: &str = "keeper";
 pub(crate) enum What {
     /// A call is about to leave.
     Called,
+    /// The WebSocket that one opened has ended.
+    Ended,
     /// One was refused.
     Refused,
     /// A request is about to leave for a host that is no API.
@@ -81,12 +83,14 @@ async fn write(backing: Arc<dyn Backing>, mut entries: mpsc::Receiver<(Entry, Op
 
 /// Rows of the audit, each of one kind.
 fn rows(entries: Vec<Entry>) -> Vec<AuditEvent> {
-    let mut by_kind: [(AuditKind, Vec<Entry>); 4] =
-        [AuditKind::ApiCalled, AuditKind::ApiRefused, AuditKind::HostReached, AuditKind::HostLeft].map(|k| (k, vec![]));
-    let [(_, called), (_, refused), (_, reached), (_, left)] = &mut by_kind;
+    use AuditKind::{ApiCalled, ApiEnded, ApiRefused, HostLeft, HostReached};
+    let mut by_kind: [(AuditKind, Vec<Entry>); 5] =
+        [ApiCalled, ApiEnded, ApiRefused, HostReached, HostLeft].map(|kind| (kind, vec![]));
+    let [(_, called), (_, ended), (_, refused), (_, reached), (_, left)] = &mut by_kind;
     for entry in entries {
         match entry.what {
             What::Called => called.push(entry),
+            What::Ended => ended.push(entry),
             What::Refused => refused.push(entry),
             What::Reached => reached.push(entry),
             What::Left => left.push(entry),

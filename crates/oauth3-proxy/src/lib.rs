@@ -9,7 +9,7 @@
 //!
 //! Where to read: `call` (one call from top to bottom), `book` (who may do what, as of now), `answer` (the reply).
 //!
-//! What is absent: HTTP/2 toward agents, upgrades (so no WebSocket APIs), trailers of requests.
+//! What is absent: HTTP/2 toward agents, upgrades other than to WebSocket (`socket`), trailers of requests.
 
 mod admit;
 mod answer;
@@ -32,6 +32,7 @@ mod plain;
 mod proxy;
 mod refuse;
 mod serve;
+mod socket;
 mod token;
 mod tunnel;
 mod upstream;

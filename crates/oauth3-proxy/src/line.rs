@@ -34,17 +34,17 @@ pub(crate) enum Line {
 }
 
 impl Connector {
-    pub(crate) async fn connect(&self, origin: &Origin) -> Result<Line, DialError> {
+    pub(crate) async fn connect(&self, origin: &Origin, protocols: Protocols) -> Result<Line, DialError> {
         let Origin { secure, host } = origin;
         match (self.kind, secure) {
             (Kind::Owners, false) => Ok(Line::Plain(TokioIo::new(self.dialer.connect_owners_plain(host).await?))),
             (Kind::Owners, true) => {
-                let stream = self.dialer.connect_owners_tls(host, Protocols::Any).await?;
+                let stream = self.dialer.connect_owners_tls(host, protocols).await?;
                 Ok(Line::Tls(Box::new(TokioIo::new(stream))))
             }
             (Kind::Host, false) => Ok(Line::Plain(TokioIo::new(self.dialer.connect_plain(host).await?))),
             (Kind::Catalog | Kind::Host, _) => {
-                Ok(Line::Tls(Box::new(TokioIo::new(self.dialer.connect_tls(host, Protocols::Any).await?))))
+                Ok(Line::Tls(Box::new(TokioIo::new(self.dialer.connect_tls(host, protocols).await?))))
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::journal::{Entry, What};
 use crate::limits::{MAX_CALLS_PER_AGENT, REPLY_IDLE_TIMEOUT, REPLY_TIMEOUT};
 use crate::proxy::{Place, Proxy};
 use crate::refuse::Refused;
+use crate::socket::{self, Asked};
 use crate::token;
 use crate::upstream::{Answered, ApiClient, Origin, SendError};
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use oauth3_core::AgentName;
 use oauth3_inject::messages;
+use oauth3_inject::websocket::Traffic;
 use serde_json::{Map, Value};
 use std::error::Error;
 use std::future::Future;
@@ -31,8 +33,8 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A request under way. Dropped, what went to and fro is recorded.
-struct Under {
-    proxy: Arc<Proxy>,
+pub(crate) struct Under {
+    pub(crate) proxy: Arc<Proxy>,
     agent: AgentName,
     detail: Map<String, Value>,
     sent: Arc<AtomicU64>,
@@ -56,9 +58,10 @@ pub(crate) async fn pass(
     client: &ApiClient,
     visitor: &Arc<Visitor>,
     address: &Address,
-    head: Parts,
+    mut head: Parts,
     body: Incoming,
 ) -> Result<Response<Reply>, Refused> {
+    let mut socket = Asked::take(&mut head, &visitor.token)?;
     messages::check_request(&head).map_err(|(status, sentence)| Refused::new(status, "invalid_request", sentence))?;
     if token::is_in(&visitor.token, &head) {
         let sentence = "the agent's token stands in this request, and the host is no API that knows it";
@@ -77,12 +80,12 @@ pub(crate) async fn pass(
     let request = outgoing(head, body, &under.sent);
     let origin = Arc::new(Origin { secure: address.secure, host: address.host.clone() });
     let reply = tokio::select! {
-        reply = timeout(REPLY_TIMEOUT, client.send(&origin, request)) => reply,
+        reply = timeout(REPLY_TIMEOUT, socket::send(client, socket.as_mut(), &origin, request)) => reply,
         () = ended(proxy, visitor) => return Err(Refused::denied("the owner took the right to this back")),
     };
     let failed = |status, sentence: String| Err(Refused::upstream(status, sentence));
-    let (mut head, body) = match reply {
-        Ok(Ok(reply)) => reply.into_parts(),
+    let reply = match reply {
+        Ok(Ok(reply)) => reply,
         Ok(Err(error)) => {
             tracing::info!(host = %address.host, error = %chain(&error), "a request of an agent failed");
             let sentence = match &error {
@@ -93,7 +96,11 @@ pub(crate) async fn pass(
         }
         Err(_) => return failed(StatusCode::GATEWAY_TIMEOUT, "the host did not answer in time".to_owned()),
     };
-    under.status = Some(head.status);
+    under.status = Some(reply.status());
+    if let Some(asked) = socket.filter(|_| reply.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        return asked.stand_at_host(under, visitor, reply);
+    }
+    let (mut head, body) = reply.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return failed(StatusCode::BAD_GATEWAY, "the host wants another protocol".to_owned());
     }
@@ -154,6 +161,14 @@ impl HostReply {
             }
         }
         Poll::Ready(None)
+    }
+}
+
+impl Under {
+    /// Notes what went to and fro over a WebSocket.
+    pub(crate) fn carried(mut self, traffic: Traffic) {
+        self.sent.store(traffic.sent, Ordering::Relaxed);
+        self.received = traffic.received;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Takes connections of agents in.
 
-use crate::forward::{self, Door};
+use crate::forward::{self, Door, Next};
 use crate::limits::{HEAD_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::proxy::Proxy;
 use hyper::server::conn::http1;
@@ -43,12 +43,15 @@ async fn connection(proxy: Arc<Proxy>, stream: std::net::TcpStream, place: Owned
     // Small pieces of a stream must not wait for more; a socket that cannot do it works all the same.
     let _ = stream.set_nodelay(true);
     let door = Door::default();
-    let service = service_fn(|request| async { Ok::<_, Infallible>(forward::answer(&proxy, &door, request).await) });
+    let service =
+        service_fn(|request| async { Ok::<_, Infallible>(door.pass(forward::answer(&proxy, &door, request).await)) });
     if let Err(error) = http1().serve_connection(TokioIo::new(stream), service).with_upgrades().await {
         tracing::debug!(%error, "a connection at the proxy ended");
     }
-    if let Some(tunnel) = door.tunnel() {
-        tunnel.run(&proxy).await;
+    match door.next() {
+        Some(Next::Tunnel(tunnel)) => tunnel.run(&proxy).await,
+        Some(Next::Socket(socket)) => socket.run().await,
+        None => {}
     }
     drop(place);
 }

@@ -2,12 +2,16 @@
 
 use crate::limits::MAX_TOKEN_BYTES;
 use data_encoding::BASE64;
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use oauth3_core::AgentToken;
 use oauth3_inject::messages::{KEY_FIELDS, KEY_PARAMETERS};
 use zeroize::Zeroizing;
+
+/// How a protocol that a WebSocket offers begins when the rest of it is a key: a browser can send one in no other way.
+/// (OpenAI's realtime API; Kubernetes' API server.)
+const KEY_PROTOCOLS: [&str; 2] = ["openai-insecure-api-key.", "base64url.bearer.authorization.k8s.io."];
 
 /// Why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,11 @@ pub(crate) fn take(headers: &mut HeaderMap, query: Option<&str>) -> Result<Agent
     for name in &KEY_FIELDS {
         for value in headers.get_all(name) {
             see(value.to_str().ok().map(str::trim));
+        }
+    }
+    for offered in protocols(headers) {
+        if let Some(key) = key_of(offered) {
+            see(Some(key));
         }
     }
     for (name, value) in parameters(query) {
@@ -80,6 +89,27 @@ pub(crate) fn clear(headers: &mut HeaderMap) {
     for name in KEY_FIELDS.iter().chain(&[AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE]) {
         headers.remove(name);
     }
+    if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        let kept: Vec<&str> = protocols(headers).filter(|offered| key_of(offered).is_none()).collect();
+        match HeaderValue::from_str(&kept.join(", ")).ok().filter(|kept| !kept.is_empty()) {
+            Some(kept) => drop(headers.insert(SEC_WEBSOCKET_PROTOCOL, kept)),
+            None => drop(headers.remove(SEC_WEBSOCKET_PROTOCOL)),
+        }
+    }
+}
+
+/// What a WebSocket offers of protocols.
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let texts = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(str::trim)
+}
+
+/// The key in such a protocol.
+fn key_of(offered: &str) -> Option<&str> {
+    KEY_PROTOCOLS.iter().find_map(|beginning| {
+        let (begun, rest) = offered.split_at_checked(beginning.len())?;
+        begun.eq_ignore_ascii_case(beginning).then_some(rest)
+    })
 }
 
 /// The query without every parameter that could say who calls.
@@ -144,6 +174,7 @@ mod tests {
             (vec![("x-api-key", text.to_owned()), ("authorization", format!("Bearer {text}"))], None),
             (vec![("api-key", text.to_owned()), ("cookie", "session=1".to_owned())], None),
             (vec![("x-goog-api-key", text.to_owned())], None),
+            (vec![("sec-websocket-protocol", format!("openai-insecure-api-key.{text}"))], None),
             (vec![], Some(format!("alt=sse&key={text}"))),
             (vec![], Some(format!("%6bey={text}&alt=sse"))),
         ] {
@@ -157,6 +188,16 @@ mod tests {
             assert!(!clean_query(query.as_deref()).contains(text));
         }
         assert_eq!(clean_query(Some("alt=sse&key=x&&API_KEY=y&z")), "alt=sse&z");
+    }
+
+    #[test]
+    fn of_the_protocols_of_a_websocket_only_keys_are_taken_out() {
+        let token = AgentToken::random().unwrap();
+        let offered = format!("realtime, openai-insecure-api-key.{}", token.reveal());
+        let mut sent = headers(&[("sec-websocket-protocol", &offered)]);
+        sent.append("sec-websocket-protocol", HeaderValue::from_static("OpenAI-insecure-api-key.sk-1,v1"));
+        clear(&mut sent);
+        assert_eq!(sent, headers(&[("sec-websocket-protocol", "realtime, v1")]));
     }
 
     #[test]

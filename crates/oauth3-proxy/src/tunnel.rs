@@ -1,6 +1,6 @@
 //! A connection after CONNECT: TLS that ends here with a certificate of the agent's own authority, and HTTP inside.
 
-use crate::forward::{self, Address, Door, Visitor, ended, misdirected, visit};
+use crate::forward::{self, Address, Door, Next, Visitor, ended, misdirected, visit};
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::proxy::{Place, Proxy};
 use crate::refuse::Refused;
@@ -44,14 +44,19 @@ impl Tunnel {
                     let is_the_one = name.as_deref() == Some(address.host.name());
                     serve(proxy, &visitor, &address, is_the_one, stream).await
                 }
-                _ => Ok(()),
+                _ => Ok(None),
             }
         };
-        tokio::select! {
-            outcome = serving => if let Err(error) = outcome {
+        let next = tokio::select! {
+            outcome = serving => outcome.unwrap_or_else(|error| {
                 tracing::debug!(%error, "a tunnel ended");
-            },
-            () = ended(proxy, &visitor) => {}
+                None
+            }),
+            () = ended(proxy, &visitor) => None,
+        };
+        // It ends by itself when the agent may not stay, and says so to both sides.
+        if let Some(Next::Socket(socket)) = next {
+            socket.run().await;
         }
         drop(place);
     }
@@ -67,28 +72,30 @@ where
     Ok((name, start.into_stream(tls).await?))
 }
 
-/// Speaks HTTP/1.1. With a client that named another host in its handshake (`is_the_one`), only to say so.
+/// Speaks HTTP/1.1; with a client that named another host in its handshake (`is_the_one`), only to say so. Hands back
+/// what the connection becomes.
 async fn serve<S>(
     proxy: &Arc<Proxy>,
     visitor: &Arc<Visitor>,
     address: &Address,
     is_the_one: bool,
     stream: S,
-) -> io::Result<()>
+) -> io::Result<Option<Next>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let door = Door::default();
     let service = service_fn(|request| {
         let door = &door;
         async move {
             if is_the_one {
-                return Ok::<_, Infallible>(visit(proxy, door, visitor, address, request).await);
+                return Ok::<_, Infallible>(door.pass(visit(proxy, door, visitor, address, request).await));
             }
             let refused: Refused = misdirected("the name in the TLS handshake is not the one that CONNECT asked for");
             forward::record(proxy, visitor, address, None, &refused);
             Ok(refused.into_response(Dialect::Plain))
         }
     });
-    http1().serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+    http1().serve_connection(TokioIo::new(stream), service).with_upgrades().await.map_err(io::Error::other)?;
+    Ok(door.next())
 }

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use oauth3_core::Host;
-use oauth3_dial::{DialError, Dialer};
+use oauth3_dial::{DialError, Dialer, Protocols};
 use oauth3_inject::Driven;
 use std::collections::HashMap;
 use std::error::Error;
@@ -39,7 +39,7 @@ pub(crate) struct Upstream {
 
 /// Speaks with APIs.
 pub(crate) struct ApiClient {
-    connector: Connector,
+    pub(crate) connector: Connector,
     pool: Arc<Pool>,
 }
 
@@ -173,7 +173,7 @@ impl ApiClient {
                 return Ok(way);
             }
         }
-        let line = self.connector.connect(origin).await.map_err(SendError::Dial)?;
+        let line = self.connector.connect(origin, Protocols::Any).await.map_err(SendError::Dial)?;
         let http2 = chosen_http2(&line);
         self.pool.with(origin, |known| known.one_by_one = !http2);
         let way = if http2 { self.speak_http2(origin, line).await? } else { speak_http1(line).await? };
@@ -304,6 +304,11 @@ impl Pool {
 }
 
 impl Answered {
+    /// One over a connection that nobody else uses.
+    pub(crate) fn alone(inner: Incoming) -> Self {
+        Self::new(inner, None)
+    }
+
     fn new(inner: Incoming, line: Option<(One, Home)>) -> Self {
         let mut answered = Self { inner, line };
         if answered.inner.is_end_stream() {

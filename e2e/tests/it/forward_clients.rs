@@ -12,14 +12,14 @@ use std::path::Path;
 use tokio::process::Command;
 
 /// What `oauth3 env --forward` says.
-async fn variables(world: &World, serve: &Serve, token: &str) -> BTreeMap<String, String> {
+pub(crate) async fn variables(world: &World, serve: &Serve, token: &str) -> BTreeMap<String, String> {
     let dir = world.home().join("for the agent");
     let env = ["env", "--forward", "--ca-dir", dir.to_str().unwrap(), "--proxy-url", &serve.proxy, "--json"];
     serde_json::from_value(world.cli_with(&env, token).await.json()).unwrap()
 }
 
 /// What a program prints that has these variables and no others.
-async fn prints(program: &Path, args: &[&str], variables: &BTreeMap<String, String>) -> String {
+pub(crate) async fn prints(program: &Path, args: &[&str], variables: &BTreeMap<String, String>) -> String {
     let mut command = Command::new(program);
     command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(variables);
     let output = command.output().await.unwrap();

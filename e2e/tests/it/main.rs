@@ -60,4 +60,5 @@ mod telegram_secrets;
 mod telegram_trouble;
 mod terminal;
 mod uses;
+mod websockets;
 mod wrap;

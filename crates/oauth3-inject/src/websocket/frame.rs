@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     Policy,
     /// A frame beyond [`MAX_FRAME_BYTES`].
     TooBig,
+    /// The owner took the right to it back.
+    TakenBack,
 }
 
 /// The head of a frame.
@@ -74,7 +76,7 @@ impl Fault {
             Self::GoingAway => 1001,
             Self::Protocol => 1002,
             Self::NotUtf8 => 1007,
-            Self::Policy => 1008,
+            Self::Policy | Self::TakenBack => 1008,
             Self::TooBig => 1009,
         }
     }
@@ -82,11 +84,12 @@ impl Fault {
     /// What the close frame says beside the code.
     pub(crate) const fn reason(self) -> &'static str {
         match self {
-            Self::GoingAway => "oauth3 egress: the other side is gone or silent",
-            Self::Protocol => "oauth3 egress: not a frame that RFC 6455 allows here",
-            Self::NotUtf8 => "oauth3 egress: text that is not UTF-8",
-            Self::Policy => "oauth3 egress: the placeholder of a secret that is not bound to this host",
-            Self::TooBig => "oauth3 egress: the frame is too large",
+            Self::GoingAway => "oauth3: the other side is gone or silent",
+            Self::Protocol => "oauth3: not a frame that RFC 6455 allows here",
+            Self::NotUtf8 => "oauth3: text that is not UTF-8",
+            Self::Policy => "oauth3: the placeholder of a secret that is not bound to this host",
+            Self::TooBig => "oauth3: the frame is too large",
+            Self::TakenBack => "oauth3: the owner took the right to this back",
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::marks::Scan;
 use crate::rules::Bar;
 use crate::run::Run;
 use oauth3_core::Host;
-use oauth3_vault::ScrubStream;
+use oauth3_vault::{ScrubStream, Scrubber};
 use std::sync::Arc;
 
 /// From the code to the host: a placeholder whose secret is not bound to the host ends the connection. The others
@@ -59,23 +59,41 @@ impl Inspect for Watching {
     }
 }
 
-/// From the host to the code: values become placeholders again, across the fragments of a message.
-pub(crate) struct Scrubbing {
-    /// `None` when the run has no secrets.
-    run: Option<Arc<Run>>,
-    message: Option<ScrubStream>,
-}
+/// Lets everything pass as it is: what has no placeholders has none to watch.
+pub(crate) struct Passing;
 
-impl Scrubbing {
-    pub(crate) fn new(run: &Arc<Run>) -> Self {
-        Self { run: (!run.leases.is_empty()).then(|| Arc::clone(run)), message: None }
+impl Inspect for Passing {
+    fn data(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        out.extend_from_slice(piece);
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut Vec<u8>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn control(&mut self, _: &mut Vec<u8>) -> Result<(), Fault> {
+        Ok(())
     }
 }
 
-impl Inspect for Scrubbing {
+/// From the host: values become placeholders again, across the fragments of a message.
+pub(crate) struct Scrubbing<F> {
+    /// Makes what finds every value that there is by now; `None` when there is no secret.
+    newest: Option<F>,
+    message: Option<ScrubStream>,
+}
+
+impl<F: Fn() -> Scrubber> Scrubbing<F> {
+    pub(crate) fn new(newest: Option<F>) -> Self {
+        Self { newest, message: None }
+    }
+}
+
+impl<F: Fn() -> Scrubber> Inspect for Scrubbing<F> {
     fn data(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        match &self.run {
-            Some(run) => self.message.get_or_insert_with(|| run.scrubber().stream()).push(piece, out),
+        match &self.newest {
+            Some(newest) => self.message.get_or_insert_with(|| newest().stream()).push(piece, out),
             None => out.extend_from_slice(piece),
         }
         Ok(())
@@ -89,8 +107,8 @@ impl Inspect for Scrubbing {
     }
 
     fn control(&mut self, payload: &mut Vec<u8>) -> Result<(), Fault> {
-        if let Some(run) = &self.run {
-            *payload = run.scrubber().scrub(payload);
+        if let Some(newest) = &self.newest {
+            *payload = newest().scrub(payload);
         }
         Ok(())
     }

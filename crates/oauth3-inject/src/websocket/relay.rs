@@ -1,15 +1,13 @@
 //! Both directions of one WebSocket, until either ends.
 
 use super::frame::{Fault, Opcode};
-use super::inspect::{Scrubbing, Watching};
 use super::pipe::{Inspect, Pipe, Side, write_frame};
 use crate::limits::{CLOSE_TIMEOUT, READ_BYTES, WEBSOCKET_IDLE_TIMEOUT};
-use crate::run::Run;
-use oauth3_core::Host;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -24,9 +22,24 @@ enum End {
     Fault(Fault),
 }
 
-/// Carries frames both ways, looked at on their way, until a side closes or hangs up, either breaks the rules, or
-/// nothing came for [`WEBSOCKET_IDLE_TIMEOUT`].
-pub(crate) async fn relay<C, H>(run: &Arc<Run>, host: &Host, code: C, upstream: H)
+/// What came of each side, in bytes, heads of frames included.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Traffic {
+    /// From the client to the host.
+    pub sent: u64,
+    /// From the host to the client.
+    pub received: u64,
+}
+
+/// Carries frames both ways, looked at on their way, until a side closes or hangs up, either breaks the rules,
+/// nothing came for [`WEBSOCKET_IDLE_TIMEOUT`], or `until` is ready.
+pub(crate) async fn relay<C, H>(
+    code: C,
+    upstream: H,
+    looking_up: impl Inspect,
+    looking_down: impl Inspect,
+    until: impl Future<Output = ()>,
+) -> Traffic
 where
     C: AsyncRead + AsyncWrite + Unpin,
     H: AsyncRead + AsyncWrite + Unpin,
@@ -37,9 +50,12 @@ where
     let mut to_host = Outgoing::new(Side::Code, to_host);
     let heard = Heard::default();
     let (side, end) = {
-        let up = carry(from_code, &mut to_host, Pipe::new(Side::Code, Watching::new(run, host)), &heard);
-        let down = carry(from_host, &mut to_code, Pipe::new(Side::Host, Scrubbing::new(run)), &heard);
-        first_end(pin!(up), pin!(down), &heard).await
+        let up = pin!(carry(from_code, &mut to_host, Pipe::new(Side::Code, looking_up), &heard.up, &heard));
+        let down = pin!(carry(from_host, &mut to_code, Pipe::new(Side::Host, looking_down), &heard.down, &heard));
+        tokio::select! {
+            ended = first_end(up, down, &heard) => ended,
+            () = until => (None, End::Fault(Fault::TakenBack)),
+        }
     };
     let (by_code, by_host) = match (end, side) {
         (End::Closed, _) => (None, None),
@@ -53,6 +69,7 @@ where
     tracing::debug!(?side, ?end, "WebSocket ended");
     let farewell = async { tokio::join!(to_code.end(by_code), to_host.end(by_host)) };
     let _ = timeout(CLOSE_TIMEOUT, farewell).await;
+    Traffic { sent: heard.up.load(Ordering::Relaxed), received: heard.down.load(Ordering::Relaxed) }
 }
 
 /// Which direction ended first and how; after a close frame the other one gets some time for its own.
@@ -78,7 +95,7 @@ async fn first_end(
     }
 }
 
-async fn carry<R, W, I>(mut from: R, to: &mut Outgoing<W>, mut pipe: Pipe<I>, heard: &Heard) -> End
+async fn carry<R, W, I>(mut from: R, to: &mut Outgoing<W>, mut pipe: Pipe<I>, bytes: &AtomicU64, heard: &Heard) -> End
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -91,6 +108,7 @@ where
             Ok(length) => length,
         };
         heard.now();
+        bytes.fetch_add(length as u64, Ordering::Relaxed);
         let read = pipe.push(buffer.get(..length).unwrap_or_default(), &mut to.waiting);
         if to.flush().await.is_err() {
             return End::Gone;
@@ -141,22 +159,26 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
     }
 }
 
-/// When something came last, in either direction.
-struct Heard(Mutex<Instant>);
+/// When something came last, in either direction, and how much of each.
+struct Heard {
+    last: Mutex<Instant>,
+    up: AtomicU64,
+    down: AtomicU64,
+}
 
 impl Default for Heard {
     fn default() -> Self {
-        Self(Mutex::new(Instant::now()))
+        Self { last: Mutex::new(Instant::now()), up: AtomicU64::default(), down: AtomicU64::default() }
     }
 }
 
 impl Heard {
     fn now(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns once nothing came for too long.
