@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 const CANARY: &str = "sk-proj-Ex3cut0r-C4n4ry-9Zq8Wv2Xk5Lm7Rt3";
 /// The user that direct runs are tried as, besides root: nobody.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 /// `executor` and what it needs, for the top of `oauth3.toml`; `None` where its tests are left out on purpose.
 pub(crate) fn docker() -> Option<(&'static str, String)> {
@@ -104,7 +104,7 @@ async fn the_main_job_works_directly_without_any_privilege() {
     world.add_secret("API_KEY", CANARY, &["api.example.com"]).await;
     give(world.home(), NOBODY);
     let mut world = world;
-    world.run_by(unprivileged());
+    world.run_by(unprivileged(NOBODY));
     let serve = world.serve().await;
     let status = std::fs::read_to_string(format!("/proc/{}/status", serve.pid())).unwrap();
     assert!(status.contains(&format!("Uid:\t{NOBODY}\t")) && status.contains("CapBnd:\t0000000000000000"), "{status}");
@@ -123,8 +123,9 @@ async fn the_main_job_works_directly_without_any_privilege() {
     assert_eq!(status["result"]["stdout"], "refused\nrefused\nrefused\n", "{status}");
 }
 
-fn unprivileged() -> Vec<String> {
-    let id = NOBODY.to_string();
+/// What makes a program one of this user's, without any privilege.
+pub(crate) fn unprivileged(user: u32) -> Vec<String> {
+    let id = user.to_string();
     [
         "setpriv",
         "--reuid",
@@ -140,7 +141,8 @@ fn unprivileged() -> Vec<String> {
     .to_vec()
 }
 
-fn give(path: &std::path::Path, user: u32) {
+/// Makes a directory and all in it this user's.
+pub(crate) fn give(path: &std::path::Path, user: u32) {
     let mut todo = vec![PathBuf::from(path)];
     while let Some(path) = todo.pop() {
         chown(&path, Some(user), Some(user)).expect("this test needs root: it runs oauth3 as another user");

@@ -1,7 +1,9 @@
 //! `oauth3 wrap`: a program whose network leads to the proxy and to the gateway, and nowhere else.
 
+use crate::executors::{NOBODY, give, unprivileged};
 use crate::proxy::{KEY, completion, grant, openai};
 use e2e::{Done, Serve, World, world};
+use std::os::linux::fs::MetadataExt;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::Stdio;
@@ -94,6 +96,54 @@ async fn a_wrapped_program_has_no_rights_to_undo_it_and_no_key_to_read() {
     let came = done(command.spawn().unwrap()).await;
     let none = "0000000000000000";
     assert_eq!(came.stdout, format!("CapEff:\t{none}\nCapBnd:\t{none}\nNoNewPrivs:\t1\n0\nend\n"), "{came:?}");
+}
+
+/// Whom an agent runs as that is not to have the owner's files.
+const ANOTHER: u32 = 65_533;
+
+/// As root, this becomes two ordinary users; elsewhere whoever runs it is one already, and cannot become another.
+#[tokio::test(flavor = "multi_thread")]
+async fn ordinary_users_wrap_programs_whether_the_gateway_is_theirs_or_not() {
+    let (mut world, api, token) = openai(completion).await;
+    grant(&world, &[]).await;
+    world.set("OAUTH3_TOKEN", &token);
+    let is_root = std::fs::metadata("/proc/self").unwrap().st_uid() == 0;
+    if is_root {
+        give(world.home(), NOBODY);
+        world.run_by(unprivileged(NOBODY));
+    }
+    let serve = world.serve().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let look = format!(
+        "id -u; {CHAT} | grep -c hello; curl -sS http://127.0.0.1:3737/health | grep -c status; \
+         curl -s --noproxy '*' http://127.0.0.1:{0} || echo refused; grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status; \
+         for way in 'umount -l \"$HOME\"' 'nsenter -t $PPID -n true' 'nsenter -t {1} -U true' \
+         'cat {2}/master.key' 'cat /proc/{1}/root{2}/master.key' 'cat /proc/{1}/environ' 'cat /proc/$PPID/environ'; do \
+         eval \"$way\" >/dev/null 2>&1 && echo \"DID $way\"; done; echo end",
+        listener.local_addr().unwrap().port(),
+        serve.pid(),
+        world.home().display(),
+    );
+    let none = "0000000000000000";
+    let expected =
+        |user: u32| format!("{user}\n1\n1\nrefused\nCapEff:\t{none}\nCapBnd:\t{none}\nNoNewPrivs:\t1\nend\n");
+    let came = run(&world, &serve, &["--", "sh", "-c", &look]).await;
+    let owner = std::fs::metadata(world.home()).unwrap().st_uid();
+    assert_eq!(came.stdout, expected(owner), "{came:?}");
+    if is_root {
+        let home = tempfile::tempdir().unwrap();
+        give(home.path(), ANOTHER);
+        let mut command = Command::new("setpriv");
+        command.args(&unprivileged(ANOTHER)[1..]).arg(world::binary());
+        command.args(["wrap", "--proxy-url", &serve.proxy, "--url", &serve.base, "--", "sh", "-c", &look]);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", home.path()).env("OAUTH3_TOKEN", &token).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let came = done(command.spawn().unwrap()).await;
+        assert_eq!(came.stdout, expected(ANOTHER), "{came:?}");
+        assert_eq!(api.seen().len(), 2);
+    }
+    assert!(!format!("{:?}", api.seen()).contains(&token));
 }
 
 #[tokio::test(flavor = "multi_thread")]
