@@ -5,11 +5,7 @@ use oauth3_core::{
     AgentName, AuditEvent, Digest, Draft, Execution, Fault, Intent, RequestId, Resolved, Runtime, Skill, Source,
     Status, SubmissionError, Timestamp,
 };
-use oauth3_skill::ImportError;
 use std::time::Duration;
-
-/// Time for everything that a skill imports from elsewhere.
-const IMPORT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A request that is well-formed and not yet decided.
 #[derive(Debug)]
@@ -32,7 +28,14 @@ impl Broker {
         let resolved = draft.resolve(&code).map_err(refusal)?;
         let runtime = self.runtime(&resolved)?;
         let limits = self.config.ceilings.limits(resolved.timeout_ms, &resolved.limits).map_err(refusal)?;
-        let (code, layer) = self.imports(runtime, code).await?;
+        // What was fetched is said here and by nobody else.
+        if Skill::read(&code).map_err(refusal)?.packages().is_some() {
+            return Err(Fault::InvalidRequest("code cannot say itself what was fetched for it".to_owned()));
+        }
+        let (code, layer) = match self.granted_imports(agent, &resolved, runtime, &code).await? {
+            Some(granted) => (granted, None),
+            None => self.imports(runtime, code).await?,
+        };
         let stored = if resolved.secrets.is_empty() { Vec::new() } else { self.ports.store.secrets().await? };
         let revealed = stored.into_iter().filter(|secret| secret.uses.reveal.is_on()).map(|secret| secret.name);
         let revealed = revealed.filter(|name| resolved.secrets.contains(name)).collect();
@@ -48,26 +51,6 @@ impl Broker {
             access: None,
         };
         Ok(Order { intent, description: resolved.description, skill_url, code, layer, args: resolved.args })
-    }
-
-    /// The code with what it imports from elsewhere pinned in it, and those files.
-    async fn imports(&self, runtime: Runtime, code: Vec<u8>) -> Result<(Vec<u8>, Option<Vec<u8>>), Fault> {
-        // What was fetched is said here and by nobody else.
-        if Skill::read(&code).map_err(refusal)?.packages().is_some() {
-            return Err(Fault::InvalidRequest("code cannot say itself what was fetched for it".to_owned()));
-        }
-        let rules = &self.config.imports;
-        let work = oauth3_skill::resolve_imports(&*self.ports.http, rules, runtime, &code);
-        let Ok(resolved) = tokio::time::timeout(IMPORT_TIMEOUT, work).await else {
-            return Err(Fault::SkillFetchFailed("the imports took too long to fetch".to_owned()));
-        };
-        match resolved {
-            Ok(None) => Ok((code, None)),
-            Ok(Some(resolved)) => Ok((resolved.code, Some(resolved.layer))),
-            Err(error @ ImportError::Refused(_)) => Err(Fault::InvalidRequest(error.to_string())),
-            Err(error @ ImportError::Fetch(_)) => Err(Fault::SkillFetchFailed(error.to_string())),
-            Err(error @ ImportError::TooLarge(_)) => Err(Fault::TooLarge(error.to_string())),
-        }
     }
 
     fn runtime(&self, resolved: &Resolved) -> Result<Runtime, Fault> {

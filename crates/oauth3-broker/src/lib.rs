@@ -14,6 +14,7 @@ mod broker;
 mod command;
 mod config;
 mod expiry;
+mod imports;
 mod intake;
 mod making;
 mod owner_port;

@@ -76,7 +76,8 @@ impl Broker {
     /// Stores a request, and before it what it imports from elsewhere.
     async fn keep(&self, execution: &Execution, layer: Option<&[u8]>) -> Result<(), Fault> {
         if let Some(layer) = layer {
-            self.ports.store.put_layer(&Digest::of(layer), layer).await?;
+            let needed = self.needed_layers().await?;
+            self.ports.store.put_layer(&Digest::of(layer), layer, &needed).await?;
         }
         self.ports.store.insert_execution(execution).await
     }

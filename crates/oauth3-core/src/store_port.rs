@@ -155,12 +155,18 @@ pub trait Store: Send + Sync {
 
     /// Adds a request.
     async fn insert_execution(&self, execution: &Execution) -> Result<(), Fault>;
-    /// Keeps the files that a skill imports from elsewhere, by their digest. A store may keep none.
-    async fn put_layer(&self, _digest: &Digest, _layer: &[u8]) -> Result<(), Fault> {
+    /// Keeps the files that a skill imports from elsewhere, by their digest, in the place of what may be there. Beyond
+    /// a bound of its own a store forgets those that were used the longest time ago, and never one of `needed`. A store
+    /// may keep none.
+    async fn put_layer(&self, _digest: &Digest, _layer: &[u8], _needed: &BTreeSet<Digest>) -> Result<(), Fault> {
         Err(Fault::Unavailable("imports from elsewhere cannot be kept".into()))
     }
-    /// What was kept under this digest. Whoever uses it checks that it still has that digest.
+    /// What was kept under this digest, which is used by that. Whoever uses it checks that it still has that digest.
     async fn layer(&self, _digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(None)
+    }
+    /// The code with this digest, if a request ever had it. Whoever uses it checks that it still has that digest.
+    async fn code(&self, _digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
         Ok(None)
     }
     /// One request.

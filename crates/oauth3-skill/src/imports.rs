@@ -23,6 +23,24 @@ pub struct ImportRules {
     pub jsr: Option<Url>,
 }
 
+impl ImportRules {
+    /// Whether they allow anything.
+    #[must_use]
+    pub const fn allow_something(&self) -> bool {
+        self.https || self.npm.is_some() || self.jsr.is_some()
+    }
+
+    /// Whether they allow all of these.
+    #[must_use]
+    pub fn cover(&self, packages: &Packages) -> bool {
+        let jsr = |name: &str| self.jsr.as_ref().is_some_and(|jsr| name.starts_with(jsr.as_str()));
+        packages.list.iter().all(|Package { name, .. }| match name.strip_prefix("npm:") {
+            Some(_) => self.npm.is_some(),
+            None => self.https || jsr(name),
+        })
+    }
+}
+
 /// Why imports were refused. The text is for the agent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
@@ -90,6 +108,13 @@ pub async fn resolve_imports(
         packages.extend(npm::fetch(&mut fetcher, registry, &layout, &mut files).await?);
     }
     pack(skill, runtime, packages, &files).map(Some)
+}
+
+/// The code that a skill becomes with these packages, as [`resolve_imports`] makes it; `None` when it is no skill.
+#[must_use]
+pub fn with_packages(code: &[u8], runtime: Runtime, packages: Packages) -> Option<Vec<u8>> {
+    let bundle = bundle(Skill::read(code).ok()?, runtime).ok()?;
+    Some(bundle.with_packages(packages).to_bytes())
 }
 
 /// Every file that may import something.
@@ -179,15 +204,20 @@ fn pack(
     let refused = |text: String| ImportError::Refused(text);
     let members = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
     let layer = write_archive(members).ok_or_else(|| refused("a package has a path that is too long".to_owned()))?;
-    let bundle = match skill {
-        Skill::Several(bundle) => bundle,
+    let import_map = files.contains_key(IMPORT_MAP);
+    let bundle = bundle(skill, runtime)?;
+    let code = bundle.with_packages(Packages::new(&layer, import_map, list)).to_bytes();
+    Ok(Resolved { code, layer })
+}
+
+/// A skill as several files, which it is with packages.
+fn bundle(skill: Skill<'_>, runtime: Runtime) -> Result<Bundle, ImportError> {
+    match skill {
+        Skill::Several(bundle) => Ok(bundle),
         Skill::One(code) => {
             let path = if runtime == Runtime::Deno { "main.ts" } else { "main.mjs" };
             let file = SkillFile { path: path.to_owned(), bytes: code.to_vec() };
-            Bundle::new(vec![file], None, &[]).map_err(|error| refused(error.to_string()))?
+            Bundle::new(vec![file], None, &[]).map_err(|error| ImportError::Refused(error.to_string()))
         }
-    };
-    let import_map = files.contains_key(IMPORT_MAP);
-    let code = bundle.with_packages(Packages::new(&layer, import_map, list)).to_bytes();
-    Ok(Resolved { code, layer })
+    }
 }

@@ -15,4 +15,4 @@ mod scan;
 mod web;
 
 pub use archive::{ArchiveError, Bounds, SKILL_BOUNDS, is_archive, unpack};
-pub use imports::{ImportError, ImportRules, Resolved, resolve_imports};
+pub use imports::{ImportError, ImportRules, Resolved, resolve_imports, with_packages};

@@ -8,6 +8,7 @@ mod apis;
 mod audit;
 mod error;
 mod head;
+mod layers;
 mod open;
 mod rows;
 mod sign_ins;

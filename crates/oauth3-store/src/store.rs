@@ -2,7 +2,7 @@
 
 use crate::error::unavailable;
 use crate::sign_ins::write_secret;
-use crate::{SqliteStore, audit, rows};
+use crate::{SqliteStore, audit, layers, rows};
 use async_trait::async_trait;
 use oauth3_core::{
     AgentName, AgentRecord, ApiId, ApiKey, AuditEvent, AuditMac, AuditRow, ChainReport, Connection, Digest, Execution,
@@ -235,13 +235,16 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn put_layer(&self, digest: &Digest, layer: &[u8]) -> Result<(), Fault> {
-        let put = sqlx::query("INSERT INTO layers (digest, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING");
-        put.bind(digest.to_string()).bind(layer).execute(&self.pool).await.map_err(unavailable).map(drop)
+    async fn put_layer(&self, digest: &Digest, layer: &[u8], needed: &BTreeSet<Digest>) -> Result<(), Fault> {
+        layers::put(&self.pool, digest, layer, needed).await
     }
 
     async fn layer(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
-        let found = sqlx::query_scalar("SELECT bytes FROM layers WHERE digest = ?1").bind(digest.to_string());
+        layers::get(&self.pool, digest).await
+    }
+
+    async fn code(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
+        let found = sqlx::query_scalar("SELECT bytes FROM code WHERE code_hash = ?1").bind(digest.to_string());
         found.fetch_optional(&self.pool).await.map_err(unavailable)
     }
 

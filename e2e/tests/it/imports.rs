@@ -60,12 +60,22 @@ fn integrity(bytes: &[u8]) -> String {
     format!("sha512-{}", BASE64.encode(&Sha512::digest(bytes)))
 }
 
-async fn registries(changed: Arc<AtomicBool>) -> Standin {
+/// How the registries are.
+#[derive(Default)]
+struct Mood {
+    changed: AtomicBool,
+    down: AtomicBool,
+}
+
+async fn registries(mood: Arc<Mood>) -> Standin {
     Standin::start_for(HOSTS, move |seen| {
-        let changed = changed.load(Ordering::Acquire);
+        let changed = mood.changed.load(Ordering::Acquire);
         let reply = Response::builder();
         let body = |bytes: Vec<u8>| reply.body(Full::from(bytes)).unwrap();
         let missing = || Response::builder().status(404).body(Full::default()).unwrap();
+        if mood.down.load(Ordering::Acquire) {
+            return Response::builder().status(503).body(Full::default()).unwrap();
+        }
         let parts: Vec<&str> = seen.target.trim_start_matches('/').split('/').collect();
         match (seen.header("host").unwrap_or_default(), parts.as_slice()) {
             ("npm.example", [name, "-", _]) => packed(name, changed).map_or_else(missing, body),
@@ -186,24 +196,89 @@ async fn pinned_imports_are_fetched_before_the_approval_shown_and_run_without_a_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_changes_its_bytes_changes_nothing_that_was_approved_and_asks_again() {
-    let changed = Arc::new(AtomicBool::new(false));
-    let server = registries(Arc::clone(&changed)).await;
+    let mood = Arc::<Mood>::default();
+    let server = registries(mood.clone()).await;
     let (world, _serve, agent) = start(&server, ALL).await;
     let body = deno("import { a } from 'npm:foo@1.2.3'; console.log(a)");
     let id = asked(&agent, body.clone()).await;
-    changed.store(true, Ordering::Release);
+    mood.changed.store(true, Ordering::Release);
     assert_eq!(world.cli(&["approve", &id, "--trust", "24h"]).await.code(), 0);
     assert_eq!(agent.finished(&id).await["result"]["stdout"], "foobar\n");
-    assert_eq!(agent.execute(body.clone()).await.status, 202, "other bytes are another thing");
-    changed.store(false, Ordering::Release);
     let reply = agent.execute(body).await;
-    assert_eq!((reply.status, &reply.json["stdout"]), (200, &json!("foobar\n")), "{reply:?}");
+    assert_eq!((reply.status, &reply.json["stdout"]), (200, &json!("foobar\n")), "what was granted: {reply:?}");
+    // Other code gets what is there now, and that was never approved.
+    let id = asked(&agent, deno("import { a } from 'npm:foo@1.2.3'; console.log('now', a)")).await;
+    assert_eq!(world.cli(&["approve", &id]).await.code(), 0);
+    assert_eq!(agent.finished(&id).await["result"]["stdout"], "now changed\n");
     // A lock file that knows better refuses them.
-    changed.store(true, Ordering::Release);
     let lock = package_lock(&integrity(&packed("foo", false).unwrap()));
     let reply = agent.execute(node(&json!({ "foo": "1.2.3" }), Some(&lock))).await;
     assert_eq!(reply.status, 400, "{reply:?}");
     assert!(reply.json["error_description"].as_str().unwrap().contains("integrity"), "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_granted_runs_without_the_registry_it_came_from_and_nothing_else_does() {
+    let mood = Arc::<Mood>::default();
+    let server = registries(mood.clone()).await;
+    let (world, serve, agent) = start(&server, ALL).await;
+    let other = world.cli(&["agent", "add", "other", "--json"]).await.json()["token"].as_str().unwrap().to_owned();
+    let down = |is: bool| mood.down.store(is, Ordering::Release);
+    let bodies = [(deno(DENO), "foobar 2 3 no script\n"), (node(&json!({ "foo": "1.2.3" }), None), "foobar false\n")];
+    for (body, _) in &bodies {
+        let id = asked(&agent, body.clone()).await;
+        assert_eq!(world.cli(&["approve", &id, "--trust", "24h"]).await.code(), 0);
+        assert_eq!(agent.finished(&id).await["status"], "success");
+    }
+    let prints = async |agent: &Agent, when: &str| {
+        let fetched = server.seen().len();
+        for (body, prints) in &bodies {
+            let reply = agent.execute(body.clone()).await;
+            assert_eq!((reply.status, &reply.json["stdout"]), (200, &json!(prints)), "{when}: {reply:?}");
+        }
+        assert_eq!(server.seen().len(), fetched, "{when}: nothing is fetched");
+    };
+    prints(&agent, "while it is up").await;
+    down(true);
+    prints(&agent, "while it is down").await;
+    for (body, _) in &bodies {
+        let more = json!({ "runtime": body["metadata"]["runtime"], "network": ["more.example"] });
+        let mut wider = body.clone();
+        wider["metadata"] = more;
+        assert_eq!(agent.execute(wider).await.status, 202, "more than was granted is asked for");
+        assert_eq!(agent.at(&serve.base).execute(body.clone()).await.status, 200);
+        assert_eq!(
+            Agent::new(&serve.base, &other).execute(body.clone()).await.status,
+            422,
+            "it was not granted to others"
+        );
+    }
+    assert!(serve.stop().await.success());
+    // Somebody with the file changes what is kept: it is not run, and what is fetched again takes its place.
+    let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nc.execute(\"UPDATE layers SET bytes = zeroblob(10)\")\nc.commit()";
+    let edit = tokio::process::Command::new("python3").args(["-c", script]).arg(world.db()).status().await.unwrap();
+    assert!(edit.success());
+    let serve = world.serve().await;
+    let agent = agent.at(&serve.base);
+    assert_eq!(agent.execute(bodies[0].0.clone()).await.status, 422);
+    down(false);
+    for (body, prints) in &bodies {
+        let reply = agent.execute(body.clone()).await;
+        assert_eq!((reply.status, &reply.json["stdout"]), (200, &json!(prints)), "{reply:?}");
+    }
+    down(true);
+    prints(&agent, "after it was mended").await;
+    assert!(serve.stop().await.success());
+    // What the owner allows no more is not imported, granted or not.
+    let config = std::fs::read_to_string(world.home().join("oauth3.toml")).unwrap();
+    world.write_config(&config.replace(ALL, "[\"jsr\", \"https\"]"));
+    down(false);
+    let serve = world.serve().await;
+    for (body, _) in &bodies {
+        let reply = agent.at(&serve.base).execute(body.clone()).await;
+        let text = reply.json["error_description"].as_str().unwrap_or_default();
+        assert!(reply.status == 400 && text.contains("add \"npm\" to [imports] allow"), "{reply:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

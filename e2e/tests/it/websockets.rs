@@ -370,9 +370,11 @@ async fn a_websocket_ends_with_its_grant_and_with_either_side() {
     let (world, peer, token) = peer(&["api.openai.com"], "").await;
     let serve = world.serve().await;
     let python = installed("OAUTH3_TEST_CLIENTS");
-    grant(&world, &["--for", "8s"]).await;
-    let (_child, mut lines) = stays(&python, &serve, &world, &token).await;
-    assert_eq!(line(&mut lines).await, "1008 oauth3: the owner took the right to this back");
+    grant(&world, &["--for", "10s"]).await;
+    let (head, stream) = ask(&serve, &token, "").await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let (kind, payload) = messages(&rest(stream).await).pop().unwrap();
+    assert_eq!((kind, &payload[2..]), (0x8, &b"oauth3: the owner took the right to this back"[..]));
     // A client that is gone without a word.
     grant(&world, &[]).await;
     let (mut child, _) = stays(&python, &serve, &world, &token).await;
