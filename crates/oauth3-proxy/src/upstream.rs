@@ -441,6 +441,30 @@ mod tests {
         reply.into_body().collect().await.unwrap().to_bytes()
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_cannot_be_reached_is_waited_for_twice_at_most_however_many_call() {
+        // It takes connections in and says nothing, so that each handshake takes as long as it may.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let resolve = BTreeMap::from([("api.example.com".to_owned(), address)]);
+        let dialer = Dialer::new(DialConfig { resolve, ..DialConfig::default() }).unwrap();
+        let host = Host::parse("api.example.com").unwrap();
+        let origin = Arc::new(Origin { secure: true, host });
+        let client = Arc::new(ApiClient::new(&dialer, Kind::Catalog));
+        let begun = Instant::now();
+        assert!(client.send(&origin, ping()).await.is_err_and(|error| error.is_connect()));
+        let one = begun.elapsed();
+        assert!(!one.is_zero());
+        let begun = Instant::now();
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            let (client, origin) = (client.clone(), origin.clone());
+            calls.spawn(async move { client.send(&origin, ping()).await.is_err_and(|error| error.is_connect()) });
+        }
+        assert_eq!(calls.join_all().await, [true; 5]);
+        assert_eq!(begun.elapsed().as_secs(), (one * 2).as_secs());
+    }
+
     #[tokio::test]
     async fn a_connection_is_kept_for_the_next_request() {
         let (origin, client, go_on) = server(After::Keep).await;
