@@ -304,6 +304,27 @@ async fn a_websocket_takes_a_grant_that_covers_what_cannot_be_counted() {
     assert!(refused.iter().any(|call| call["reason"].as_str().unwrap().contains("WebSocket")), "{refused:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_grant_the_owner_is_asked_and_a_yes_to_one_opens_one() {
+    let (world, api, token) = hostile(|seen| switching(seen, "", &frame(0x88, &[]))).await;
+    let grants = world.cli(&["grants", "--json"]).await.json();
+    assert_eq!(world.cli(&["grants", "revoke", grants["grants"][0]["id"].as_str().unwrap()]).await.code(), 0);
+    let serve = world.serve().await;
+    let (head, _) = ask(&serve, &token, "Prefer: respond-async\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 202 "), "{head}");
+    let id = world.cli(&["requests", "--json"]).await.json()["requests"][0]["request_id"].as_str().unwrap().to_owned();
+    assert!(api.seen().is_empty());
+    assert_eq!(world.cli(&["approve", &id]).await.code(), 0);
+    let (head, stream) = ask(&serve, &token, "Prefer: respond-async\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_eq!(messages(&rest(stream).await), [(0x8, vec![])]);
+    let (head, _) = ask(&serve, &token, "Prefer: respond-async\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 202 "), "it was for one: {head}");
+    assert_eq!(api.seen().len(), 1);
+    let over = async || world.cli(&["show", &id, "--json"]).await.json()["status"] == "success";
+    e2e::eventually_async("the request is over with its WebSocket", over).await;
+}
+
 const STAYS: &str = "
 import sys
 from websockets.sync.client import connect
