@@ -3,8 +3,8 @@
 use crate::decode::{Decoder, Step};
 use crate::hygiene::clean_trailers;
 use crate::limits::BODY_IDLE_TIMEOUT;
-use crate::pool::Kept;
 use crate::run::Run;
+use crate::upstream::Kept;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};

@@ -9,9 +9,9 @@ use crate::listen::listen;
 use crate::marks::Marks;
 use crate::meter::Meter;
 use crate::observer::Observer;
-use crate::pool::Pool;
 use crate::run::Run;
 use crate::tasks::Tasks;
+use crate::upstream::{BOUNDS, Pool};
 use oauth3_core::{Clock, EgressUsage, ListenerFd, ListenerRole, SecretName};
 use oauth3_dial::Dialer;
 use oauth3_policy::Permit;
@@ -69,7 +69,7 @@ pub fn open_egress(
         observer,
         clock,
         tls,
-        pool: Pool::default(),
+        pool: Pool::new(BOUNDS),
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         decoders: Arc::new(Semaphore::new(DECODERS_MEMORY_BYTES / DECODERS_UNIT_BYTES)),
         requests: Arc::new(Semaphore::new(MAX_REQUESTS)),

@@ -38,7 +38,7 @@ mod marks;
 pub mod messages;
 mod meter;
 mod observer;
-mod pool;
+pub mod pool;
 mod refusals;
 mod reply;
 mod rules;

@@ -3,18 +3,15 @@
 use crate::driven::Driven;
 use crate::fill::Watched;
 use crate::limits::{
-    CONNECT_TIMEOUT, HOST_CONNECTION_WINDOW_BYTES, HOST_STREAM_WINDOW_BYTES, MAX_HEAD_BYTES, MAX_HEADERS,
-    MAX_LOCAL_RESETS, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
+    CONNECT_TIMEOUT, HOST_CONNECTION_WINDOW_BYTES, HOST_STREAM_WINDOW_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_IDLE_AGE,
+    MAX_IDLE_PER_HOST, MAX_LOCAL_RESETS, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
 };
-use crate::pool::{Line, Sender, Shared};
+use crate::pool::{self, Bounds, Shared};
 use crate::reply::Refusal;
 use crate::run::Run;
 use crate::tasks::OnRun;
-use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
-use http_body::Body as _;
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,6 +25,35 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
+
+/// Connections that are kept for the next request of the same run to the same host.
+pub(crate) type Pool = pool::Pool<Host, Tls, Watched>;
+/// One of them, for one request.
+pub(crate) type Line = pool::Line<Tls, Watched>;
+type Tls = TokioIo<TlsStream<TcpStream>>;
+
+/// How much of them is kept.
+pub(crate) const BOUNDS: Bounds = Bounds { idle: MAX_IDLE_PER_HOST, age: MAX_IDLE_AGE, streams: MAX_STREAMS as usize };
+
+/// The sending half of an upstream connection, for one request.
+pub(crate) struct Sender {
+    pub(crate) line: Line,
+    /// The request's place among those that the run has under way.
+    _place: OwnedSemaphorePermit,
+}
+
+/// A connection whose reply is still being read. Dropped, it closes, or resets its stream.
+pub(crate) struct Kept {
+    pub(crate) run: Arc<Run>,
+    pub(crate) host: Host,
+    pub(crate) sender: Sender,
+}
+
+impl Kept {
+    pub(crate) fn give_back(self) {
+        self.run.pool.put(&self.host, self.sender.line);
+    }
+}
 
 /// Sends over a kept connection or a new one. A kept one may have been closed by the host meanwhile: then the
 /// request is sent again when it never left, or when doing so twice does no harm.
@@ -52,7 +78,8 @@ pub(crate) async fn send(
         }
         line.retire();
     }
-    let mut line = timeout(CONNECT_TIMEOUT, connect(run, host)).await.map_err(|_| slow(host))??;
+    let mut line =
+        timeout(CONNECT_TIMEOUT, run.pool.connect(host, connect(run, host))).await.map_err(|_| slow(host))??;
     address(&mut request, host, &line)?;
     let reply = line.send(request).await.map_err(|error| gone(host, error.error()))?;
     checked(reply, host, Sender { line, _place: place })
@@ -79,33 +106,9 @@ pub(crate) async fn send_alone(
     Ok((reply, Sender { line, _place: place }))
 }
 
-/// Makes it a request to the host itself, in the form of the connection's protocol: whatever named the host before
-/// gives way to what was checked.
+/// Whatever named the host before gives way to what was checked.
 fn address(request: &mut Request<Watched>, host: &Host, line: &Line) -> Result<(), Refusal> {
-    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let open = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
-    let name = host.to_string();
-    match line {
-        Line::One(_) | Line::Alone(_) => {
-            *request.uri_mut() = Uri::from(path);
-            *request.version_mut() = Version::HTTP_11;
-            let value = HeaderValue::from_str(&name).map_err(|_| broken(host))?;
-            let headers = request.headers_mut();
-            headers.insert(HOST, value);
-            if open {
-                // Without this a GET with a body of unknown length would go out without it.
-                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-        }
-        Line::Stream(_) => {
-            let uri = Uri::builder().scheme(Scheme::HTTPS).authority(name).path_and_query(path).build();
-            *request.uri_mut() = uri.map_err(|_| broken(host))?;
-            *request.version_mut() = Version::HTTP_2;
-            request.headers_mut().remove(HOST);
-            request.headers_mut().remove(TRANSFER_ENCODING);
-        }
-    }
-    Ok(())
+    line.address(request, &host.to_string()).ok_or_else(|| broken(host))
 }
 
 async fn place(run: &Run) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -113,21 +116,12 @@ async fn place(run: &Run) -> Result<OwnedSemaphorePermit, Refusal> {
     place.map_err(|_| Refusal::failed(StatusCode::SERVICE_UNAVAILABLE, "", "the run is over"))
 }
 
-/// A new connection, or a stream of one that another request made meanwhile.
+/// A new connection.
 async fn connect(run: &Arc<Run>, host: &Host) -> Result<Line, Refusal> {
-    let connecting = run.pool.connecting(host);
-    let _turn = match &connecting {
-        Some(connecting) => Some(connecting.lock().await),
-        None => None,
-    };
-    if let Some(stream) = run.pool.stream(host) {
-        return Ok(Line::Stream(stream));
-    }
     let stream = dial(run, host, Protocols::Any).await?;
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         return speak_http2(run, host, stream).await;
     }
-    run.pool.one_by_one(host);
     let one = Driven::handshake(&http1_client(), TokioIo::new(stream)).await.map_err(|error| gone(host, &error))?;
     Ok(Line::One(Box::new(one)))
 }
@@ -168,7 +162,7 @@ async fn speak_http2(run: &Arc<Run>, host: &Host, stream: TlsStream<TcpStream>) 
             tracing::debug!(%error, "upstream connection ended");
         }
     });
-    run.pool.share(host, Shared::new(sender, allowed)).map(Line::Stream).ok_or_else(|| broken(host))
+    Ok(Line::Stream(run.pool.share(host, Shared::new(sender, allowed))))
 }
 
 /// HTTP/1.1 counts fields while it reads; here the bound on bytes has let more through.

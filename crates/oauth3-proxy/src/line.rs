@@ -28,34 +28,34 @@ pub(crate) enum Kind {
 }
 
 /// One connection.
-pub(crate) enum Line {
+pub(crate) enum Transport {
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
     Plain(TokioIo<TcpStream>),
 }
 
 impl Connector {
-    pub(crate) async fn connect(&self, origin: &Origin, protocols: Protocols) -> Result<Line, DialError> {
+    pub(crate) async fn connect(&self, origin: &Origin, protocols: Protocols) -> Result<Transport, DialError> {
         let Origin { secure, host } = origin;
         match (self.kind, secure) {
-            (Kind::Owners, false) => Ok(Line::Plain(TokioIo::new(self.dialer.connect_owners_plain(host).await?))),
+            (Kind::Owners, false) => Ok(Transport::Plain(TokioIo::new(self.dialer.connect_owners_plain(host).await?))),
             (Kind::Owners, true) => {
                 let stream = self.dialer.connect_owners_tls(host, protocols).await?;
-                Ok(Line::Tls(Box::new(TokioIo::new(stream))))
+                Ok(Transport::Tls(Box::new(TokioIo::new(stream))))
             }
-            (Kind::Host, false) => Ok(Line::Plain(TokioIo::new(self.dialer.connect_plain(host).await?))),
+            (Kind::Host, false) => Ok(Transport::Plain(TokioIo::new(self.dialer.connect_plain(host).await?))),
             (Kind::Catalog | Kind::Host, _) => {
-                Ok(Line::Tls(Box::new(TokioIo::new(self.dialer.connect_tls(host, protocols).await?))))
+                Ok(Transport::Tls(Box::new(TokioIo::new(self.dialer.connect_tls(host, protocols).await?))))
             }
         }
     }
 }
 
 /// Whether both sides agreed on HTTP/2 (RFC 7301).
-pub(crate) fn chosen_http2(line: &Line) -> bool {
-    matches!(line, Line::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2"))
+pub(crate) fn chosen_http2(line: &Transport) -> bool {
+    matches!(line, Transport::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2"))
 }
 
-impl Read for Line {
+impl Read for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
@@ -64,7 +64,7 @@ impl Read for Line {
     }
 }
 
-impl Write for Line {
+impl Write for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),

@@ -3,27 +3,27 @@
 
 use crate::body::Outgoing;
 use crate::limits::{
-    CONNECTION_WINDOW_BYTES, IDLE_CONNECTION, MAX_HEAD_BYTES, MAX_HEADERS, MAX_IDLE_CONNECTIONS, STREAM_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, IDLE_CONNECTION, MAX_HEAD_BYTES, MAX_HEADERS, MAX_IDLE_CONNECTIONS, MAX_STREAMS,
+    STREAM_WINDOW_BYTES,
 };
-use crate::line::{Connector, Kind, Line, chosen_http2};
+use crate::line::{Connector, Kind, Transport, chosen_http2};
 use bytes::Bytes;
-use http::header::{HOST, TRANSFER_ENCODING};
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use oauth3_core::Host;
 use oauth3_dial::{DialError, Dialer, Protocols};
 use oauth3_inject::Driven;
-use std::collections::HashMap;
+use oauth3_inject::pool::{self, Bounds, Shared};
 use std::error::Error;
 use std::fmt;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use tokio::time::Instant;
 
 /// The port of HTTP in clear, which no Host field names.
 const PLAIN_PORT: u16 = 80;
@@ -44,7 +44,7 @@ pub(crate) struct ApiClient {
 }
 
 /// Where requests go.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Origin {
     /// With TLS.
     pub(crate) secure: bool,
@@ -65,11 +65,9 @@ pub(crate) enum SendError {
 /// The body of a reply, with the connection that it comes over.
 pub(crate) struct Answered {
     inner: Incoming,
-    /// Nothing when it is shared with other requests, or free again.
-    line: Option<(One, Home)>,
+    /// Nothing when it is free again, or nobody else's anyway.
+    line: Option<(Line, Home)>,
 }
-
-type One = Box<Driven<Line, Outgoing>>;
 
 /// Where a connection belongs when it is free.
 struct Home {
@@ -77,24 +75,11 @@ struct Home {
     origin: Arc<Origin>,
 }
 
-/// Connections without a request, and those that many requests share.
-#[derive(Default)]
-struct Pool(Mutex<HashMap<Arc<Origin>, Known>>);
+type Pool = pool::Pool<Arc<Origin>, Transport, Outgoing>;
+type Line = pool::Line<Transport, Outgoing>;
 
-#[derive(Default)]
-struct Known {
-    idle: Vec<(Instant, One)>,
-    shared: Option<(Instant, http2::SendRequest<Outgoing>)>,
-    /// It spoke HTTP/1.1 last, so that each request needs a connection of its own.
-    one_by_one: bool,
-    connecting: Arc<tokio::sync::Mutex<()>>,
-}
-
-/// A connection for one request.
-enum Way {
-    One(One),
-    Shared(http2::SendRequest<Outgoing>),
-}
+/// How much is kept.
+const BOUNDS: Bounds = Bounds { idle: MAX_IDLE_CONNECTIONS, age: IDLE_CONNECTION, streams: MAX_STREAMS };
 
 impl Upstream {
     pub(crate) fn new(dialer: &Dialer) -> Self {
@@ -135,7 +120,7 @@ impl Origin {
 
 impl ApiClient {
     fn new(dialer: &Dialer, kind: Kind) -> Self {
-        Self { connector: Connector { dialer: dialer.clone(), kind }, pool: Arc::default() }
+        Self { connector: Connector { dialer: dialer.clone(), kind }, pool: Arc::new(Pool::new(BOUNDS)) }
     }
 
     /// Sends a request, whose address is a path, over a kept connection or a new one. A kept one may have been closed
@@ -145,161 +130,65 @@ impl ApiClient {
         origin: &Arc<Origin>,
         mut request: Request<Outgoing>,
     ) -> Result<Response<Answered>, SendError> {
-        while let Some(way) = self.pool.take(origin) {
-            match self.over(way, origin, request).await? {
-                Ok(reply) => return Ok(reply),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(SendError::Http(error.into_error())),
-                },
-            }
-        }
-        let way = self.connect(origin).await?;
-        self.over(way, origin, request).await?.map_err(|error| SendError::Http(error.into_error()))
-    }
-
-    /// A new connection, or one that another request made meanwhile: of many at once to an origin that may let
-    /// them share one, the first connects. Whoever waited for that in vain connects by itself, so that a host that
-    /// cannot be reached is waited for twice at most.
-    async fn connect(&self, origin: &Arc<Origin>) -> Result<Way, SendError> {
-        let connecting = self.pool.connecting(origin).filter(|_| origin.secure);
-        let mut first = None;
-        if let Some(connecting) = &connecting {
-            first = connecting.try_lock().ok();
-            if first.is_none() {
-                drop(connecting.lock().await);
-            }
-            if let Some(way) = self.pool.shared(origin) {
-                return Ok(way);
-            }
-        }
-        let line = self.connector.connect(origin, Protocols::Any).await.map_err(SendError::Dial)?;
-        let http2 = chosen_http2(&line);
-        self.pool.with(origin, |known| known.one_by_one = !http2);
-        let way = if http2 { self.speak_http2(origin, line).await? } else { speak_http1(line).await? };
-        drop(first);
-        Ok(way)
-    }
-
-    async fn over(
-        &self,
-        way: Way,
-        origin: &Arc<Origin>,
-        mut request: Request<Outgoing>,
-    ) -> Result<Result<Response<Answered>, TrySendError<Request<Outgoing>>>, SendError> {
-        let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        match way {
-            Way::One(mut one) => {
-                *request.uri_mut() = Uri::from(path);
-                *request.version_mut() = Version::HTTP_11;
-                let open = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
-                request.headers_mut().insert(HOST, origin.field().ok_or(SendError::Unfit)?);
-                if open {
-                    // Without this a GET with a body of unknown length would go out without it.
-                    request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        let authority = origin.authority();
+        loop {
+            let (mut line, kept) = match self.pool.take(origin) {
+                Some(line) => (line, true),
+                // Seldom, and large: not in the memory of each call.
+                None => (Box::pin(self.pool.connect(origin, self.connect(origin))).await?, false),
+            };
+            line.address(&mut request, &authority).ok_or(SendError::Unfit)?;
+            match line.send(request).await {
+                Ok(reply) => {
+                    let home = Home { pool: self.pool.clone(), origin: origin.clone() };
+                    return Ok(reply.map(|inner| Answered::new(inner, Some((line, home)))));
                 }
-                let reply = one.send(request).await;
-                let home = Home { pool: self.pool.clone(), origin: origin.clone() };
-                Ok(reply.map(|reply| reply.map(|inner| Answered::new(inner, Some((one, home))))))
-            }
-            Way::Shared(mut sender) => {
-                let uri = Uri::builder().scheme(Scheme::HTTPS).authority(origin.authority()).path_and_query(path);
-                *request.uri_mut() = uri.build().map_err(|_| SendError::Unfit)?;
-                *request.version_mut() = Version::HTTP_2;
-                request.headers_mut().remove(HOST);
-                request.headers_mut().remove(TRANSFER_ENCODING);
-                let reply = sender.try_send_request(request).await;
-                if reply.is_err() {
-                    self.pool.retire(origin);
+                Err(mut error) => {
+                    line.retire();
+                    match error.take_message().filter(|_| kept) {
+                        Some(unsent) => request = unsent,
+                        None => return Err(SendError::Http(error.into_error())),
+                    }
                 }
-                Ok(reply.map(|reply| reply.map(|inner| Answered::new(inner, None))))
             }
         }
     }
 
-    async fn speak_http2(&self, origin: &Arc<Origin>, line: Line) -> Result<Way, SendError> {
+    /// A new connection.
+    async fn connect(&self, origin: &Arc<Origin>) -> Result<Line, SendError> {
+        let stream = self.connector.connect(origin, Protocols::Any).await.map_err(SendError::Dial)?;
+        if chosen_http2(&stream) {
+            return self.speak_http2(origin, stream).await;
+        }
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+        let one = Driven::handshake(&builder, stream).await.map_err(SendError::Http)?;
+        Ok(Line::One(Box::new(one)))
+    }
+
+    async fn speak_http2(&self, origin: &Arc<Origin>, stream: Transport) -> Result<Line, SendError> {
+        let allowed = Arc::new(AtomicUsize::new(MAX_STREAMS));
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
+            .initial_max_send_streams(MAX_STREAMS)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let (sender, connection) = builder.handshake(line).await.map_err(SendError::Http)?;
+        let (sender, connection) = builder.handshake(stream).await.map_err(SendError::Http)?;
+        let current = Arc::clone(&allowed);
         // It ends when nobody has its sender any more and no reply goes on.
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let mut connection = pin!(connection);
+            let ended = poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx);
+                current.store(connection.current_max_send_streams(), Ordering::SeqCst);
+                ended
+            });
+            if let Err(error) = ended.await {
                 tracing::debug!(%error, "a connection to an API ended");
             }
         });
-        self.pool.with(origin, |known| known.shared = Some((Instant::now(), sender.clone())));
-        Ok(Way::Shared(sender))
-    }
-}
-
-async fn speak_http1(line: Line) -> Result<Way, SendError> {
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
-    let one = Driven::handshake(&builder, line).await.map_err(SendError::Http)?;
-    Ok(Way::One(Box::new(one)))
-}
-
-impl Pool {
-    /// A connection to this origin: a shared one, or the one used last.
-    fn take(&self, origin: &Arc<Origin>) -> Option<Way> {
-        if let Some(way) = self.shared(origin) {
-            return Some(way);
-        }
-        self.with(origin, |known| {
-            while let Some((since, mut one)) = known.idle.pop() {
-                if since.elapsed() < IDLE_CONNECTION && one.is_ready() {
-                    return Some(Way::One(one));
-                }
-            }
-            None
-        })
-    }
-
-    fn shared(&self, origin: &Arc<Origin>) -> Option<Way> {
-        self.with(origin, |known| {
-            known.shared.take_if(|(_, sender)| sender.is_closed());
-            let (used, sender) = known.shared.as_mut()?;
-            *used = Instant::now();
-            Some(Way::Shared(sender.clone()))
-        })
-    }
-
-    /// What to hold while connecting; nothing for an origin whose connections cannot be shared.
-    fn connecting(&self, origin: &Arc<Origin>) -> Option<Arc<tokio::sync::Mutex<()>>> {
-        self.with(origin, |known| (!known.one_by_one).then(|| known.connecting.clone()))
-    }
-
-    fn put(&self, origin: &Arc<Origin>, one: One) {
-        self.with(origin, |known| {
-            if known.idle.len() >= MAX_IDLE_CONNECTIONS {
-                known.idle.remove(0);
-            }
-            known.idle.push((Instant::now(), one));
-        });
-    }
-
-    /// The shared connection takes no more requests.
-    fn retire(&self, origin: &Arc<Origin>) {
-        self.with(origin, |known| known.shared = None);
-    }
-
-    fn sweep(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| {
-            known.idle.retain_mut(|(since, one)| since.elapsed() < IDLE_CONNECTION && one.is_ready());
-            known.shared.take_if(|(used, sender)| sender.is_closed() || used.elapsed() >= IDLE_CONNECTION);
-            !known.idle.is_empty() || known.shared.is_some()
-        });
-    }
-
-    fn with<T>(&self, origin: &Arc<Origin>, f: impl FnOnce(&mut Known) -> T) -> T {
-        let mut origins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = origins.get_mut(origin) {
-            return f(known);
-        }
-        f(origins.entry(origin.clone()).or_default())
+        Ok(Line::Stream(self.pool.share(origin, Shared::new(sender, allowed))))
     }
 }
 
@@ -309,7 +198,7 @@ impl Answered {
         Self::new(inner, None)
     }
 
-    fn new(inner: Incoming, line: Option<(One, Home)>) -> Self {
+    fn new(inner: Incoming, line: Option<(Line, Home)>) -> Self {
         let mut answered = Self { inner, line };
         if answered.inner.is_end_stream() {
             answered.free();
@@ -319,10 +208,8 @@ impl Answered {
 
     /// The reply is over: its connection takes the next request.
     fn free(&mut self) {
-        if let Some((mut one, home)) = self.line.take()
-            && one.is_ready()
-        {
-            home.pool.put(&home.origin, one);
+        if let Some((line, home)) = self.line.take() {
+            home.pool.put(&home.origin, line);
         }
     }
 }
@@ -334,7 +221,7 @@ impl Body for Answered {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let me = self.get_mut();
         let frame = match &mut me.line {
-            Some((one, _)) => one.poll_body(&mut me.inner, cx),
+            Some((line, _)) => line.poll_body(&mut me.inner, cx),
             None => Pin::new(&mut me.inner).poll_frame(cx),
         };
         match &frame {
@@ -500,9 +387,9 @@ mod tests {
         go_on.send(()).await.unwrap();
         assert_eq!(whole(client.send(&origin, ping()).await.unwrap()).await, "00.");
         client.pool.sweep();
-        assert_eq!(client.pool.0.lock().unwrap().len(), 1);
+        assert!(!client.pool.is_empty());
         tokio::time::advance(IDLE_CONNECTION).await;
         client.pool.sweep();
-        assert!(client.pool.0.lock().unwrap().is_empty());
+        assert!(client.pool.is_empty());
     }
 }
