@@ -9,6 +9,9 @@ use std::path::PathBuf;
 /// One measurement: its name, what it tells, and the crate whose bench target of that name does it.
 type Bench = (&'static str, &'static str, &'static str);
 
+/// What is measured is what is handed out.
+const PROFILE: &str = "dist";
+
 const BENCHES: &[Bench] = &[
     (
         "spawn",
@@ -60,15 +63,17 @@ pub(crate) fn run(tree: &Tree, names: &[String]) -> Result<()> {
         }
         Ok(peers)
     })?;
-    shell::step("build for release", || {
+    shell::step("build as it is handed out", || {
         let build = |what: &[&str]| {
-            shell::run(shell::cargo().args(["build", "--quiet", "--release"]).args(what).current_dir(&tree.root))
+            shell::run(
+                shell::cargo().args(["build", "--quiet", "--profile", PROFILE]).args(what).current_dir(&tree.root),
+            )
         };
         build(&["--package", "oauth3"])?;
         build(&["--package", "oauth3-sandbox", "--example", "bare_embedded"])?;
         build(&["--package", "oauth3-keeper", "--example", "egress"])?;
         for (name, _, package) in &chosen {
-            let bench = ["bench", "--quiet", "--no-run", "--package", package, "--bench", name];
+            let bench = ["bench", "--quiet", "--profile", PROFILE, "--no-run", "--package", package, "--bench", name];
             shell::run(shell::cargo().args(bench).current_dir(&tree.root))?;
         }
         Ok(())
@@ -78,18 +83,20 @@ pub(crate) fn run(tree: &Tree, names: &[String]) -> Result<()> {
         started.inspect_err(|error| println!("  without a container engine: {error:#}")).ok().flatten()
     });
     println!("▸ machine: {}", machine());
-    let release = tree.target.join("release");
+    let built = tree.target.join(PROFILE);
     for (name, tells, package) in chosen {
         println!("▸ {name}: {tells}");
         let mut bench = shell::cargo();
-        bench.args(["bench", "--quiet", "--package", package, "--bench", name]).current_dir(&tree.root);
+        bench
+            .args(["bench", "--quiet", "--profile", PROFILE, "--package", package, "--bench", name])
+            .current_dir(&tree.root);
         bench.envs(peers.iter().cloned());
         bench.envs(engine.iter().flat_map(|engine| engine.variables.clone()));
         if std::env::var_os("OAUTH3_TEST_BIN").is_none() {
-            bench.env("OAUTH3_TEST_BIN", release.join("oauth3"));
+            bench.env("OAUTH3_TEST_BIN", built.join("oauth3"));
         }
-        bench.env("OAUTH3_BENCH_BARE", release.join("examples/bare_embedded"));
-        bench.env("OAUTH3_BENCH_EGRESS", release.join("examples/egress"));
+        bench.env("OAUTH3_BENCH_BARE", built.join("examples/bare_embedded"));
+        bench.env("OAUTH3_BENCH_EGRESS", built.join("examples/egress"));
         shell::run(&mut bench)?;
     }
     Ok(())

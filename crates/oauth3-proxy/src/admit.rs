@@ -68,7 +68,8 @@ pub(crate) async fn admit(
     if let Some(right) = standing(proxy, &proxy.book(), seat.clone())? {
         return Ok(right);
     }
-    wait(proxy, token, seat, model, patience).await
+    // Seldom, and large: not in the memory of each call.
+    Box::pin(wait(proxy, token, seat, model, patience)).await
 }
 
 /// Under a standing grant.

@@ -34,6 +34,8 @@ pub(crate) const ORIGINS: [HeaderName; 5] = [
     HeaderName::from_static("x-real-ip"),
 ];
 const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// About as many fields as what is recorded of a call has.
+const RECORDED_FIELDS: usize = 8;
 
 /// Answers one call of an agent.
 pub(crate) async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<Reply> {
@@ -379,7 +381,7 @@ fn described(api: &Api, head: &Parts, target: &Target) -> Map<String, Value> {
 }
 
 pub(crate) fn request_line(method: &Method, path: &str) -> Map<String, Value> {
-    let mut detail = Map::new();
+    let mut detail = Map::with_capacity(RECORDED_FIELDS);
     detail.insert("method".to_owned(), cut(method.as_str()));
     detail.insert("path".to_owned(), cut(path));
     detail

@@ -107,7 +107,8 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, door: &Door, mut request: Request
             Ok(found) => found,
             Err(refused) => return refused.into_response(Dialect::Plain),
         };
-        return visit(proxy, door, &visitor, &address, request).await;
+        // Seldom, and large: not in the memory of each call.
+        return Box::pin(visit(proxy, door, &visitor, &address, request)).await;
     }
     if request.uri().path() == ABOUT_PATH && *request.method() == Method::GET {
         let (mut head, _) = request.into_parts();

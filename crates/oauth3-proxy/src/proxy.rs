@@ -210,7 +210,7 @@ impl Shared {
         if version == key.version {
             return Ok(key);
         }
-        self.refresh().await?;
+        Box::pin(self.refresh()).await?;
         let known = self.keys.lock().get(&key.secret).filter(|known| known.version == version).cloned();
         known.ok_or_else(|| Fault::Unavailable(format!("{} has just changed; try again", key.secret)))
     }

@@ -280,6 +280,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::sync::mpsc;
+    use tokio::time::Instant;
 
     /// What the server does after a reply.
     #[derive(Clone, Copy, PartialEq)]
