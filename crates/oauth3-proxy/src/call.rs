@@ -193,8 +193,9 @@ impl Call {
             let now = proxy.clock.now();
             let request = fill(&self.api, &self.head.method, headers, &self.target, opened, body, now)?;
             let client = if self.api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
+            let sending = socket::send(client, self.socket.as_mut(), &self.api.origin, request);
             let sent = tokio::select! {
-                sent = timeout(REPLY_TIMEOUT, socket::send(client, self.socket.as_mut(), &self.api.origin, request)) => sent,
+                sent = timeout(REPLY_TIMEOUT, sending) => sent,
                 () = ended(proxy, &under) => return Err(Refused::denied("the owner took the right to this back")),
             };
             match sent {

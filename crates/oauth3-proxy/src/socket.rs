@@ -139,6 +139,16 @@ pub(crate) async fn send(
     let Some(asked) = asked else { return client.send(origin, request).await };
     asked.opening.ask(request.headers_mut()).map_err(|_| SendError::Unfit)?;
     request.headers_mut().insert(HOST, origin.field().ok_or(SendError::Unfit)?);
+    // Seldom, and large: not in the memory of each call.
+    Box::pin(alone(client, origin, request)).await
+}
+
+/// Sends a request over a connection of its own, which the host may turn into something else.
+async fn alone(
+    client: &ApiClient,
+    origin: &Origin,
+    request: Request<Outgoing>,
+) -> Result<Response<Answered>, SendError> {
     let line = client.connector.connect(origin, Protocols::Http1).await.map_err(SendError::Dial)?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
