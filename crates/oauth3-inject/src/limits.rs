@@ -38,8 +38,9 @@ pub(crate) const READ_BYTES: usize = 16 << 10;
 pub(crate) const WEBSOCKET_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest wait for a close frame to be answered or written.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most idle upstream connections kept per host.
-pub(crate) const MAX_IDLE_PER_HOST: usize = 8;
+/// Most idle upstream connections that a run keeps. A program with many requests at once has about as many idle between
+/// them, and each that is not kept costs a handshake.
+pub(crate) const MAX_IDLE: usize = 64;
 /// Longest that an upstream connection is kept idle.
 pub(crate) const MAX_IDLE_AGE: Duration = Duration::from_secs(20);
 /// Largest head of a request or a reply, in bytes; also the most that is buffered of a body at a time.

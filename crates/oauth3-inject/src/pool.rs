@@ -39,8 +39,10 @@ pub struct Pool<K, T: Transport, B: Payload> {
 /// How much is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Connections without a request, for each place.
+    /// Connections without a request: to one place, and in all.
     pub idle: usize,
+    /// See `idle`.
+    pub idle_in_all: usize,
     /// How long one is kept without a request.
     pub age: Duration,
     /// Requests that share a connection at most, whatever the host allows.
@@ -152,12 +154,15 @@ impl<K: Ord + Clone, T: Transport, B: Payload> Pool<K, T, B> {
         if !one.is_ready() {
             return;
         }
-        self.with(place, |known| {
-            if known.idle.len() >= self.bounds.idle {
-                known.idle.remove(0);
-            }
-            known.idle.push((Instant::now(), one));
-        });
+        let mut places = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.values().map(|known| known.idle.len()).sum::<usize>() >= self.bounds.idle_in_all {
+            return;
+        }
+        let known = places.entry(place.clone()).or_default();
+        if known.idle.len() >= self.bounds.idle {
+            known.idle.remove(0);
+        }
+        known.idle.push((Instant::now(), one));
     }
 
     /// Closes what nobody used for a while.

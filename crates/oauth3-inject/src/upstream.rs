@@ -3,8 +3,8 @@
 use crate::driven::Driven;
 use crate::fill::Watched;
 use crate::limits::{
-    CONNECT_TIMEOUT, HOST_CONNECTION_WINDOW_BYTES, HOST_STREAM_WINDOW_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_IDLE_AGE,
-    MAX_IDLE_PER_HOST, MAX_LOCAL_RESETS, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
+    CONNECT_TIMEOUT, HOST_CONNECTION_WINDOW_BYTES, HOST_STREAM_WINDOW_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_IDLE,
+    MAX_IDLE_AGE, MAX_LOCAL_RESETS, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
 };
 use crate::pool::{self, Bounds, Shared};
 use crate::reply::Refusal;
@@ -33,7 +33,8 @@ pub(crate) type Line = pool::Line<Tls, Watched>;
 type Tls = TokioIo<TlsStream<TcpStream>>;
 
 /// How much of them is kept.
-pub(crate) const BOUNDS: Bounds = Bounds { idle: MAX_IDLE_PER_HOST, age: MAX_IDLE_AGE, streams: MAX_STREAMS as usize };
+pub(crate) const BOUNDS: Bounds =
+    Bounds { idle: MAX_IDLE, idle_in_all: MAX_IDLE, age: MAX_IDLE_AGE, streams: MAX_STREAMS as usize };
 
 /// The sending half of an upstream connection, for one request.
 pub(crate) struct Sender {

@@ -42,6 +42,8 @@ pub(crate) const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// Most connections to one API that are kept without use.
 pub(crate) const MAX_IDLE_CONNECTIONS: usize = 128;
+/// The same of all APIs together, for each thread.
+pub(crate) const MAX_IDLE_IN_ALL: usize = 512;
 /// Most requests at once over one connection of HTTP/2, whatever the API allows.
 pub(crate) const MAX_STREAMS: usize = 100;
 /// How long a key rests after 429 or 5xx when the API does not say.

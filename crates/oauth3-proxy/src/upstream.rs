@@ -3,8 +3,8 @@
 
 use crate::body::Outgoing;
 use crate::limits::{
-    CONNECTION_WINDOW_BYTES, IDLE_CONNECTION, MAX_HEAD_BYTES, MAX_HEADERS, MAX_IDLE_CONNECTIONS, MAX_STREAMS,
-    STREAM_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, IDLE_CONNECTION, MAX_HEAD_BYTES, MAX_HEADERS, MAX_IDLE_CONNECTIONS, MAX_IDLE_IN_ALL,
+    MAX_STREAMS, STREAM_WINDOW_BYTES,
 };
 use crate::line::{Connector, Kind, Transport, chosen_http2};
 use bytes::Bytes;
@@ -79,7 +79,8 @@ type Pool = pool::Pool<Arc<Origin>, Transport, Outgoing>;
 type Line = pool::Line<Transport, Outgoing>;
 
 /// How much is kept.
-const BOUNDS: Bounds = Bounds { idle: MAX_IDLE_CONNECTIONS, age: IDLE_CONNECTION, streams: MAX_STREAMS };
+const BOUNDS: Bounds =
+    Bounds { idle: MAX_IDLE_CONNECTIONS, idle_in_all: MAX_IDLE_IN_ALL, age: IDLE_CONNECTION, streams: MAX_STREAMS };
 
 impl Upstream {
     pub(crate) fn new(dialer: &Dialer) -> Self {
