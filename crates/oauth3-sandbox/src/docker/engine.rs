@@ -7,9 +7,11 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType,
-    RestartPolicy, RestartPolicyNameEnum,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
-use bollard::query_parameters::{CreateContainerOptions, ListContainersOptions, RemoveContainerOptions};
+use bollard::query_parameters::{
+    CreateContainerOptions, ListContainersOptions, PruneContainersOptions, RemoveContainerOptions,
+};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -30,6 +32,11 @@ const TMP_INODES: u32 = 8192;
 /// Which run, and which gateway (by its directory), a container belongs to.
 const RUN_LABEL: &str = "oauth3.run";
 const HOME_LABEL: &str = "oauth3.home";
+/// Who is asked for names, and how patiently: the responder is as near as can be.
+const NAME_SERVER: &str = "127.0.0.1";
+const NAME_OPTIONS: &[&str] = &["timeout:2", "attempts:1"];
+/// What Podman calls itself among the parts of its version.
+const PODMAN: &str = "Podman Engine";
 /// Billionths of a processor.
 const NANO: f64 = 1e9;
 
@@ -38,6 +45,7 @@ const NANO: f64 = 1e9;
 pub(super) struct Engine {
     docker: Docker,
     socket: String,
+    podman: bool,
 }
 
 /// A container to be made.
@@ -48,10 +56,13 @@ pub(super) struct Plan<'a> {
     /// Our executable and the runner's socket, as paths of the engine's host.
     pub(super) helper: &'a Path,
     pub(super) socket: &'a Path,
+    /// Where names are asked for, as a file of the engine's host.
+    pub(super) resolver: &'a Path,
     /// User and group inside.
     pub(super) id: u32,
     pub(super) memory_bytes: u64,
     pub(super) processes: u32,
+    pub(super) open_files: u64,
     pub(super) cpus: f64,
     /// Names and the addresses that the egress knows them by.
     pub(super) names: Vec<(String, String)>,
@@ -63,14 +74,16 @@ impl Engine {
         let socket = reference::socket(host)?;
         let docker =
             Docker::connect_with_unix(&socket, ANSWER_SECONDS, &API).map_err(|error| unreachable(&socket, &error))?;
-        docker.version().await.map_err(|error| unreachable(&socket, &error))?;
-        Ok(Self { docker, socket })
+        let version = docker.version().await.map_err(|error| unreachable(&socket, &error))?;
+        let podman = version.components.iter().flatten().any(|part| part.name == PODMAN);
+        Ok(Self { docker, socket, podman })
     }
 
     /// What the engine calls itself, and where it is.
     pub(super) async fn describe(&self) -> Result<String, SandboxError> {
         let version = self.docker.version().await.map_err(|error| unreachable(&self.socket, &error))?;
-        Ok(format!("{} at {}", version.version.unwrap_or_else(|| "an engine".to_owned()), self.socket))
+        let name = if self.podman { "Podman" } else { "Docker" };
+        Ok(format!("{name} {} at {}", version.version.unwrap_or_else(|| "without a version".to_owned()), self.socket))
     }
 
     /// Checks that the image is there and brings nothing that would be writable. It is never pulled.
@@ -95,7 +108,7 @@ impl Engine {
     /// Makes a container; nothing runs in it yet. Its id.
     pub(super) async fn create(&self, plan: &Plan<'_>) -> Result<String, SandboxError> {
         let options = CreateContainerOptions { name: Some(format!("oauth3-{}", plan.run)), platform: String::new() };
-        let made = self.docker.create_container(Some(options), body(plan)).await;
+        let made = self.docker.create_container(Some(options), body(plan, self.podman)).await;
         made.map(|made| made.id).map_err(|error| self.failed("make a container", &error))
     }
 
@@ -108,6 +121,23 @@ impl Engine {
     pub(super) async fn exists(&self, id: &str) -> bool {
         let answer = self.docker.inspect_container(id, None).await;
         answer.is_ok_and(|found| found.state.and_then(|state| state.running).unwrap_or(false))
+    }
+
+    /// Refuses an engine that took a container's limits and dropped them: rootless ones do, without control groups.
+    pub(super) async fn check_limits(&self, id: &str) -> Result<(), SandboxError> {
+        let found = self.docker.inspect_container(id, None).await;
+        let found = found.map_err(|error| self.failed("look at the container", &error))?;
+        if limited(found.host_config.as_ref()) {
+            return Ok(());
+        }
+        Err(SandboxError::Engine {
+            what: "it holds no limits of memory and processes".to_owned(),
+            cause: "it is rootless and the machine has the old control groups, or none that it may use".to_owned(),
+            mend:
+                "Use a machine with the unified hierarchy (cgroup v2) and let the engine's user have the controllers \
+                   cpu, memory and pids, or use the engine as root"
+                    .to_owned(),
+        })
     }
 
     /// Ends it, with everything inside, and removes it. Fine when it is gone already.
@@ -123,6 +153,12 @@ impl Engine {
     /// Removes what a gateway with this directory left behind. How many there were.
     pub(super) async fn remove_leftovers(&self, home: &str) -> Result<usize, SandboxError> {
         let filters = HashMap::from([("label".to_owned(), vec![format!("{HOME_LABEL}={home}")])]);
+        if self.podman {
+            // It can list some as "stopped", which is no word of the API and spoils the whole list.
+            let options = PruneContainersOptions { filters: Some(filters.clone()) };
+            let pruned = self.docker.prune_containers(Some(options)).await;
+            pruned.map_err(|error| self.failed("remove containers that stopped", &error))?;
+        }
         let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
         let left = self.docker.list_containers(Some(options)).await;
         let ids: Vec<String> = left
@@ -145,9 +181,14 @@ impl Engine {
     }
 }
 
+/// What `/etc/resolv.conf` says in every container.
+pub(super) fn resolver() -> String {
+    format!("nameserver {NAME_SERVER}\noptions {}\nsearch .\n", NAME_OPTIONS.join(" "))
+}
+
 /// The container: every wall that an engine has. Neither code nor environment of the job is in here, so nobody
 /// who may ask the engine sees them.
-fn body(plan: &Plan<'_>) -> ContainerCreateBody {
+fn body(plan: &Plan<'_>, podman: bool) -> ContainerCreateBody {
     let text = |list: &[&str]| Some(list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
     let map = |pairs: &[(&str, String)]| {
         Some(pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect::<HashMap<_, _>>())
@@ -159,17 +200,28 @@ fn body(plan: &Plan<'_>) -> ContainerCreateBody {
         read_only: Some(true),
         ..Default::default()
     };
+    let ulimit =
+        |name: &str, most: i64| ResourcesUlimits { name: Some(name.to_owned()), soft: Some(most), hard: Some(most) };
     let shut = "rw,nosuid,nodev,noexec";
     let id = plan.id;
-    let own = format!("{shut},mode=0755,uid={id},gid={id}");
+    // Podman knows no owner and no number of files: what is made there is open to all, of whom there is one.
+    let folder = |mode: &str, bytes: u64, more: &str| match podman {
+        true => format!("{shut},notmpcopyup,mode=1777,size={bytes}"),
+        false => format!("{shut},mode={mode},uid={id},gid={id},size={bytes}{more}"),
+    };
     let memory = i64::try_from(plan.memory_bytes).ok();
+    let mut mounts = vec![bind(plan.helper, HELPER), bind(plan.socket, GUEST_SOCKET)];
+    if podman {
+        // Which makes none for a container without a network.
+        mounts.push(bind(plan.resolver, "/etc/resolv.conf"));
+    }
     let mut names = vec!["sandbox:127.0.0.1".to_owned()];
     names.extend(plan.names.iter().map(|(name, address)| format!("{name}:{address}")));
     let host = HostConfig {
         network_mode: Some("none".to_owned()),
         extra_hosts: Some(names),
-        dns: text(&["127.0.0.1"]),
-        dns_options: text(&["timeout:2", "attempts:1"]),
+        dns: text(&[NAME_SERVER]),
+        dns_options: text(NAME_OPTIONS),
         dns_search: text(&["."]),
         // The listeners of the egress are bound by an ordinary user.
         sysctls: map(&[("net.ipv4.ip_unprivileged_port_start", "0".to_owned())]),
@@ -177,6 +229,11 @@ fn body(plan: &Plan<'_>) -> ContainerCreateBody {
         cap_drop: text(&["ALL"]),
         security_opt: text(&["no-new-privileges:true"]),
         pids_limit: Some(i64::from(plan.processes) + 1),
+        // Podman's own are higher than an engine without CAP_SYS_RESOURCE may set.
+        ulimits: Some(vec![
+            ulimit("nofile", i64::try_from(plan.open_files).unwrap_or(i64::MAX)),
+            ulimit("nproc", i64::from(plan.processes) + 1),
+        ]),
         memory,
         // Memory and swap together: no swap.
         memory_swap: memory,
@@ -186,11 +243,11 @@ fn body(plan: &Plan<'_>) -> ContainerCreateBody {
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         tmpfs: map(&[
             // As the image has it, whatever the mode says, where it has one: so it is given to the user.
-            ("/tmp", format!("{shut},mode=1777,uid={id},gid={id},size={TMP_BYTES},nr_inodes={TMP_INODES}")),
-            (GUEST_SKILL, format!("{own},size={SKILL_BYTES}")),
-            (GUEST_CERTIFICATES, format!("{own},size={CERTIFICATES_BYTES}")),
+            ("/tmp", folder("1777", TMP_BYTES, &format!(",nr_inodes={TMP_INODES}"))),
+            (GUEST_SKILL, folder("0755", SKILL_BYTES, "")),
+            (GUEST_CERTIFICATES, folder("0755", CERTIFICATES_BYTES, "")),
         ]),
-        mounts: Some(vec![bind(plan.helper, HELPER), bind(plan.socket, GUEST_SOCKET)]),
+        mounts: Some(mounts),
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
         auto_remove: Some(true),
@@ -211,6 +268,12 @@ fn body(plan: &Plan<'_>) -> ContainerCreateBody {
         host_config: Some(host),
         ..Default::default()
     }
+}
+
+/// Whether the engine kept what [`body`] asked for.
+fn limited(host: Option<&HostConfig>) -> bool {
+    let set = |limit: Option<i64>| limit.is_some_and(|limit| limit > 0);
+    host.is_some_and(|host| set(host.memory) && set(host.pids_limit))
 }
 
 fn unreachable(socket: &str, error: &Error) -> SandboxError {
@@ -246,6 +309,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_engine_that_drops_limits_is_noticed() {
+        let host = |memory, pids_limit| HostConfig { memory, pids_limit, ..Default::default() };
+        assert!(limited(Some(&host(Some(1 << 20), Some(64)))));
+        for dropped in
+            [host(Some(0), Some(64)), host(Some(1 << 20), Some(0)), host(None, Some(64)), host(Some(9), None)]
+        {
+            assert!(!limited(Some(&dropped)), "{dropped:?}");
+        }
+        assert!(!limited(None));
+    }
+
+    #[test]
     fn every_wall_of_the_engine_is_asked_for() {
         let plan = Plan {
             run: "r1",
@@ -253,13 +328,15 @@ mod tests {
             image: "sha256:00",
             helper: Path::new("/usr/bin/oauth3"),
             socket: Path::new("/d/s"),
+            resolver: Path::new("/d/r"),
             id: 64_000,
             memory_bytes: 256 << 20,
             processes: 64,
+            open_files: 256,
             cpus: 1.0,
             names: vec![("api.example.com".into(), "127.18.0.10".into())],
         };
-        let body = serde_json::to_value(body(&plan)).unwrap();
+        let body = serde_json::to_value(body(&plan, false)).unwrap();
         let host = &body["HostConfig"];
         for (key, value) in [
             ("NetworkMode", serde_json::json!("none")),

@@ -50,6 +50,13 @@ impl Container {
         }
     }
 
+    pub(super) async fn check_limits(&self) -> Result<(), SandboxError> {
+        match &self.id {
+            Some(id) => self.engine.check_limits(id).await,
+            None => Ok(()),
+        }
+    }
+
     /// Ends it and waits until it is gone.
     async fn remove(mut self) {
         if let Some(id) = &self.id

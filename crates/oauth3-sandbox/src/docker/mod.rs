@@ -39,6 +39,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Ids inside are this one and the following, one per container, so that no two share the kernel's counts per
 /// user. Below 65536, which is all that a rootless engine has.
 const FIRST_ID: u32 = 64_000;
+/// What containers find as `/etc/resolv.conf` where the engine makes none, in the directory for sockets.
+const RESOLVER: &str = "resolv.conf";
 /// Random bytes in the name of a run's container and socket.
 const RUN_BYTES: usize = 8;
 /// Limits of a trial: 30 seconds, 512 MiB, 64 processes.
@@ -144,6 +146,7 @@ impl DockerRunner {
     async fn programs_of(&self, image: &str) -> Result<Vec<String>, SandboxError> {
         let spec = LaneSpec { hosts: Vec::new(), limits: TRIAL, runtime: Runtime::Embedded };
         let (lane, features) = self.make(spec, Task::Runtime, image).await?;
+        lane.container.check_limits().await?;
         drop(lane);
         Ok(features.programs)
     }
@@ -165,9 +168,11 @@ impl DockerRunner {
             image,
             helper: &shared.helper,
             socket: &door.path,
+            resolver: &shared.config.directory.join(RESOLVER),
             id: FIRST_ID + number,
             memory_bytes: terms.memory_bytes,
             processes: terms.processes,
+            open_files: terms.open_files,
             cpus: shared.config.cpus,
             names: names.into_iter().map(|(name, address)| (name, address.to_string())).collect(),
         };
@@ -264,6 +269,10 @@ fn lay_out(config: &DockerConfig) -> Result<PathBuf, SandboxError> {
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.directory).map_err(refuse)?;
     fs::set_permissions(&config.directory, fs::Permissions::from_mode(0o700)).map_err(refuse)?;
+    // Another user reads it inside; out here, the directory lets nobody in.
+    let resolver = config.directory.join(RESOLVER);
+    fs::write(&resolver, engine::resolver()).map_err(refuse)?;
+    fs::set_permissions(&resolver, fs::Permissions::from_mode(0o644)).map_err(refuse)?;
     if !config.copy_helper {
         return Ok(config.helper.clone());
     }

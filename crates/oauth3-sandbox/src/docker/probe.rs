@@ -26,9 +26,7 @@ pub async fn probe_docker(config: DockerConfig) -> Vec<ProbeLine> {
         ProbeLine { name, ok, detail, mend }
     };
     let mut lines = vec![match engine {
-        Ok(engine) => {
-            line("sandbox".to_owned(), true, format!("a container was made and entered by Docker {engine}"), "")
-        }
+        Ok(engine) => line("sandbox".to_owned(), true, format!("a container was made and entered by {engine}"), ""),
         Err(error) => failed("sandbox", &error),
     }];
     for (runtime, _) in PROGRAMS {
