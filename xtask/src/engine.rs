@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Where the tests find the engine, and the image.
@@ -45,6 +45,35 @@ impl Drop for Engine {
     }
 }
 
+impl Engine {
+    /// Starts it and waits until it answers at `host`; its folder goes with it.
+    pub(crate) fn start(
+        mut command: Command,
+        folder: PathBuf,
+        host: &str,
+        variables: Vec<(&'static str, OsString)>,
+    ) -> Result<Self> {
+        let log = fs::File::create(folder.join("log"))?;
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().context("starting the engine")?;
+        let mut engine = Self { child, folder, variables };
+        let begun = Instant::now();
+        while shell::quiet(docker(host).arg("version")).is_err() {
+            if begun.elapsed() > START_TIMEOUT || engine.child.try_wait()?.is_some() {
+                let said = fs::read_to_string(engine.folder.join("log")).unwrap_or_default();
+                bail!("the engine does not answer\n{said}");
+            }
+            std::thread::sleep(ASK_PAUSE);
+        }
+        Ok(engine)
+    }
+
+    /// What it has for one of the variables.
+    pub(crate) fn variable(&self, name: &str) -> Result<String> {
+        let found = self.variables.iter().find(|(known, _)| *known == name);
+        found.and_then(|(_, value)| value.to_str()).map(str::to_owned).with_context(|| format!("{name} is not known"))
+    }
+}
+
 /// Starts one, unless the variables name another or say that there is none.
 pub(crate) fn start(tree: &Tree, runtimes: &[(&'static str, OsString)]) -> Result<Option<Engine>> {
     if std::env::var_os(HOST).is_some() {
@@ -75,17 +104,7 @@ pub(crate) fn start(tree: &Tree, runtimes: &[(&'static str, OsString)]) -> Resul
     command.args(["--bridge=none", "--iptables=false", "--ip-forward=false", "--log-level=error", "--host", &host]);
     command.arg("--data-root").arg(data.join("data")).arg("--exec-root").arg(folder.join("exec"));
     command.arg("--pidfile").arg(folder.join("pid"));
-    let log = fs::File::create(folder.join("log"))?;
-    let child = command.stdout(Stdio::null()).stderr(log).spawn().context("starting dockerd")?;
-    let mut engine = Engine { child, folder, variables: Vec::new() };
-    let begun = Instant::now();
-    while shell::quiet(docker(&host).arg("version")).is_err() {
-        if begun.elapsed() > START_TIMEOUT || engine.child.try_wait()?.is_some() {
-            let said = fs::read_to_string(engine.folder.join("log")).unwrap_or_default();
-            bail!("dockerd does not answer: {mend}\n{said}");
-        }
-        std::thread::sleep(ASK_PAUSE);
-    }
+    let mut engine = Engine::start(command, folder, &host, Vec::new()).with_context(|| mend.clone())?;
     let image = image(&host, &data, runtimes)?;
     engine.variables = vec![(HOST, host.into()), (IMAGE, image.into())];
     Ok(Some(engine))
@@ -101,7 +120,7 @@ pub(crate) fn keep(tree: &Tree, runtimes: &[(&'static str, OsString)]) -> Result
     Ok(())
 }
 
-fn docker(host: &str) -> std::process::Command {
+pub(crate) fn docker(host: &str) -> Command {
     let mut command = shell::command("docker");
     command.args(["--host", host]);
     command

@@ -7,6 +7,7 @@ mod engine;
 mod fuzz;
 mod metadata;
 mod peers;
+mod podman;
 mod shell;
 mod test;
 mod tidy;
@@ -20,6 +21,7 @@ cargo xtask <command>
   test [filter…]   set up what the tests need, then run every test (or those that match)
   peers            only the set-up: real Deno, Node, Python, Telegram and OpenClaw parts, under target/peers
   litellm          the test that needs LiteLLM, which takes minutes to install, and its set-up
+  podman           the tests of the docker executor on Podman; a part of `test` without a filter
   engine           a container engine for tests that are run by hand; prints the variables that name it
   tidy             house rules that no compiler checks
   deny             dependency rules, and the proof that a forbidden edge fails
@@ -47,6 +49,7 @@ fn run(command: &str, rest: &[String]) -> Result<()> {
         "test" => test::run(&tree, rest),
         "peers" => peers::install(&tree).map(drop),
         "litellm" => test::litellm(&tree),
+        "podman" => test::podman(&tree),
         "engine" => engine::keep(&tree, &peers::runtimes(&tree)?),
         "tidy" => tidy::run(&tree),
         "deny" => deny::run(&tree),

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: everything the tests need, then the tests.
 
 use crate::metadata::Tree;
-use crate::{engine, fuzz, peers, shell, tidy};
-use anyhow::Result;
+use crate::{engine, fuzz, peers, podman, shell, tidy};
+use anyhow::{Context, Result};
 use std::ffi::OsString;
 
 pub(crate) fn run(tree: &Tree, filters: &[String]) -> Result<()> {
@@ -18,8 +18,12 @@ pub(crate) fn run(tree: &Tree, filters: &[String]) -> Result<()> {
         })?;
     }
 
-    // What it finds is told after the tests, which run all the same.
-    let fuzzed = if filters.is_empty() { fuzz::short(tree) } else { Ok(()) };
+    // What these find is told after the tests, which run all the same.
+    let before = match (&engine, &nextest) {
+        _ if !filters.is_empty() => Ok(()),
+        (Some(engine), Ok(nextest)) => fuzz::short(tree).and(podman::test(tree, engine, &peers, nextest)),
+        _ => fuzz::short(tree),
+    };
 
     // Last, so that the runner's own summary ends the output.
     println!("▸ tests");
@@ -42,8 +46,19 @@ pub(crate) fn run(tree: &Tree, filters: &[String]) -> Result<()> {
         println!("  without glewlwyd, which is a package of Debian's: its tests are left out");
         tests.args(nextest.is_ok().then_some("--")).args(["--skip", "glewlwyd"]);
     }
-    shell::run(tests.envs(peers).envs(engine_variables).env("OAUTH3_TEST_BIN", binary).current_dir(&tree.root))?;
-    fuzzed
+    tests.envs(peers).envs(engine_variables).env("OAUTH3_TEST_BIN", binary);
+    let tested = shell::run(tests.current_dir(&tree.root));
+    before.and(tested)
+}
+
+/// Only what `run` does on Podman.
+pub(crate) fn podman(tree: &Tree) -> Result<()> {
+    let peers = shell::step("test peers", || peers::install(tree))?;
+    let engine = shell::step("container engine", || engine::start(tree, &peers))?;
+    let engine = engine.with_context(|| {
+        format!("{} must not be set: Podman takes its image from an engine of the tests' own", engine::HOST)
+    })?;
+    podman::test(tree, &engine, &peers, &peers::tool(tree, "cargo-nextest")?)
 }
 
 /// The test that needs LiteLLM, which `run` leaves out.
