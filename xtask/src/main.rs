@@ -21,7 +21,7 @@ cargo xtask <command>
   test [filter…]   set up what the tests need, then run every test (or those that match)
   peers            only the set-up: real Deno, Node, Python, Telegram and OpenClaw parts, under target/peers
   litellm          the test that needs LiteLLM, which takes minutes to install, and its set-up
-  podman           the tests of the docker executor on Podman; a part of `test` without a filter
+  podman           the tests of the docker executor on Podman
   engine           a container engine for tests that are run by hand; prints the variables that name it
   tidy             house rules that no compiler checks
   deny             dependency rules, and the proof that a forbidden edge fails
