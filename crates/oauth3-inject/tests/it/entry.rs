@@ -5,12 +5,14 @@ use crate::names;
 use crate::upstream::{HANG_UP, Handler, text, whole};
 use crate::world::{KEY, World};
 use bytes::Bytes;
+use futures::future::join_all;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use rustls_pki_types::ServerName;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpStream;
+use tokio::sync::Barrier;
 use tokio_rustls::TlsConnector;
 
 fn ok() -> Handler {
@@ -214,6 +216,33 @@ async fn one_way_fields_stay_here() {
     assert!(["alt-svc", "x-hop", "connection"].iter().all(|name| !got.headers.contains_key(*name)), "{got:?}");
     let received = &world.upstream.received()[0].headers;
     assert!(["connection", "x-mine", "proxy-authorization"].iter().all(|name| !received.contains_key(*name)));
+}
+
+#[tokio::test]
+async fn as_many_connections_are_kept_as_there_are_requests_at_once() {
+    const AT_ONCE: usize = 32;
+    // Nobody is answered before all have asked.
+    let all = Arc::new(Barrier::new(AT_ONCE));
+    let handler: Handler = Arc::new(move |_, _| {
+        let all = all.clone();
+        Box::pin(async move {
+            all.wait().await;
+            text("ok")
+        })
+    });
+    let world = World::new(handler).await;
+    let mut senders = Vec::new();
+    for _ in 0..AT_ONCE {
+        senders.push(connect(&world, world.tls, "api.test").await);
+    }
+    for _ in 0..3 {
+        let asked = senders.iter_mut().map(async |sender| {
+            sender.ready().await.unwrap();
+            read(sender.send_request(get("api.test", "/", &[])).await.unwrap()).await.status
+        });
+        assert_eq!(join_all(asked).await, [200; AT_ONCE]);
+    }
+    assert_eq!((world.upstream.received().len(), world.upstream.connections()), (3 * AT_ONCE, AT_ONCE));
 }
 
 #[tokio::test]
