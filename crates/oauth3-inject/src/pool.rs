@@ -8,12 +8,13 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::rt::bounds::Http2ClientConnExec;
 use hyper::rt::{Read, Write};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -26,9 +27,9 @@ pub trait Transport: Read + Write + Unpin + Send + 'static {}
 impl<T: Read + Write + Unpin + Send + 'static> Transport for T {}
 
 /// What requests carry.
-pub trait Payload: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static {}
+pub trait Payload: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static {}
 
-impl<B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static> Payload for B {}
+impl<B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static> Payload for B {}
 
 /// Connections by where they go. None ever serves two places.
 pub struct Pool<K, T: Transport, B: Payload> {
@@ -259,16 +260,34 @@ impl<T: Transport, B: Payload> Line<T, B> {
 }
 
 impl<B: Payload> Shared<B> {
-    /// `allowed`: how many streams the host allows at a time, kept current by whoever drives the connection.
-    #[must_use]
-    pub fn new(sender: http2::SendRequest<B>, allowed: Arc<AtomicUsize>) -> Self {
-        Self {
+    /// With what drives it, which keeps in mind how many streams the host allows at a time (`allowed` at first) and ends
+    /// when nobody has the connection any more and no reply goes on.
+    pub fn new<T: Transport, E: Http2ClientConnExec<B, T> + Unpin>(
+        sender: http2::SendRequest<B>,
+        connection: http2::Connection<T, B, E>,
+        allowed: usize,
+    ) -> (Self, impl Future<Output = ()> + use<T, B, E>) {
+        let allowed = Arc::new(AtomicUsize::new(allowed));
+        let current = Arc::clone(&allowed);
+        let driven = async move {
+            let mut connection = pin!(connection);
+            let ended = poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx);
+                current.store(connection.current_max_send_streams(), Ordering::SeqCst);
+                ended
+            });
+            if let Err(error) = ended.await {
+                tracing::debug!(%error, "a connection to a host ended");
+            }
+        };
+        let shared = Self {
             sender,
             allowed,
             streams: AtomicUsize::new(0),
             used: Mutex::new(Instant::now()),
             retired: AtomicBool::new(false),
-        }
+        };
+        (shared, driven)
     }
 
     fn usable(&self, age: Duration) -> bool {

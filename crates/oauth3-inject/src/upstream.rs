@@ -17,10 +17,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use oauth3_core::Host;
 use oauth3_dial::Protocols;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -139,7 +136,6 @@ fn http1_client() -> http1::Builder {
 }
 
 async fn speak_http2(run: &Arc<Run>, host: &Host, stream: TlsStream<TcpStream>) -> Result<Line, Refusal> {
-    let allowed = Arc::new(AtomicUsize::new(MAX_STREAMS as usize));
     let (sender, connection) = http2::Builder::new(OnRun(Arc::clone(run)))
         .timer(TokioTimer::new())
         .initial_max_send_streams(MAX_STREAMS as usize)
@@ -151,19 +147,9 @@ async fn speak_http2(run: &Arc<Run>, host: &Host, stream: TlsStream<TcpStream>) 
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| gone(host, &error))?;
-    let current = Arc::clone(&allowed);
-    run.tasks.spawn(async move {
-        let mut connection = pin!(connection);
-        let ended = poll_fn(|cx| {
-            let ended = connection.as_mut().poll(cx);
-            current.store(connection.current_max_send_streams(), Ordering::SeqCst);
-            ended
-        });
-        if let Err(error) = ended.await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    });
-    Ok(Line::Stream(run.pool.share(host, Shared::new(sender, allowed))))
+    let (shared, driven) = Shared::new(sender, connection, MAX_STREAMS as usize);
+    run.tasks.spawn(driven);
+    Ok(Line::Stream(run.pool.share(host, shared)))
 }
 
 /// HTTP/1.1 counts fields while it reads; here the bound on bytes has let more through.

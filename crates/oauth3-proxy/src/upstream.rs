@@ -19,10 +19,8 @@ use oauth3_inject::Driven;
 use oauth3_inject::pool::{self, Bounds, Shared};
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 /// The port of HTTP in clear, which no Host field names.
@@ -168,7 +166,6 @@ impl ApiClient {
     }
 
     async fn speak_http2(&self, origin: &Arc<Origin>, stream: Transport) -> Result<Line, SendError> {
-        let allowed = Arc::new(AtomicUsize::new(MAX_STREAMS));
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -176,20 +173,9 @@ impl ApiClient {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         let (sender, connection) = builder.handshake(stream).await.map_err(SendError::Http)?;
-        let current = Arc::clone(&allowed);
-        // It ends when nobody has its sender any more and no reply goes on.
-        tokio::spawn(async move {
-            let mut connection = pin!(connection);
-            let ended = poll_fn(|cx| {
-                let ended = connection.as_mut().poll(cx);
-                current.store(connection.current_max_send_streams(), Ordering::SeqCst);
-                ended
-            });
-            if let Err(error) = ended.await {
-                tracing::debug!(%error, "a connection to an API ended");
-            }
-        });
-        Ok(Line::Stream(self.pool.share(origin, Shared::new(sender, allowed))))
+        let (shared, driven) = Shared::new(sender, connection, MAX_STREAMS);
+        tokio::spawn(driven);
+        Ok(Line::Stream(self.pool.share(origin, shared)))
     }
 }
 

@@ -210,9 +210,13 @@ async fn neither_inspect_nor_the_process_list_shows_the_job() {
     let ids = world.containers().await;
     assert_eq!(ids.len(), 1);
     let shown = serde_json::to_string(&world.docker.inspect_container(&ids[0], None).await.unwrap()).unwrap();
+    let parts = world.docker.version().await.unwrap().components.unwrap_or_default();
+    let mut seen = shown;
     // Podman has no answer for processes that let nobody look into them.
-    let top = world.docker.top_processes(&ids[0], None).await.map(|top| serde_json::to_string(&top).unwrap());
-    let mut seen = shown + &top.unwrap_or_default();
+    if !parts.iter().any(|part| part.name == "Podman Engine") {
+        let top = world.docker.top_processes(&ids[0], None).await.unwrap();
+        seen += &serde_json::to_string(&top).unwrap();
+    }
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         seen.push_str(&std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default());
     }
