@@ -11,7 +11,7 @@ use oauth3_core::{AgentToken, AuditEvent, AuditKind, Execution, Fault, GrantId, 
 use oauth3_policy::{Basis, Decision, Permit, decide, gather};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// What a client prefers (RFC 7240).
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -183,6 +183,21 @@ pub(crate) fn invalid_token() -> Fault {
 }
 
 impl Right {
+    /// Returns when something changed that it may rest on, or its time is up: then it is looked at again.
+    pub(crate) fn changed(&self, proxy: &Proxy) -> impl Future<Output = ()> + Send + use<> {
+        let held = self.seat.held.as_ref().filter(|held| self.grant.as_ref() == Some(&held.grant.id));
+        let expires = held.and_then(|held| held.grant.expires_at);
+        let left = expires.map(|at| at.since(proxy.clock.now()));
+        let changed = proxy.changed();
+        async move {
+            match left {
+                // Both are the same to whoever waits.
+                Some(left) => drop(timeout(left, changed).await),
+                None => changed.await,
+            }
+        }
+    }
+
     /// Whether it still is one, with this key.
     pub(crate) fn stands(&self, proxy: &Proxy, key: Option<&Key>) -> bool {
         let book = proxy.book();

@@ -207,13 +207,14 @@ impl Passing {
         let under = &self.under;
         let waiting = self.waiting.get_or_insert_with(|| Waiting {
             idle: Box::pin(sleep(REPLY_IDLE_TIMEOUT)),
-            changed: Box::pin(under.proxy.changed()),
+            // What changed before the first wait is seen at once; after it, each change is.
+            changed: Box::pin(std::future::ready(())),
         });
         while waiting.changed.as_mut().poll(cx).is_ready() {
+            waiting.changed = Box::pin(under.right.changed(&under.proxy));
             if !under.right.stands(&under.proxy, under.key.as_deref()) {
                 return Poll::Ready("the owner took the right to this back");
             }
-            waiting.changed = Box::pin(under.proxy.changed());
         }
         waiting.idle.as_mut().poll(cx).map(|()| "the API fell silent")
     }

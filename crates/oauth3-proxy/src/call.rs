@@ -234,10 +234,10 @@ impl Call {
 
 /// Returns when the right to a call ends.
 async fn ended(proxy: &Proxy, under: &Under) {
-    let mut changed = proxy.changed();
+    let mut changed = under.right.changed(proxy);
     // What changed between the decision and this is seen here; after it, each change is.
     while under.right.stands(proxy, under.key.as_deref()) {
-        std::mem::replace(&mut changed, proxy.changed()).await;
+        std::mem::replace(&mut changed, under.right.changed(proxy)).await;
     }
 }
 

@@ -25,8 +25,6 @@ use oauth3_vault::Scrubber;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::timeout;
 
 /// A WebSocket that a client asks for.
 pub(crate) struct Asked {
@@ -166,23 +164,13 @@ async fn alone(
 /// Returns when the right to an API's WebSocket ends, or the token that it was asked for with is nobody's any more.
 async fn over(under: &Under, (id, hash): &(TokenId, TokenHash)) {
     let (proxy, right) = (&under.proxy, &under.right);
-    let held = right.seat.held.as_ref().filter(|held| right.grant.as_ref() == Some(&held.grant.id));
-    let expires = held.and_then(|held| held.grant.expires_at);
     loop {
         // What changed before this is seen below; after it, each change is.
-        let changed = proxy.changed();
+        let changed = right.changed(proxy);
         if !right.stands(proxy, under.key.as_deref()) || !proxy.book().has(id, hash) {
             return;
         }
-        match expires {
-            Some(at) => {
-                let left = at.millis().saturating_sub(proxy.clock.now().millis());
-                let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
-                // The time is up, or something changed: both are looked at above.
-                let _ = timeout(left, changed).await;
-            }
-            None => changed.await,
-        }
+        changed.await;
     }
 }
 

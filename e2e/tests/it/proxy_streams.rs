@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 const KEY: &str = "sk-proj-5yH8kQ2wZt7RbX4cVn9MfL1D";
+/// A path that the API never answers at.
+const SILENT: &str = "/silent";
 /// Longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -44,6 +46,7 @@ async fn upstream() -> (u16, mpsc::UnboundedReceiver<Asked>) {
             tokio::spawn(async move {
                 let service = service_fn(move |request: Request<Incoming>| {
                     assert_eq!(request.headers()["authorization"], format!("Bearer {KEY}"));
+                    let silent = request.uri().path().ends_with(SILENT);
                     let (send, events) = mpsc::unbounded_channel();
                     let (dropped, gone) = oneshot::channel();
                     asked.send(Asked { send, gone }).unwrap();
@@ -53,7 +56,12 @@ async fn upstream() -> (u16, mpsc::UnboundedReceiver<Asked>) {
                         Some((Ok::<_, Infallible>(Frame::data(event)), watched))
                     });
                     let reply = Response::builder().header("content-type", "text/event-stream");
-                    async move { reply.body(StreamBody::new(Box::pin(body))) }
+                    async move {
+                        if silent {
+                            std::future::pending::<()>().await;
+                        }
+                        reply.body(StreamBody::new(Box::pin(body)))
+                    }
                 });
                 let _ =
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -172,6 +180,32 @@ async fn whatever_takes_the_right_away_ends_open_streams() {
         };
         assert_eq!(status, expected, "{how}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_its_grant_and_so_does_a_call_that_waits_for_its_reply() {
+    let (port, mut streams) = upstream().await;
+    let (world, token, _) = world(port).await;
+    let serve = world.serve().await;
+    let granted = world.cli(&["provider", "grant", "here", "--agent", "agent", "--for", "10s"]).await;
+    assert_eq!(granted.code(), 0, "{granted:?}");
+    let mut body = ask(&serve.proxy, &token).await;
+    let asked = streams.recv().await.unwrap();
+    asked.send.send(event("hello")).unwrap();
+    assert!(timeout(PATIENCE, body.chunk()).await.unwrap().unwrap().is_some());
+    let call = Client::new().post(format!("{}/v1/here{SILENT}", serve.proxy)).bearer_auth(&token);
+    let call = tokio::spawn(call.header("content-type", "application/json").body(r#"{"model":"m"}"#).send());
+    let silent = streams.recv().await.unwrap();
+    // Nobody does anything: both end by themselves, on both sides.
+    let refused = timeout(PATIENCE, call).await.unwrap().unwrap().unwrap();
+    assert_eq!(refused.status(), 403);
+    let text = refused.text().await.unwrap();
+    assert!(text.contains("the owner took the right to this back"), "{text}");
+    let _ = timeout(PATIENCE, silent.gone).await.expect("the API is told");
+    assert!(timeout(PATIENCE, body.chunk()).await.unwrap().is_err());
+    let _ = timeout(PATIENCE, asked.gone).await.expect("the API is told");
+    let usage = world.cli(&["usage", "--json"]).await.json();
+    assert_eq!((&usage["usage"][0]["calls"], &usage["usage"][0]["failed"]), (&json!(2), &json!(2)), "{usage}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
