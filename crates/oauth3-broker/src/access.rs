@@ -66,6 +66,21 @@ impl Broker {
         self.finish_recorded(execution, to, None, error.map(|text| format!("failed: {text}"))).await.map(drop)
     }
 
+    /// The keeper is gone, and with it every call that a yes was spent on.
+    pub(crate) async fn end_calls(&self) {
+        let ended = async {
+            let executing = self.ports.store.executions(&[Status::Executing], MAX_OPEN).await?;
+            for execution in executing.into_iter().filter(|execution| execution.intent.access.is_some()) {
+                let error = "interrupted: the keeper stopped in the middle of the call; it is not made again";
+                self.fail(execution, error.to_owned()).await?;
+            }
+            Ok::<_, Fault>(())
+        };
+        if let Err(fault) = ended.await {
+            tracing::error!(%fault, "the end of a call is not stored; the next start marks it failed");
+        }
+    }
+
     /// Puts the use of an API to the owner, or finds that this was done.
     async fn ask_access(&self, ask: AccessAsk) -> Result<RequestId, Fault> {
         self.runs_code()?;

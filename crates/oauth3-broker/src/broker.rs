@@ -84,9 +84,11 @@ impl Broker {
         Ok(())
     }
 
-    /// The keeper died: what it had open has lost its network and its output. Runs end as `interrupted`.
+    /// The keeper died: what it had open has lost its network and its output. Runs end as `interrupted`, and so do
+    /// calls that were allowed once.
     pub async fn keeper_lost(&self) {
         self.runs.end_all(crate::runs::EndReason::KeeperLost).wait().await;
+        self.end_calls().await;
     }
 
     /// Stops: runs end as `interrupted`, open requests stay for the next start.

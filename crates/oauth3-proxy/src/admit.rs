@@ -4,6 +4,7 @@ use crate::book::{Book, Seat};
 use crate::keys::Key;
 use crate::limits::MAX_WAITING;
 use crate::meter::Meter;
+use crate::once::Once;
 use crate::proxy::Proxy;
 use crate::refuse::Refused;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -25,7 +26,7 @@ pub(crate) struct Right {
     /// What is used of the grant.
     pub(crate) meter: Option<Arc<Meter>>,
     /// The request that the owner said yes to, for this one call. Nobody else can have it.
-    pub(crate) once: Option<RequestId>,
+    pub(crate) once: Option<Once>,
 }
 
 /// How long a client waits for the owner.
@@ -173,8 +174,14 @@ async fn take_once(proxy: &Proxy, seat: &Arc<Seat>, id: &RequestId) -> Result<Op
     let event = event.with("api", seat.api.id.as_str()).with("basis", "verdict");
     execution.status = Status::Executing;
     execution.executed_at = Some(now);
-    let taken = proxy.backing.record_and_move(&[event], &execution, Status::Approved).await?;
-    Ok(taken.then(|| Right { seat: seat.clone(), permit, grant: None, meter: None, once: Some(id.clone()) }))
+    // To its end, whoever hangs up meanwhile: a yes that was spent is always somebody's, who ends its request.
+    let shared = proxy.shared();
+    let spending = tokio::spawn(async move {
+        let taken = shared.backing.record_and_move(&[event], &execution, Status::Approved).await?;
+        Ok::<_, Fault>(taken.then(|| Once::new(shared, execution.id)))
+    });
+    let once = spending.await.map_err(|_| Fault::Unavailable("the proxy stops".to_owned()))??;
+    Ok(once.map(|once| Right { seat: seat.clone(), permit, grant: None, meter: None, once: Some(once) }))
 }
 
 /// What whoever has no valid token is told.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
-use oauth3_core::{RequestId, Tally};
+use oauth3_core::Tally;
 use oauth3_inject::messages::{ReplyDecoder, clean_reply};
 use oauth3_provider::{CallInfo, UsageMeter, UsageTrim};
 use oauth3_vault::{ScrubStream, Scrubber};
@@ -54,8 +54,6 @@ pub(crate) struct Under {
     pub(crate) meter: Option<UsageMeter>,
     /// Whether the API answered at all.
     pub(crate) answered: bool,
-    /// The request of a yes to this one call.
-    pub(crate) once: Option<RequestId>,
     pub(crate) error: Option<String>,
 }
 
@@ -86,7 +84,7 @@ pub(crate) async fn hand_back(
     let (mut head, body) = reply.into_parts();
     under.status = head.status;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refused::upstream(StatusCode::BAD_GATEWAY, "the API wants another protocol"));
+        return Err(under.ends(Refused::upstream(StatusCode::BAD_GATEWAY, "the API wants another protocol")));
     }
     let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_events = kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream"));
@@ -94,8 +92,8 @@ pub(crate) async fn hand_back(
     under.answered = true;
     // What names no model uses none.
     under.meter = under.info.model.is_some().then(|| api.dialect.meter(kind, head.status.as_u16()));
-    let unreadable = |sentence: &'static str| Refused::upstream(StatusCode::BAD_GATEWAY, sentence);
-    let decoder = under.proxy.decoders.open(&mut head.headers).await.map_err(unreadable)?;
+    let decoder = under.proxy.decoders.open(&mut head.headers).await;
+    let decoder = decoder.map_err(|sentence| under.ends(Refused::upstream(StatusCode::BAD_GATEWAY, sentence)))?;
     clean_reply(&mut head.headers);
     if trim.is_some() {
         head.headers.remove(CONTENT_LENGTH);
@@ -234,6 +232,13 @@ fn clean_into(scrub: &mut Option<ScrubStream>, piece: &[u8], clean: &mut Vec<u8>
 }
 
 impl Under {
+    /// Why the client gets no answer of the API; it is this that is noted of the call.
+    pub(crate) fn ends(&mut self, why: impl Into<Refused>) -> Refused {
+        let refused = why.into();
+        self.error = Some(refused.sentence.to_string());
+        refused
+    }
+
     fn count(&mut self, bytes: &[u8]) {
         if let Some(meter) = &mut self.meter {
             meter.push(bytes);
@@ -272,11 +277,11 @@ impl Drop for Under {
         }
         let (agent, api) = (&right.seat.agent, &right.seat.api.id);
         self.proxy.ledger.add(agent, api, model.as_deref(), right.grant.as_ref(), &tally, now);
-        if let Some(id) = self.once.take() {
-            let (proxy, error) = (self.proxy.clone(), self.error.take());
-            // Dropped on a runtime thread, always: connections are tasks.
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move { proxy.asks.used(id, error).await });
+        if let Some(once) = &mut self.right.once {
+            match self.error.take() {
+                Some(error) => once.came_to(Err(error)),
+                None if self.answered => once.came_to(Ok(())),
+                None => {}
             }
         }
     }

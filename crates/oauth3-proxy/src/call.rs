@@ -95,13 +95,13 @@ pub(crate) async fn conduct(
     let Read { info, mut body, bytes } = body::read(proxy, &api, &named(rest, head.uri.query()), &head, body).await?;
     let asked_for_usage = body.ask_for_usage(&api, rest, &info);
 
-    let right = admit(proxy, token, seat, info.model.as_deref(), patience).await?;
+    let mut right = admit(proxy, token, seat, info.model.as_deref(), patience).await?;
     let covered = socket.as_ref().map_or(Ok(()), |socket| socket.within(&right));
     if let Err(refused) = covered.and_then(|()| within(proxy, &right, &api, &head, &target, &info)) {
         refuse_in_writing(proxy, &right, &api, &head, &target, &refused);
-        // A yes to this one call is spent with it, and its request must not stay under way.
-        if let Some(id) = right.once {
-            proxy.asks.used(id, Some(refused.sentence.to_string())).await;
+        // A yes to this one call is spent with it.
+        if let Some(once) = &mut right.once {
+            once.came_to(Err(refused.sentence.to_string()));
         }
         return Err(refused);
     }
@@ -161,18 +161,17 @@ impl Call {
             status: StatusCode::BAD_GATEWAY,
             meter: None,
             answered: false,
-            once: self.right.once.clone(),
             error: None,
             right: self.right,
         };
         let mut failure = Refused::upstream(StatusCode::BAD_GATEWAY, "the API was not called");
         for number in 0..tries {
             let key = match keys.get(number).filter(|_| self.api.place.is_some()) {
-                Some(key) => Some(proxy.current(key.clone()).await?),
+                Some(key) => Some(proxy.current(key.clone()).await.map_err(|fault| under.ends(fault))?),
                 None => None,
             };
             if !proxy.write(entry(&under, &self.api, &self.head, &self.target, key.as_deref())).await {
-                return Err(Refused::unavailable("the call cannot be recorded, so it is not made"));
+                return Err(under.ends(Refused::unavailable("the call cannot be recorded, so it is not made")));
             }
             under.key.clone_from(&key);
             let more = number + 1 < tries && self.body.again();
@@ -183,7 +182,7 @@ impl Call {
                         failure = fault.into();
                         continue;
                     }
-                    Err(fault) => return Err(fault.into()),
+                    Err(fault) => return Err(under.ends(fault)),
                 },
                 None => None,
             };
@@ -191,12 +190,15 @@ impl Call {
             // The last try needs no copy for another.
             let headers = if more { self.head.headers.clone() } else { std::mem::take(&mut self.head.headers) };
             let now = proxy.clock.now();
-            let request = fill(&self.api, &self.head.method, headers, &self.target, opened, body, now)?;
+            let request = fill(&self.api, &self.head.method, headers, &self.target, opened, body, now);
+            let request = request.map_err(|refused| under.ends(refused))?;
             let client = if self.api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
             let sending = socket::send(client, self.socket.as_mut(), &self.api.origin, request);
             let sent = tokio::select! {
                 sent = timeout(REPLY_TIMEOUT, sending) => sent,
-                () = ended(proxy, &under) => return Err(Refused::denied("the owner took the right to this back")),
+                () = ended(proxy, &under) => {
+                    return Err(under.ends(Refused::denied("the owner took the right to this back")));
+                }
             };
             match sent {
                 Ok(Ok(reply)) => {
@@ -227,8 +229,7 @@ impl Call {
                 }
             }
         }
-        under.error = Some(failure.sentence.to_string());
-        Err(failure)
+        Err(under.ends(failure))
     }
 }
 
@@ -360,7 +361,7 @@ fn entry(under: &Under, api: &Api, head: &Parts, target: &Target, key: Option<&K
     if let Some(model) = under.info.model.as_deref() {
         detail.insert("model".to_owned(), cut(model));
     }
-    let basis = right.grant.as_ref().map(|id| id.as_str()).or(right.once.as_ref().map(|id| id.as_str()));
+    let basis = right.grant.as_ref().map(|id| id.as_str()).or(right.once.as_ref().map(|once| once.id().as_str()));
     detail.insert("basis".to_owned(), basis.unwrap_or_default().into());
     if let Some(key) = key {
         detail.insert("secret".to_owned(), key.secret.as_str().into());

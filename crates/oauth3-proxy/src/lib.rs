@@ -28,6 +28,7 @@ mod ledger;
 mod limits;
 mod line;
 mod meter;
+mod once;
 mod plain;
 mod proxy;
 mod refuse;

@@ -178,6 +178,11 @@ impl Proxy {
         serve::serve(parts.collect(), listener).await;
     }
 
+    /// What this part shares with the others.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
     /// Records a call. False: it must not be made.
     pub(crate) async fn write(&self, entry: Entry) -> bool {
         if self.durable { self.journal.record(entry).await } else { self.journal.note(entry) }

@@ -82,7 +82,7 @@ impl Asked {
         mut reply: Response<Answered>,
     ) -> Result<Response<Reply>, Refused> {
         under.status = reply.status();
-        let answer = self.answer(&reply).inspect_err(|refused| under.error = Some(refused.sentence.to_string()))?;
+        let answer = self.answer(&reply).map_err(|refused| under.ends(refused))?;
         under.answered = true;
         let (under, token) = (Arc::new(under), self.token);
         let watched = under.clone();

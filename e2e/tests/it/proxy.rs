@@ -123,7 +123,7 @@ async fn the_first_call_asks_the_owner_and_the_grant_covers_the_rest() {
 }
 
 /// The one request that waits for the owner.
-async fn asked(world: &World) -> String {
+pub(crate) async fn asked(world: &World) -> String {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
         let list = world.cli(&["requests", "--json"]).await.json();

@@ -1,6 +1,6 @@
 //! Streams through the API proxy: nothing waits, nothing goes on that may not.
 
-use e2e::World;
+use e2e::{Agent, World};
 use http_body_util::StreamBody;
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
@@ -236,6 +236,35 @@ async fn whatever_takes_the_right_away_ends_streams_of_a_forward_proxy_too() {
         assert_eq!(world.cli(command).await.code(), 0);
         assert!(timeout(PATIENCE, body.chunk()).await.unwrap().is_err(), "{how}");
         let _ = timeout(PATIENCE, asked.gone).await.expect(how);
+    }
+}
+
+/// The yes is spent whatever becomes of the call, and its request never stays under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_allowed_once_ends_with_its_client_and_with_the_keeper() {
+    let (port, mut streams) = upstream().await;
+    let (world, token, grant) = world(port).await;
+    assert_eq!(world.cli(&["grants", "revoke", &grant]).await.code(), 0);
+    let serve = world.serve().await;
+    let agent = Agent::new(&serve.base, &token);
+    for (who, error) in [
+        ("client", "failed: the client went away before the API answered"),
+        ("keeper", "interrupted: the keeper stopped in the middle of the call; it is not made again"),
+    ] {
+        let call = Client::new().post(format!("{}/v1/here{SILENT}", serve.proxy)).bearer_auth(&token);
+        let call = tokio::spawn(call.header("content-type", "application/json").body(r#"{"model":"m"}"#).send());
+        let id = crate::proxy::asked(&world).await;
+        assert_eq!(world.cli(&["approve", &id, "--trust", "once"]).await.code(), 0);
+        // The API has it, and does not answer.
+        let asked = timeout(PATIENCE, streams.recv()).await.unwrap().unwrap();
+        assert_eq!(agent.status(&id).await["status"], "executing");
+        match who {
+            "client" => call.abort(),
+            _ => e2e::world::signal(serve.keeper_pid(), "KILL").await,
+        }
+        let _ = timeout(PATIENCE, asked.gone).await.expect("the API is told");
+        let ended = agent.finished(&id).await;
+        assert_eq!((&ended["status"], &ended["error"]), (&json!("failed"), &json!(error)), "{ended}");
     }
 }
 

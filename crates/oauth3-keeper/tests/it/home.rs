@@ -19,7 +19,7 @@ pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub(crate) const VALUE: &str = "sk-proj-Real0123456789abcdefReal";
 pub(crate) const AGENT: &str = "openclaw";
 
-struct Stopped;
+pub(crate) struct Stopped;
 
 impl Clock for Stopped {
     fn now(&self) -> Timestamp {

@@ -4,6 +4,7 @@
 mod home;
 mod lane;
 mod life;
+mod once;
 mod reveal;
 mod runs;
 mod secrets;
