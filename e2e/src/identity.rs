@@ -93,6 +93,8 @@ struct State {
     refuses_refresh: bool,
     /// Refreshes that are answered with a page about trouble.
     refresh_troubles: usize,
+    /// And how long that is to be waited out, in seconds, when it says so.
+    patience: Option<u32>,
     /// `expires_in`, when it is not an hour.
     lifetime: Option<u32>,
     /// Everything that nobody but the keeper may see.
@@ -155,6 +157,11 @@ impl IdentityProvider {
     /// The next refreshes are answered with a page about trouble.
     pub fn refresh_troubles(&self, count: usize) {
         self.lock().refresh_troubles = count;
+    }
+
+    /// Such a page says from now on that it is to be waited out so long, in seconds.
+    pub fn asks_for_patience(&self, seconds: u32) {
+        self.lock().patience = Some(seconds);
     }
 
     /// From now on no refresh token is taken.
@@ -284,7 +291,11 @@ impl State {
         let Some(token) = token else { return error("invalid_request") };
         if self.refresh_troubles > 0 {
             self.refresh_troubles -= 1;
-            return page(503);
+            let mut reply = page(503);
+            if let Some(seconds) = self.patience {
+                reply.headers_mut().insert("retry-after", seconds.into());
+            }
+            return reply;
         }
         if self.used_refresh.contains(token) {
             self.faults.push("a refresh token was sent twice".to_owned());

@@ -73,6 +73,26 @@ async fn a_provider_in_trouble_is_asked_again_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_sign_in_does_not_wait_out_the_troubles_of_the_one_before() {
+    let (idp, world, serve, agent) = ready().await;
+    sign_in(&idp, &world, "Ann").await;
+    assert_eq!(world.cli(&["connection", "grant", "my-mail", "--agent", "agent"]).await.code(), 0);
+    let proxy = agent.at(&serve.proxy);
+    let call = async || proxy.send(Method::GET, "/api/my-mail/me", None).await.status().as_u16();
+    idp.asks_for_patience(3600);
+    idp.refresh_troubles(1);
+    idp.end_access_tokens();
+    assert_eq!((call().await, refreshes(&idp)), (401, 0));
+    idp.will([e2e::identity::Poll::person("Ann")]);
+    let done = world.cli(&["login", "my-mail", "--again"]).await;
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert_eq!(call().await, 200);
+    idp.end_access_tokens();
+    assert_eq!((call().await, refreshes(&idp)), (200, 1), "the new refresh token is tried at once");
+    assert_eq!(idp.faults(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_another_setup_are_not_used() {
     let (idp, world, _serve, agent) = ready().await;
     sign_in(&idp, &world, "Ann").await;

@@ -287,6 +287,7 @@ impl SignIns {
     pub(super) async fn end_derived(&self, parent: &ApiId) -> Result<Vec<Secret>, Fault> {
         let mut tokens = Vec::new();
         for (child, from) in self.derived_from(parent).await? {
+            self.forget_troubles(&child);
             let mut held = self.load(&child).await?;
             let token = self.access_token(&child).await;
             self.end_token(&mut held, None).await?;

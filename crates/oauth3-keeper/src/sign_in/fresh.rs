@@ -228,6 +228,12 @@ impl SignIns {
         until.filter(|until| now < *until).map(|until| until.since(now).as_secs().max(1))
     }
 
+    /// What did not work with the tokens before says nothing of those that come.
+    pub(super) fn forget_troubles(&self, api: &ApiId) {
+        self.lock(&self.resting).remove(api);
+        self.lock(&self.refused).remove(api);
+    }
+
     /// The tokens are of no use any more: the owner must sign in again, and is told why. Gives what to tell others.
     pub(super) async fn needed(&self, held: &mut Held, why: &str) -> Result<Fault, Fault> {
         let api = held.record.connection.clone();

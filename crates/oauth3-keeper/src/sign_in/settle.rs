@@ -168,6 +168,7 @@ impl SignIns {
         held.kept.waiting = None;
         // What belonged to the sign-in before is not kept for this one.
         held.kept.refresh_token = None;
+        self.forget_troubles(&api);
         self.end_derived(&api).await?;
         let value = self.keep(held, fresh).await?;
         // At AWS it is over when the role's credentials are there, not before.
