@@ -200,6 +200,10 @@ async fn the_token_vault_gives_what_is_linked() {
         !server.calls(API).iter().any(|call| call.header("authorization").is_some_and(|a| a.contains(&token))),
         "{astray}"
     );
+    let out = world.cli(&["logout", "narrow"]).await;
+    assert!(out.code() == 0 && out.stdout.contains("its token is destroyed here"), "{out:?}");
+    assert_eq!(server.revoked(), [""; 0]);
+    assert_eq!(world.cli(&["login", "narrow"]).await.code(), 0);
     let out = world.cli(&["logout", "my-mail"]).await;
     assert_eq!(out.code(), 0, "{out:?}");
     assert!(!server.revoked().contains(&token), "what is another provider's is not Auth0's to revoke");
@@ -330,13 +334,16 @@ async fn an_agent_does_not_undo_that_the_owner_signed_out_of_a_derived_connectio
     define(&world).await;
     login(&world, "my-mail").await;
     eventually_async("both are signed in", async || state(&world, "narrow").await["status"] == "signed_in").await;
+    let narrow = used(&server, &world, &agent, "narrow", API).await.1;
     let out = world.cli(&["logout", "narrow"]).await;
-    assert!(out.code() == 0 && out.stdout.contains("its token is destroyed here"), "{out:?}");
+    assert!(out.code() == 0 && out.stdout.contains("Its tokens are revoked and destroyed"), "{out:?}");
+    assert_eq!(server.revoked(), [narrow], "its own, and none of the parent's");
     let before = server.counts();
     let asked = agent.call(Method::POST, "/connections/narrow/login", None).await;
     assert_eq!((asked.status, asked.json["error"].as_str()), (403, Some("denied_by_policy")), "{asked:?}");
     assert_eq!(server.counts(), before, "{asked:?}");
     assert_eq!(state(&world, "my-mail").await["status"], "signed_in", "the parent's stays");
+    assert_eq!(sorted(&used(&server, &world, &agent, "my-mail", API).await.0), sorted(ALL));
     let done = world.cli(&["login", "narrow"]).await;
     assert!(done.code() == 0 && done.stdout.contains("Signed in as Ann"), "{done:?}");
     assert_eq!(used(&server, &world, &agent, "narrow", API).await.0, "mail.read");

@@ -283,7 +283,7 @@ impl SignIns {
     }
 
     /// Ends what was got from a sign-in, before that one ends or becomes another. Gives the tokens that the provider can
-    /// revoke: what Auth0 gave of another provider's is not Auth0's.
+    /// revoke.
     pub(super) async fn end_derived(&self, parent: &ApiId) -> Result<Vec<Secret>, Fault> {
         let mut tokens = Vec::new();
         for (child, from) in self.derived_from(parent).await? {
@@ -291,7 +291,7 @@ impl SignIns {
             let mut held = self.load(&child).await?;
             let token = self.access_token(&child).await;
             self.end_token(&mut held, None).await?;
-            tokens.extend(token.filter(|_| !matches!(from.way, DerivedWay::Vault { .. })));
+            tokens.extend(token.filter(|_| is_revocable(&from)));
         }
         Ok(tokens)
     }
@@ -321,13 +321,18 @@ impl SignIns {
         Ok(derived.filter(|(_, from)| from.parent == *parent).collect())
     }
 
-    /// Signs out of a derived connection alone. It is not revoked: a provider may end the parent's sign-in with it.
+    /// Signs out of a derived connection alone: its token is revoked where that can be, and its parent's stay.
     pub(super) async fn sign_out_derived(&self, held: &mut Held, from: &Derived) -> Result<(), Fault> {
-        let parent = from.parent.name();
+        let token = self.access_token(&held.record.connection).await;
+        let heard = match (self.parent(held, from).await?, &token) {
+            (Ok(parent), Some(token)) if is_revocable(from) => self.give_back(&parent, token, None).await,
+            _ => false,
+        };
+        let name = from.parent.name();
         let sentence =
-            format!("its token is destroyed here; at the provider it ends by itself, or when you sign out of {parent}");
+            format!("its token is destroyed here; at the provider it ends by itself, or when you sign out of {name}");
         let failure = FailedAttempt { at: self.clock.now(), end: AttemptEnd::Failed, sentence };
-        self.end_token(held, Some(failure)).await
+        self.end_token(held, (!heard).then_some(failure)).await
     }
 
     async fn put_derived(&self, held: &mut Held, parent: &Held, fresh: Fresh) -> Result<(), Fault> {
@@ -363,6 +368,11 @@ impl SignIns {
         held.record = SignInRecord { version, failure, ..SignInRecord::new(api) };
         self.save(held, Token::Remove).await
     }
+}
+
+/// Whether the provider of the parent can revoke it: what Auth0 gave of another provider's is not Auth0's.
+const fn is_revocable(from: &Derived) -> bool {
+    !matches!(from.way, DerivedWay::Vault { .. })
 }
 
 /// What a sign-in was granted.
