@@ -50,6 +50,8 @@ pub struct Ways {
     pub issued: &'static str,
     /// How long access tokens last, in seconds.
     pub lifetime: u32,
+    /// The next requests for a narrower or another token that come to nothing, for now.
+    pub troubles: usize,
 }
 
 #[derive(Default)]
@@ -89,6 +91,7 @@ impl TokenServer {
             linked: true,
             issued: "access_token",
             lifetime: 3600,
+            troubles: 0,
         };
         let state = Arc::new(Mutex::new(State { ways: Some(ways), ..State::default() }));
         let changed = watch::channel(0).0;
@@ -218,6 +221,11 @@ impl State {
         let fields = self.form(seen);
         let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
         let grant = field("grant_type");
+        let troubles = self.ways().troubles;
+        if troubles > 0 && !grant.ends_with("device_code") {
+            self.ways.as_mut().expect("there since the start").troubles = troubles - 1;
+            return error(503, "temporarily_unavailable");
+        }
         match grant.strip_prefix(GRANT).unwrap_or(grant) {
             "device_code" => {
                 let asked = self.device_scope.take().unwrap_or_default();

@@ -174,6 +174,42 @@ async fn a_token_is_exchanged_for_one_of_another_api() {
     nothing_shows(&server, &serve);
 }
 
+/// Nobody asks again: the request goes on by itself, and so does what a sign-in gets for the connections below it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_derived_token_that_cannot_be_got_now_is_tried_again_until_it_is_there() {
+    let (server, world, serve, agent) = ready("generic").await;
+    login(&world, "my-mail").await;
+    define(&world).await;
+    server.will(|ways| ways.troubles = 2);
+    assert_eq!(used(&server, &world, &agent, "narrow", API).await.0, "mail.read");
+    server.will(|ways| ways.troubles = 1);
+    assert_eq!(world.cli(&["login", "my-mail", "--again"]).await.code(), 0);
+    eventually_async("both are signed in", async || state(&world, "narrow").await["status"] == "signed_in").await;
+    assert_eq!(used(&server, &world, &agent, "narrow", API).await.0, "mail.read");
+    nothing_shows(&server, &serve);
+}
+
+/// What is refused for good is not asked for again and again, nor what the owner signed out of meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_wanted_any_more_is_not_tried_again() {
+    let (server, world, _serve, agent) = ready("generic").await;
+    login(&world, "my-mail").await;
+    define(&world).await;
+    let other = ["connection", "add", "other", "--from", "my-mail", "--scope", "mail.send"];
+    assert_eq!(world.cli(&other).await.code(), 0);
+    server.will(|ways| ways.troubles = 1);
+    for name in ["narrow", "other"] {
+        let asked = agent.call(Method::POST, &format!("/connections/{name}/login"), None).await;
+        assert_eq!(asked.status, 503, "{asked:?}");
+        assert!(asked.json.to_string().contains(&format!("a token of {name} cannot be got now")), "{asked:?}");
+    }
+    assert_eq!(world.cli(&["logout", "narrow"]).await.code(), 0);
+    // The one that was asked for later is there, so the other's time is over.
+    eventually_async("it is there", async || state(&world, "other").await["status"] == "signed_in").await;
+    assert_eq!((server.counts().0, state(&world, "narrow").await["status"].clone()), (1, json!("signed_out")));
+    assert_eq!(server.faults(), [""; 0]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_vault_gives_what_is_linked() {
     let (server, world, serve, agent) = ready("auth0").await;

@@ -227,11 +227,12 @@ impl Shared {
     pub(super) async fn logout(&self, rest: &str, by: &str) -> Result<(), Fault> {
         let sign_ins = self.sign_ins().await?;
         let Some(sign_in) = named(&sign_ins, rest) else { return self.usage("/logout", rest, &sign_ins) };
+        // Also when nobody is signed in: a token may be on its way.
+        let after = self.owner.order_sign_in(&sign_in.record.connection, SignInOrder::SignOut, by).await?;
         if sign_in.record.word() == "signed_out" {
             self.tell(Html::new().text("Nobody is signed in to ").code(sign_in.name).text("."));
             return Ok(());
         }
-        let after = self.owner.order_sign_in(&sign_in.record.connection, SignInOrder::SignOut, by).await?;
         let html = Html::new().text("✅ Signed out of ").code(sign_in.name);
         self.tell(match &after.failure {
             // What is destroyed here may be good there still.

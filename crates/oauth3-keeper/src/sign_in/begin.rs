@@ -172,7 +172,7 @@ impl SignIns {
         self.spawn(async move { me.await_browser(&api, client, browser, stop).await });
     }
 
-    fn follow(&self, api: &ApiId) -> watch::Receiver<bool> {
+    pub(super) fn follow(&self, api: &ApiId) -> watch::Receiver<bool> {
         let (stop, stopped) = watch::channel(false);
         if let Some(before) = self.lock(&self.followed).insert(api.clone(), stop) {
             before.send_replace(true);

@@ -18,6 +18,8 @@ use oauth3_vault::SecretBytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// How long a token that could not be got is tried again by itself: as long as requests usually wait.
+const TRIED_FOR: Duration = Duration::from_secs(900);
 /// How names of agents begin where it is written who asked.
 const AGENT: &str = "agent:";
 
@@ -87,8 +89,12 @@ impl SignIns {
             // Whoever says it himself has perhaps mended what was wrong.
             self.lock(&self.resting).remove(&held.record.connection);
         }
-        self.look_derived(&mut held, from, true).await?;
-        Ok(held.record)
+        let looked = self.look_derived(&mut held, from, true).await;
+        // The owner sees what came of it, and an agent's request waits.
+        if by.starts_with(AGENT) && matches!(looked, Err(Fault::Unavailable(_))) {
+            self.try_again(&held.record.connection, &from.parent);
+        }
+        looked.map(|()| held.record)
     }
 
     /// Sees to it that a derived token is good now.
@@ -287,6 +293,7 @@ impl SignIns {
     pub(super) async fn end_derived(&self, parent: &ApiId) -> Result<Vec<Secret>, Fault> {
         let mut tokens = Vec::new();
         for (child, from) in self.derived_from(parent).await? {
+            self.stop(&child);
             self.forget_troubles(&child);
             let mut held = self.load(&child).await?;
             let token = self.access_token(&child).await;
@@ -302,17 +309,55 @@ impl SignIns {
         self.spawn(async move {
             let children = me.derived_from(&parent).await.unwrap_or_default();
             for (child, from) in children {
-                let name = child.clone();
-                let got = me.to_the_end(async move |me| {
-                    let _turn = me.turn(&child).await?;
-                    let mut held = me.load(&child).await?;
-                    me.look_derived(&mut held, &from, false).await
-                });
-                if let Err(fault) = got.await {
-                    tracing::warn!(connection = %name, %fault, "a derived token was not got");
+                if let Err(fault) = me.get_derived(&child).await {
+                    tracing::warn!(connection = %child, %fault, "a derived token was not got");
+                    if matches!(fault, Fault::Unavailable(_)) {
+                        me.try_again(&child, &from.parent);
+                    }
                 }
             }
         });
+    }
+
+    /// Tries again to get a token that requests may wait for, after each pause, until it is there, is refused for good,
+    /// or is not wanted any more.
+    fn try_again(&self, child: &ApiId, parent: &ApiId) {
+        let Some(me) = self.me.upgrade() else { return };
+        if self.lock(&self.followed).contains_key(child) {
+            return;
+        }
+        let (child, parent, mut stop) = (child.clone(), parent.clone(), self.follow(child));
+        let until = self.clock.now().plus(TRIED_FOR);
+        self.spawn(async move {
+            while me.clock.now() < until {
+                let pause = me.rests(&child).max(me.rests(&parent)).unwrap_or(1);
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(pause)) => {}
+                    stopped = stop.wait_for(|stopped| *stopped) => {
+                        drop(stopped);
+                        return;
+                    }
+                }
+                match me.get_derived(&child).await {
+                    Err(Fault::Unavailable(why)) => tracing::info!(connection = %child, why, "not got yet"),
+                    _ => break,
+                }
+            }
+            me.lock(&me.followed).remove(&child);
+        });
+    }
+
+    async fn get_derived(&self, child: &ApiId) -> Result<(), Fault> {
+        let child = child.clone();
+        self.to_the_end(async move |me| {
+            let _turn = me.turn(&child).await?;
+            let mut held = me.load(&child).await?;
+            match held.setup.from.clone() {
+                Some(from) => me.look_derived(&mut held, &from, false).await,
+                None => Ok(()),
+            }
+        })
+        .await
     }
 
     async fn derived_from(&self, parent: &ApiId) -> Result<Vec<(ApiId, Derived)>, Fault> {

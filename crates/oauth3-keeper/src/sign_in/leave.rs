@@ -11,6 +11,7 @@ impl SignIns {
     pub(super) async fn sign_out(&self, api: &ApiId, by: &str) -> Result<SignInRecord, Fault> {
         let _turn = self.turn(api).await?;
         let mut held = self.load(api).await?;
+        self.stop(api);
         if held.record.state == SignInState::SignedOut && held.record.attempt.is_none() {
             return Ok(held.record);
         }
@@ -19,7 +20,6 @@ impl SignIns {
             self.sign_out_derived(&mut held, &from).await?;
             return Ok(held.record);
         }
-        self.stop(api);
         for token in self.end_derived(api).await? {
             self.give_back(&held, &token, None).await;
         }

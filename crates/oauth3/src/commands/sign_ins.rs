@@ -263,11 +263,12 @@ pub(crate) async fn logout(settings: &Settings, name: &str, out: Output) -> Resu
     let sign_ins = look(owner.port()).await?;
     let sign_in = named(&sign_ins, name)?;
     let record = &sign_in.record;
+    // Also when nobody is signed in: a token may be on its way.
+    let after = owner.port().order_sign_in(&record.connection, SignInOrder::SignOut, BY).await?;
     if record.word() == "signed_out" {
         out.result(&line(&sign_in, "signed_out"), format!("Nobody is signed in to {name}."));
         return Ok(Outcome::Done);
     }
-    let after = owner.port().order_sign_in(&record.connection, SignInOrder::SignOut, BY).await?;
     // What is destroyed here may be good there still.
     let but = after.failure.as_ref().map(|failure| harmless(&failure.sentence));
     let text = match &but {
