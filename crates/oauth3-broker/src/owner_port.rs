@@ -59,19 +59,8 @@ impl OwnerPort for Broker {
     }
 
     async fn remove_secret(&self, name: &SecretName, by: &str) -> Result<(), Fault> {
-        if let Some(connection) = name.connection() {
-            let text = format!("a token goes by signing out: oauth3 logout {}", connection.name());
-            return Err(Fault::InvalidRequest(text));
-        }
-        let known = self.ports.store.secrets().await?;
-        if !known.iter().any(|secret| secret.name == *name) {
-            return Err(Fault::NotFound(format!("there is no secret {name}; see: oauth3 secret list")));
-        }
-        let event = AuditEvent::new(AuditKind::SecretChanged, by);
-        self.record_if_possible(event.with("name", name.as_str()).with("change", "removed")).await;
-        self.ports.store.remove_secret(name).await?;
-        self.secrets_changed().await;
-        Ok(())
+        let (name, by) = (name.clone(), by.to_owned());
+        self.to_the_end(async move |broker| broker.take_secret(&name, &by).await).await
     }
 
     async fn agents(&self) -> Result<Vec<AgentRecord>, Fault> {
@@ -93,15 +82,8 @@ impl OwnerPort for Broker {
     }
 
     async fn rotate_agent(&self, name: &AgentName, by: &str) -> Result<AgentToken, Fault> {
-        let active = self.ports.store.agent(name).await?.is_some_and(|agent| agent.revoked_at.is_none());
-        if !active {
-            return Err(Fault::NotFound(format!("there is no active agent {name}; see: oauth3 agent list")));
-        }
-        let token = AgentToken::random().ok_or_else(no_randomness)?;
-        self.record(AuditEvent::new(AuditKind::AgentChanged, by).agent(name).with("change", "rotated")).await?;
-        self.ports.store.replace_token(name, &token.id(), &token.hash(), self.now()).await?;
-        self.refresh_proxy().await;
-        Ok(token)
+        let (name, by) = (name.clone(), by.to_owned());
+        self.to_the_end(async move |broker| broker.replace_token(&name, &by).await).await
     }
 
     async fn revoke_agent(&self, name: &AgentName, by: &str) -> Result<(), Fault> {
@@ -110,7 +92,8 @@ impl OwnerPort for Broker {
     }
 
     async fn tag_agent(&self, name: &AgentName, tags: BTreeSet<Tag>, by: &str) -> Result<(), Fault> {
-        self.set_tags(name, tags, by).await
+        let (name, by) = (name.clone(), by.to_owned());
+        self.to_the_end(async move |broker| broker.set_tags(&name, tags, &by).await).await
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKey>, Fault> {

@@ -1,8 +1,10 @@
-//! The owner takes rights away: grants, agents, everything. These work even when the audit cannot be written.
+//! The owner takes rights away: grants, agents, secrets, everything. These work even when the audit cannot be written;
+//! only a token is not replaced then, for that gives a right too.
 
 use crate::Broker;
+use crate::intake::no_randomness;
 use crate::runs::EndReason;
-use oauth3_core::{AgentName, AuditEvent, AuditKind, Execution, Fault, GrantId, Status};
+use oauth3_core::{AgentName, AgentToken, AuditEvent, AuditKind, Execution, Fault, GrantId, SecretName, Status};
 
 /// Open requests that are gone through.
 const MAX_OPEN: u32 = 10_000;
@@ -20,12 +22,13 @@ impl Broker {
             return Err(unknown());
         }
         let error = EndReason::GrantRevoked.sentence();
-        self.close_open(Status::Denied, error, by, |execution| execution.grant_id.as_ref() == Some(id)).await?;
+        let closed =
+            self.close_open(Status::Denied, error, by, |execution| execution.grant_id.as_ref() == Some(id)).await;
         let gone = self.runs.end_grant(id);
         drop(desk);
         self.refresh_proxy().await;
         gone.wait().await;
-        Ok(())
+        closed
     }
 
     /// Revokes an agent; its open requests and runs end.
@@ -38,11 +41,41 @@ impl Broker {
         self.record_if_possible(event).await;
         self.ports.store.revoke_agent(name, self.now()).await?;
         let error = EndReason::AgentRevoked.sentence();
-        self.close_open(Status::Denied, error, by, |execution| execution.intent.agent == *name).await?;
+        let closed = self.close_open(Status::Denied, error, by, |execution| execution.intent.agent == *name).await;
         let gone = self.runs.end_agent(name);
         drop(desk);
         self.refresh_proxy().await;
         gone.wait().await;
+        closed
+    }
+
+    /// Gives an agent another token; the one before is nobody's.
+    pub(crate) async fn replace_token(&self, name: &AgentName, by: &str) -> Result<AgentToken, Fault> {
+        let active = self.ports.store.agent(name).await?.is_some_and(|agent| agent.revoked_at.is_none());
+        if !active {
+            return Err(Fault::NotFound(format!("there is no active agent {name}; see: oauth3 agent list")));
+        }
+        let token = AgentToken::random().ok_or_else(no_randomness)?;
+        self.record(AuditEvent::new(AuditKind::AgentChanged, by).agent(name).with("change", "rotated")).await?;
+        self.ports.store.replace_token(name, &token.id(), &token.hash(), self.now()).await?;
+        self.refresh_proxy().await;
+        Ok(token)
+    }
+
+    /// Removes a secret.
+    pub(crate) async fn take_secret(&self, name: &SecretName, by: &str) -> Result<(), Fault> {
+        if let Some(connection) = name.connection() {
+            let text = format!("a token goes by signing out: oauth3 logout {}", connection.name());
+            return Err(Fault::InvalidRequest(text));
+        }
+        let known = self.ports.store.secrets().await?;
+        if !known.iter().any(|secret| secret.name == *name) {
+            return Err(Fault::NotFound(format!("there is no secret {name}; see: oauth3 secret list")));
+        }
+        let event = AuditEvent::new(AuditKind::SecretChanged, by);
+        self.record_if_possible(event.with("name", name.as_str()).with("change", "removed")).await;
+        self.ports.store.remove_secret(name).await?;
+        self.secrets_changed().await;
         Ok(())
     }
 

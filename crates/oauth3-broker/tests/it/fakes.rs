@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Moves only when told to.
 pub(crate) struct FakeClock(pub(crate) AtomicI64);
@@ -43,6 +43,12 @@ pub(crate) struct FakeKeeper {
     pub(crate) opened: AtomicUsize,
     /// The orders about sign-ins, in words.
     pub(crate) orders: Mutex<Vec<String>>,
+    /// How often it was told to look again.
+    pub(crate) refreshed: watch::Sender<usize>,
+    /// While true, `audit` says that it began, and waits for the word to go on.
+    pub(crate) slow: AtomicBool,
+    pub(crate) recording: Notify,
+    pub(crate) record: Notify,
 }
 
 impl FakeKeeper {
@@ -68,6 +74,10 @@ impl FakeKeeper {
             closed: Mutex::default(),
             opened: AtomicUsize::new(0),
             orders: Mutex::default(),
+            refreshed: watch::Sender::new(0),
+            slow: AtomicBool::new(false),
+            recording: Notify::new(),
+            record: Notify::new(),
         }
     }
 
@@ -92,7 +102,17 @@ impl Keeper for FakeKeeper {
 
     async fn audit(&self, event: AuditEvent) -> Result<(), Fault> {
         self.up()?;
+        if self.slow.load(Ordering::SeqCst) {
+            self.recording.notify_one();
+            self.record.notified().await;
+        }
         self.events.lock().unwrap().push(event);
+        Ok(())
+    }
+
+    async fn refresh(&self) -> Result<(), Fault> {
+        self.up()?;
+        self.refreshed.send_modify(|count| *count += 1);
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 //! The rest of what the owner may do.
 
 use crate::world::{CODE, World, bot, draft};
-use oauth3_core::{AuditKind, Fault, OwnerPort, RequestId, Status};
+use oauth3_core::{AuditKind, Fault, OwnerPort, RequestId, SecretName, Status};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 #[tokio::test]
 async fn the_owner_sees_every_request() {
@@ -30,4 +32,31 @@ async fn strangers_and_agents_leave_traces_in_the_audit() {
     assert_eq!(world.broker.verify_audit().await.unwrap().fault, None);
     assert_eq!(world.broker.audit_head().await.unwrap(), 0);
     assert!(world.broker.audit_after(0, 10).await.unwrap().is_empty());
+}
+
+/// The old token is nobody's in the store: the proxy must hear of it, also when the owner's command is gone.
+#[tokio::test]
+async fn what_takes_a_right_away_goes_to_its_end_when_the_owner_hangs_up() {
+    let world = World::new().await;
+    let mut refreshed = world.keeper.refreshed.subscribe();
+    let secret = SecretName::parse("KEY").unwrap();
+    world.add_secret("KEY").await;
+    for what in ["token", "secret"] {
+        refreshed.mark_unchanged();
+        world.keeper.slow.store(true, Ordering::SeqCst);
+        let (broker, secret) = (world.broker.clone(), secret.clone());
+        let call = tokio::spawn(async move {
+            match what {
+                "token" => drop(broker.rotate_agent(&bot(), "cli").await),
+                _ => drop(broker.remove_secret(&secret, "cli").await),
+            }
+        });
+        world.keeper.recording.notified().await;
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        world.keeper.slow.store(false, Ordering::SeqCst);
+        world.keeper.record.notify_one();
+        tokio::time::timeout(Duration::from_secs(30), refreshed.changed()).await.expect(what).unwrap();
+    }
+    assert!(world.store.secrets().await.unwrap().is_empty());
 }
