@@ -193,10 +193,10 @@ impl Broker {
         let event = AuditEvent::new(AuditKind::GrantChanged, by).agent(agent);
         let event = event.with("grant_id", grant.id.as_str()).with("change", "made");
         self.record(event.with("terms", String::from_utf8_lossy(&terms))).await?;
-        self.replace_access(&grant).await?;
+        let replaced = self.replace_access(&grant).await;
         drop(desk);
         self.refresh_proxy().await;
-        Ok(grant)
+        replaced.map(|()| grant)
     }
 
     /// Stores a grant of an API; what stood of the same agent and API before is revoked.
@@ -318,10 +318,10 @@ impl Broker {
         Ok(())
     }
 
-    /// Has the keeper read anew what the proxy goes by. What it cannot be told it finds when it is there again: a
-    /// keeper that starts reads everything.
+    /// Has the keeper read anew what the proxy goes by. One that cannot read it permits nothing until it can; one that
+    /// does not answer ends, and the next one reads everything.
     pub(crate) async fn refresh_proxy(&self) {
-        if let Err(fault) = patiently(self.ports.keeper.refresh()).await {
+        if let Err(fault) = self.ports.keeper.refresh().await {
             tracing::error!(%fault, "the keeper did not take in what changed");
         }
     }

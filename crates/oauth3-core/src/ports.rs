@@ -228,7 +228,8 @@ pub trait Keeper: Send + Sync {
     /// Ends the run's network and hands out what the code wrote. What comes of it is recorded together with its end.
     async fn close_run(&self, id: &RequestId, then: Vec<AuditEvent>) -> Result<RunOutput, Fault>;
     /// Agents, grants, keys, secrets, connections or the kill switch changed: the proxy reads them anew. When this
-    /// returns, calls that may not go on have ended, and the sums of usage are stored.
+    /// returns, calls that may not go on have ended, and the sums of usage are stored. A keeper that does not answer in
+    /// time is ended, and its calls with it: what it goes by is not known.
     async fn refresh(&self) -> Result<(), Fault> {
         Ok(())
     }

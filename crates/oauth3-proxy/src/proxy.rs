@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -76,6 +77,8 @@ pub struct Shared {
     pub(crate) tunnels: Counted,
     room: Arc<Semaphore>,
     reading: tokio::sync::Mutex<()>,
+    /// The book could not be read.
+    unread: AtomicBool,
 }
 
 impl fmt::Debug for Proxy {
@@ -138,6 +141,7 @@ impl Proxy {
             tunnels: Counted::default(),
             room: Arc::new(Semaphore::new(WHOLE_BODIES_BYTES / ROOM_UNIT_BYTES)),
             reading: tokio::sync::Mutex::new(()),
+            unread: AtomicBool::new(false),
         });
         shared.refresh().await?;
         let me = Arc::downgrade(&shared);
@@ -146,6 +150,11 @@ impl Proxy {
                 // Nothing happens when neither does for a second.
                 let _ = tokio::time::timeout(USAGE_EVERY, shared.ledger.full.notified()).await;
                 shared.ledger.store(shared.backing.store()).await;
+                if shared.unread.load(Ordering::Relaxed)
+                    && let Err(fault) = shared.refresh().await
+                {
+                    tracing::warn!(%fault, "who may do what cannot be read, so nothing is permitted");
+                }
             }
         });
         Ok(Self::part(shared))
@@ -193,7 +202,7 @@ impl Shared {
     /// Stores the sums of usage, and reads anew who may do what. Calls that may not go on end.
     ///
     /// # Errors
-    /// When the store does not answer: then nothing is permitted until it does.
+    /// When the store does not answer: then nothing is permitted until it does, which is tried every second.
     pub async fn refresh(&self) -> Result<(), Fault> {
         let _turn = self.reading.lock().await;
         self.ledger.store(self.backing.store()).await;
@@ -202,6 +211,7 @@ impl Shared {
             Ok(book) => (book, Ok(())),
             Err(fault) => (Book::default(), Err(fault)),
         };
+        self.unread.store(outcome.is_err(), Ordering::Relaxed);
         self.book.send_replace(Arc::new(book));
         outcome
     }

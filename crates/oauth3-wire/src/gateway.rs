@@ -22,16 +22,19 @@ const WRITE_QUEUE: usize = 64;
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest for anything else that it is asked.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest for taking in what changed.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest for an order about a sign-in, which asks the identity provider a few times.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long one wait for an agent's ask goes on before it is begun anew.
-const ASK_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// What the keeper wants is waited for as long as it is there: a wait that was given up would take the next of it along.
+const ASK_TIMEOUT: Duration = Duration::MAX;
 /// Longest for reading the whole audit chain.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The keeper over a socket. Calls run side by side. Once the socket is closed every pending and later call is
 /// [`Fault::Unavailable`], for good. Dropping it hangs up.
 pub struct GatewaySide {
+    socket: Arc<UnixStream>,
     out: mpsc::Sender<Frame>,
     waiting: Arc<Waiting>,
     next: AtomicU64,
@@ -51,8 +54,8 @@ impl GatewaySide {
         let (out, queue) = mpsc::channel(WRITE_QUEUE);
         let (died, closed) = watch::channel(false);
         tokio::spawn(write_all(Arc::clone(&socket), queue));
-        tokio::spawn(read_all(socket, Arc::clone(&waiting), died));
-        Self { out, waiting, next: AtomicU64::new(1), closed }
+        tokio::spawn(read_all(Arc::clone(&socket), Arc::clone(&waiting), died));
+        Self { socket, out, waiting, next: AtomicU64::new(1), closed }
     }
 
     /// Returns when the keeper's end is closed: it died, or hung up.
@@ -135,7 +138,13 @@ impl Keeper for GatewaySide {
     }
 
     async fn refresh(&self) -> Result<(), Fault> {
-        self.done(Call::Refresh, Frame::default(), CALL_TIMEOUT).await
+        let done = self.done(Call::Refresh, Frame::default(), CALL_TIMEOUT);
+        tokio::time::timeout(REFRESH_TIMEOUT, done).await.unwrap_or_else(|_| {
+            // It may go by rights that were taken away. Hung up on, it ends.
+            tracing::error!("the keeper did not take in what changed; it is hung up on");
+            shut(&self.socket);
+            Err(gone())
+        })
     }
 
     async fn next_event(&self) -> Result<KeeperEvent, Fault> {

@@ -184,6 +184,10 @@ impl SupervisedKeeper {
             };
             pause = pause.saturating_mul(2).min(LONGEST_RESTART_PAUSE);
             self.stand_in(Some(next.side.clone()));
+            // What changed after it had read everything, and before it could be told.
+            if let Err(fault) = next.side.refresh().await {
+                tracing::error!(%fault, "the new keeper did not take in what changed");
+            }
             *process = Some(next);
             tracing::info!("a new keeper has taken over");
         }

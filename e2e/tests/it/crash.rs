@@ -114,9 +114,46 @@ async fn tampering_with_the_audit_is_found() {
 }
 
 /// Runs one statement on the stopped database, as somebody with the file would, and folds the log into the file.
-fn sqlite(world: &World, statement: &str) {
-    const SCRIPT: &str = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nc.execute(sys.argv[2])\nc.commit()\nc.execute('PRAGMA wal_checkpoint(TRUNCATE)')";
+fn sqlite(world: &World, text: &str) {
+    statement(world, text);
+    statement(world, "PRAGMA wal_checkpoint(TRUNCATE)");
+}
+
+/// Runs one statement on the database.
+fn statement(world: &World, statement: &str) {
+    const SCRIPT: &str =
+        "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=30)\nc.execute(sys.argv[2])\nc.commit()";
     let status =
         std::process::Command::new("python3").args(["-c", SCRIPT]).arg(world.db()).arg(statement).status().unwrap();
     assert!(status.success(), "{statement}");
+}
+
+/// It may go by what was, so it is not left alone with that: the next one reads everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_that_does_not_answer_to_a_change_is_replaced() {
+    let (world, _) = World::ready("").await;
+    let serve = world.serve().await;
+    let hung = serve.keeper_pid();
+    world::signal(hung, "STOP").await;
+    // Has the keeper look again.
+    assert_eq!(world.cli(&["usage"]).await.code(), 0);
+    eventually("it is gone", || !world::is_alive(hung)).await;
+    e2e::eventually_async("another one is there", async || world.cli(&["doctor"]).await.code() == 0).await;
+    assert_ne!(serve.keeper_pid(), hung);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_that_could_not_read_who_may_do_what_permits_nothing_until_it_can() {
+    let (world, api, token) = crate::proxy::openai(crate::proxy::completion).await;
+    crate::proxy::grant(&world, &[]).await;
+    let serve = world.serve().await;
+    assert_eq!(crate::proxy::chat(&serve, &token, "gpt-4o-mini").await.0, 200);
+    statement(&world, "ALTER TABLE connections RENAME TO elsewhere");
+    // Has the keeper look again.
+    world.cli(&["usage"]).await;
+    assert_eq!(crate::proxy::chat(&serve, &token, "gpt-4o-mini").await.0, 401);
+    assert_eq!(api.seen().len(), 1);
+    statement(&world, "ALTER TABLE elsewhere RENAME TO connections");
+    let answered = async || crate::proxy::chat(&serve, &token, "gpt-4o-mini").await.0 == 200;
+    e2e::eventually_async("it has read everything", answered).await;
 }

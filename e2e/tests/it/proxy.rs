@@ -49,7 +49,7 @@ fn post(base: &str, path: &str, body: &Value) -> RequestBuilder {
     post.header("content-type", "application/json").body(body.to_string())
 }
 
-async fn chat(serve: &Serve, token: &str, model: &str) -> (StatusCode, Value) {
+pub(crate) async fn chat(serve: &Serve, token: &str, model: &str) -> (StatusCode, Value) {
     let body = json!({ "model": model, "messages": [{ "role": "user", "content": "hi" }] });
     let reply = post(&serve.proxy, "/v1/openai/chat/completions", &body).bearer_auth(token).send().await.unwrap();
     (reply.status(), json_of(&reply.text().await.unwrap()))

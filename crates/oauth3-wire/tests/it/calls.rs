@@ -9,6 +9,7 @@ use oauth3_wire::{MAX_OUTPUT_BYTES, Role};
 use std::io::{PipeReader, Read, Write, pipe};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 fn secret() -> NewSecret {
     let name = "KEY".parse().unwrap();
@@ -119,6 +120,29 @@ async fn when_the_keeper_dies_pending_and_later_calls_are_refused() {
     assert!(matches!(gateway.ping().await, Err(Fault::Unavailable(_))));
     let (lane, _readers) = lane(1);
     assert!(matches!(gateway.open_run(&id(), lane).await, Err(Fault::Unavailable(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_does_not_take_in_what_changed_is_hung_up_on() {
+    let (gateway, keeper, served) = connect(Role::Gateway);
+    gateway.refresh().await.unwrap();
+    // A no is an answer.
+    *keeper.fault.lock().unwrap() = Some(Fault::Unavailable("the store is gone".into()));
+    assert_eq!(gateway.refresh().await, Err(Fault::Unavailable("the store is gone".into())));
+    *keeper.fault.lock().unwrap() = None;
+    keeper.stuck.store(true, Ordering::SeqCst);
+    assert!(matches!(gateway.refresh().await, Err(Fault::Unavailable(_))));
+    gateway.closed().await;
+    served.await.unwrap();
+    assert_eq!(keeper.seen(), ["refresh"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_keeper_wants_is_waited_for_however_long_it_takes() {
+    let (gateway, _keeper, _served) = connect(Role::Gateway);
+    let waiting = tokio::spawn(async move { gateway.next_event().await });
+    tokio::time::sleep(std::time::Duration::from_secs(400 * 24 * 3600)).await;
+    assert!(!waiting.is_finished());
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use oauth3_wire::Handler;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
@@ -22,6 +23,8 @@ pub(crate) struct Scripted {
     /// What `close_run` gives.
     pub(crate) output: Mutex<Option<RunOutput>>,
     pub(crate) fault: Mutex<Option<Fault>>,
+    /// `refresh` never ends.
+    pub(crate) stuck: AtomicBool,
 }
 
 impl Scripted {
@@ -77,7 +80,11 @@ impl Handler for Scripted {
         }))
     }
     async fn refresh(&self) -> Result<(), Fault> {
-        self.note("refresh")
+        self.note("refresh")?;
+        if self.stuck.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
     }
     async fn next_event(&self) -> Result<KeeperEvent, Fault> {
         self.note("next_event")?;
