@@ -10,6 +10,10 @@ use oauth3_sandbox::{DockerConfig, DockerRunner};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::time::Duration;
+
+/// Before the engine is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The engine and its image; `None` when these tests were left out on purpose.
 fn engine() -> Option<(String, String)> {
@@ -68,6 +72,7 @@ impl World {
         // Podman's list has a word for those that are just ending which cannot be read.
         let mut all = self.docker.list_containers(Some(options.clone())).await;
         while matches!(all, Err(bollard::errors::Error::JsonDataError { .. })) {
+            tokio::time::sleep(PAUSE).await;
             all = self.docker.list_containers(Some(options.clone())).await;
         }
         all.unwrap().into_iter().filter_map(|one| one.id).collect()
@@ -85,7 +90,7 @@ impl World {
             if self.containers().await.is_empty() {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(PAUSE).await;
         }
         panic!("containers are left");
     }
