@@ -180,11 +180,6 @@ impl<K: Ord + Clone, T: Transport, B: Payload> Pool<K, T, B> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
     /// A stream of a connection that is there.
     fn stream(&self, place: &K) -> Option<Stream<B>> {
         self.with(place, |known| {
@@ -203,6 +198,24 @@ impl<K: Ord + Clone, T: Transport, B: Payload> Pool<K, T, B> {
 }
 
 impl<T: Transport, B: Payload> Line<T, B> {
+    /// HTTP/1.1 over a new connection, for one request that the host may answer by turning it into something else; with
+    /// what drives it, which ends with what it carries: when the host switches, with the reply; else with its body.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub async fn alone(
+        builder: &http1::Builder,
+        transport: T,
+    ) -> Result<(Self, impl Future<Output = ()> + use<T, B>), hyper::Error> {
+        let (sender, connection) = builder.handshake(transport).await?;
+        let driven = async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to a host ended");
+            }
+        };
+        Ok((Self::Alone(sender), driven))
+    }
+
     /// Makes it a request to this authority, in the form of the connection's protocol: whatever named the host before
     /// gives way. Nothing when the authority is none.
     #[must_use]

@@ -92,13 +92,9 @@ pub(crate) async fn send_alone(
     let place = place(run).await?;
     let stream = dial(run, host, Protocols::Http1);
     let stream = timeout(CONNECT_TIMEOUT, stream).await.map_err(|_| slow(host))??;
-    let (one, connection) = http1_client().handshake(TokioIo::new(stream)).await.map_err(|error| gone(host, &error))?;
-    run.tasks.spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    });
-    let mut line = Line::Alone(one);
+    let alone = Line::alone(&http1_client(), TokioIo::new(stream)).await;
+    let (mut line, driven) = alone.map_err(|error| gone(host, &error))?;
+    run.tasks.spawn(driven);
     address(&mut request, host, &line)?;
     let reply = line.send(request).await.map_err(|error| gone(host, error.error()))?;
     Ok((reply, Sender { line, _place: place }))

@@ -9,17 +9,13 @@ use crate::answer::{Reply, Under};
 use crate::body::Outgoing;
 use crate::forward::{Visitor, ended};
 use crate::journal::{Entry, What};
-use crate::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::plain;
 use crate::refuse::Refused;
 use crate::upstream::{Answered, ApiClient, Origin, SendError};
-use http::header::HOST;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use oauth3_core::{AgentToken, TokenHash, TokenId};
-use oauth3_dial::Protocols;
 use oauth3_inject::websocket::{Opening, Traffic, carry};
 use oauth3_vault::Scrubber;
 use std::future::Future;
@@ -136,29 +132,8 @@ pub(crate) async fn send(
 ) -> Result<Response<Answered>, SendError> {
     let Some(asked) = asked else { return client.send(origin, request).await };
     asked.opening.ask(request.headers_mut()).map_err(|_| SendError::Unfit)?;
-    request.headers_mut().insert(HOST, origin.field().ok_or(SendError::Unfit)?);
     // Seldom, and large: not in the memory of each call.
-    Box::pin(alone(client, origin, request)).await
-}
-
-/// Sends a request over a connection of its own, which the host may turn into something else.
-async fn alone(
-    client: &ApiClient,
-    origin: &Origin,
-    request: Request<Outgoing>,
-) -> Result<Response<Answered>, SendError> {
-    let line = client.connector.connect(origin, Protocols::Http1).await.map_err(SendError::Dial)?;
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
-    let (mut sender, connection) = builder.handshake(line).await.map_err(SendError::Http)?;
-    // It ends with what it carries: when the host switches, with the reply; else with the reply's body.
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a connection to an API ended");
-        }
-    });
-    let reply = sender.send_request(request).await.map_err(SendError::Http)?;
-    Ok(reply.map(Answered::alone))
+    Box::pin(client.send_alone(origin, request)).await
 }
 
 /// Returns when the right to an API's WebSocket ends, or the token that it was asked for with is nobody's any more.

@@ -153,15 +153,27 @@ impl ApiClient {
         }
     }
 
+    /// Sends a request over a connection of its own, which the host may turn into something else.
+    pub(crate) async fn send_alone(
+        &self,
+        origin: &Origin,
+        mut request: Request<Outgoing>,
+    ) -> Result<Response<Answered>, SendError> {
+        let stream = self.connector.connect(origin, Protocols::Http1).await.map_err(SendError::Dial)?;
+        let (mut line, driven) = Line::alone(&http1_client(), stream).await.map_err(SendError::Http)?;
+        tokio::spawn(driven);
+        line.address(&mut request, &origin.authority()).ok_or(SendError::Unfit)?;
+        let reply = line.send(request).await.map_err(|error| SendError::Http(error.into_error()))?;
+        Ok(reply.map(|inner| Answered::new(inner, None)))
+    }
+
     /// A new connection.
     async fn connect(&self, origin: &Arc<Origin>) -> Result<Line, SendError> {
         let stream = self.connector.connect(origin, Protocols::Any).await.map_err(SendError::Dial)?;
         if chosen_http2(&stream) {
             return self.speak_http2(origin, stream).await;
         }
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
-        let one = Driven::handshake(&builder, stream).await.map_err(SendError::Http)?;
+        let one = Driven::handshake(&http1_client(), stream).await.map_err(SendError::Http)?;
         Ok(Line::One(Box::new(one)))
     }
 
@@ -179,12 +191,13 @@ impl ApiClient {
     }
 }
 
-impl Answered {
-    /// One over a connection that nobody else uses.
-    pub(crate) fn alone(inner: Incoming) -> Self {
-        Self::new(inner, None)
-    }
+fn http1_client() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    builder
+}
 
+impl Answered {
     fn new(inner: Incoming, line: Option<(Line, Home)>) -> Self {
         let mut answered = Self { inner, line };
         if answered.inner.is_end_stream() {
@@ -375,9 +388,13 @@ mod tests {
         go_on.send(()).await.unwrap();
         assert_eq!(whole(client.send(&origin, ping()).await.unwrap()).await, "00.");
         client.pool.sweep();
-        assert!(!client.pool.is_empty());
+        go_on.send(()).await.unwrap();
+        assert_eq!(whole(client.send(&origin, ping()).await.unwrap()).await, "00.");
         tokio::time::advance(IDLE_CONNECTION).await;
         client.pool.sweep();
-        assert!(client.pool.is_empty());
+        // The server serves another connection when that one is closed.
+        let other = ApiClient::new(&client.connector.dialer, Kind::Owners);
+        go_on.send(()).await.unwrap();
+        assert_eq!(whole(other.send(&origin, ping()).await.unwrap()).await, "01.");
     }
 }
