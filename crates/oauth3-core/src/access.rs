@@ -2,6 +2,7 @@
 
 use crate::{AgentName, GrantId, Host, InvalidName, Rule, SecretName, SignInSetup, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -63,6 +64,12 @@ impl ApiId {
     /// As it is written.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for ApiId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -3,14 +3,13 @@
 use crate::decode::{Decoder, Step};
 use crate::hygiene::clean_trailers;
 use crate::limits::BODY_IDLE_TIMEOUT;
-use crate::run::Run;
 use crate::upstream::Kept;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use oauth3_vault::{MIN_ENCODED_SECRET_BYTES, ScrubStream};
+use oauth3_vault::ScrubStream;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -37,7 +36,8 @@ pub(crate) struct Scrubbed {
     inner: Incoming,
     reading: Reading,
     connection: Option<Kept>,
-    idle: Pin<Box<Sleep>>,
+    /// Made when nothing comes at once.
+    idle: Option<Pin<Box<Sleep>>>,
     /// Whether the host has sent all, and its trailers, scrubbed.
     came_whole: bool,
     trailers: Option<HeaderMap>,
@@ -48,10 +48,17 @@ pub(crate) struct Scrubbed {
 
 impl Scrubbed {
     pub(crate) fn new(inner: Incoming, reading: Reading, connection: Kept) -> Self {
-        let idle = Box::pin(sleep(BODY_IDLE_TIMEOUT));
         let connection = Some(connection);
-        let mut body =
-            Self { inner, reading, connection, idle, came_whole: false, trailers: None, ended: false, first: None };
+        let mut body = Self {
+            inner,
+            reading,
+            connection,
+            idle: None,
+            came_whole: false,
+            trailers: None,
+            ended: false,
+            first: None,
+        };
         if http_body::Body::is_end_stream(&body.inner) {
             body.end();
         }
@@ -124,11 +131,14 @@ impl Scrubbed {
         let frame = match came {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
-                ready!(self.idle.as_mut().poll(cx));
+                let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(BODY_IDLE_TIMEOUT)));
+                ready!(idle.as_mut().poll(cx));
                 return Poll::Ready(Err("the reply fell silent".into()));
             }
         };
-        self.idle.as_mut().reset(Instant::now() + BODY_IDLE_TIMEOUT);
+        if let Some(idle) = &mut self.idle {
+            idle.as_mut().reset(Instant::now() + BODY_IDLE_TIMEOUT);
+        }
         // A reply of known length is not asked for its end, so that the end is looked for here.
         self.came_whole = frame.is_none() || http_body::Body::is_end_stream(&self.inner);
         Poll::Ready(match frame.map(|frame| frame.map(Frame::into_data)) {
@@ -145,9 +155,10 @@ impl Scrubbed {
     fn clean(&self, mut trailers: HeaderMap) -> HeaderMap {
         clean_trailers(&mut trailers);
         match &self.connection {
-            Some(kept) if self.reading.scrub.is_some() => scrub_headers(&kept.run, trailers),
-            _ => trailers,
+            Some(kept) if self.reading.scrub.is_some() => kept.run.scrub_fields(&mut trailers),
+            _ => {}
         }
+        trailers
     }
 
     fn take(&mut self, data: Bytes, clean: &mut Vec<u8>) {
@@ -185,33 +196,6 @@ impl Reading {
     fn passes(&self) -> bool {
         self.decode.is_none() && self.scrub.is_none()
     }
-}
-
-/// Scrubs the values of fields. A field whose name holds a secret goes; names are compared without case, for on the
-/// way they lose it.
-pub(crate) fn scrub_headers(run: &Run, headers: HeaderMap) -> HeaderMap {
-    let mut clean = HeaderMap::with_capacity(headers.len());
-    let mut name: Option<HeaderName> = None;
-    for (next, value) in headers {
-        name = next.or(name);
-        let Some(name) = &name else { continue };
-        if run.scrubber().scrub(name.as_str().as_bytes()) != name.as_str().as_bytes() || names_a_value(run, name) {
-            continue;
-        }
-        if let Ok(value) = HeaderValue::from_bytes(&run.scrubber().scrub(value.as_bytes())) {
-            clean.append(name.clone(), value);
-        }
-    }
-    clean
-}
-
-fn names_a_value(run: &Run, name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
-    let within = |value: &[u8]| {
-        value.len() >= MIN_ENCODED_SECRET_BYTES
-            && name.windows(value.len()).any(|part| part.eq_ignore_ascii_case(value))
-    };
-    run.leases.iter().flat_map(oauth3_vault::Lease::hidden).any(|value| value.with(within))
 }
 
 fn scrub(scrub: &mut Option<ScrubStream>, data: &[u8], clean: &mut Vec<u8>) {

@@ -1,6 +1,6 @@
 //! One request, from the code to the host and back. Read [`exchange`] from top to bottom.
 
-use crate::body::{Body, Reading, Scrubbed, scrub_headers};
+use crate::body::{Body, Reading, Scrubbed};
 use crate::decode::Decoder;
 use crate::fill::{self, Tripwire};
 use crate::hygiene;
@@ -8,6 +8,7 @@ use crate::limits::{DECODERS_TIMEOUT, DECODERS_UNIT_BYTES, DRAIN_TIMEOUT, MAX_DR
 use crate::reply::Refusal;
 use crate::rules::Bars;
 use crate::run::Run;
+use crate::serve::refused;
 use crate::target::{Entry, target};
 use crate::upstream::{Kept, Sender, send};
 use http::header::HOST;
@@ -29,11 +30,11 @@ pub(crate) async fn answer(run: &Arc<Run>, entry: &Entry, request: Request<Incom
     match exchange(run, entry, head, &mut body).await {
         Ok(reply) => reply,
         Err(refusal) => {
-            run.refuse(&refusal).await;
+            let response = refused(run, refusal).await;
             if let Some(rest) = body.filter(|body| !body.is_end_stream()) {
                 run.tasks.spawn(drain(rest));
             }
-            refusal.into_response()
+            response
         }
     }
 }
@@ -58,10 +59,10 @@ async fn exchange(
     let (mut reply, mut sender) = sent.map_err(|refusal| tripped(&tripwire, body).unwrap_or(refusal))?;
     if reply.status() == StatusCode::UNAUTHORIZED
         && let Some((unfilled, again)) = spare
-        && let Some(head) = fill::refill(run, &host, &bars, unfilled).await
+        && let Some(head) = Box::pin(fill::refill(run, &host, &bars, unfilled)).await
     {
         // The reply that is not wanted goes with its connection.
-        (reply, sender) = in_time(timeout(REPLY_TIMEOUT, send(run, &host, head, again)).await)?;
+        (reply, sender) = in_time(timeout(REPLY_TIMEOUT, Box::pin(send(run, &host, head, again))).await)?;
     }
     hand_back(run, host, reply, sender).await
 }
@@ -102,7 +103,7 @@ pub(crate) async fn hand_back(
     let reason = head.extensions.remove::<ReasonPhrase>();
     head.extensions.clear();
     if reading.scrub.is_some() {
-        head.headers = scrub_headers(run, head.headers);
+        run.scrub_fields(&mut head.headers);
     }
     if let Some(reason) = reason.and_then(|r| ReasonPhrase::try_from(run.scrubber().scrub(r.as_bytes())).ok()) {
         head.extensions.insert(reason);

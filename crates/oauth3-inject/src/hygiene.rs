@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::str::FromStr;
 
 /// Fields that belong to one connection.
-const HOP_BY_HOP: [HeaderName; 8] = [
+static HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -24,7 +24,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 /// Fields that no connection option may take away (RFC 9110 §7.6.1): a check saw them, and the host would not.
-const END_TO_END: [HeaderName; 8] = [
+static END_TO_END: [HeaderName; 8] = [
     AUTHORIZATION,
     header::CACHE_CONTROL,
     CONTENT_ENCODING,
@@ -36,7 +36,7 @@ const END_TO_END: [HeaderName; 8] = [
 ];
 /// Fields that mean nothing, or something else, after a body (RFC 9110 §6.5.1): they frame, route, authenticate,
 /// condition or describe the message, and whoever puts trailers among the fields of the head would believe them.
-const NOT_IN_TRAILERS: [HeaderName; 34] = [
+static NOT_IN_TRAILERS: [HeaderName; 34] = [
     header::ACCEPT_RANGES,
     header::AGE,
     header::AUTHORIZATION,
@@ -75,7 +75,7 @@ const NOT_IN_TRAILERS: [HeaderName; 34] = [
 /// Would send the code past the egress, or make it try.
 const ALT_SVC: HeaderName = HeaderName::from_static("alt-svc");
 /// What a reply says about the sum of its bytes.
-const DIGESTS: [HeaderName; 4] = [
+static DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
     HeaderName::from_static("digest"),

@@ -116,6 +116,12 @@ impl Marks {
         places
     }
 
+    /// Whether any placeholder stands in a text as it is.
+    pub(crate) fn any(&self, text: &[u8]) -> bool {
+        let mut state = self.start;
+        text.iter().any(|&byte| self.step(&mut state, byte, &|_| true).is_some())
+    }
+
     fn step(&self, state: &mut StateID, byte: u8, wanted: &impl Fn(usize) -> bool) -> Option<usize> {
         *state = self.automaton.next_state(Anchored::No, *state, byte);
         if !self.automaton.is_match(*state) {

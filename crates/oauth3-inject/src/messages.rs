@@ -5,7 +5,8 @@ use crate::hygiene;
 use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_TIMEOUT, DECODERS_UNIT_BYTES};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use oauth3_vault::{Lease, MIN_ENCODED_SECRET_BYTES, Scrubber};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,6 +23,8 @@ pub static KEY_FIELDS: [HeaderName; 8] = [
     HeaderName::from_static("private-token"),
     HeaderName::from_static("xi-api-key"),
 ];
+/// What stands for a field whose scrubbed value is none.
+const SCRUBBED: HeaderValue = HeaderValue::from_static("scrubbed");
 /// Parameters of the query whose value is one.
 pub const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "apikey", "api-key", "access_token"];
 
@@ -47,6 +50,31 @@ pub fn pass_on(headers: &mut HeaderMap) {
 /// Makes the fields of a reply fit for the client.
 pub fn clean_reply(headers: &mut HeaderMap) {
     hygiene::clean_reply(headers);
+}
+
+/// Scrubs the values of fields. A field whose name holds a value goes; names are compared without case, for on the way
+/// they lose it.
+pub fn scrub_fields(scrubber: &Scrubber, leases: &[Lease], fields: &mut HeaderMap) {
+    let mut named: Vec<HeaderName> = Vec::new();
+    for (name, value) in fields.iter_mut() {
+        if scrubber.finds(name.as_str().as_bytes()) || names_a_value(leases, name) {
+            named.push(name.clone());
+        } else if scrubber.finds(value.as_bytes()) {
+            *value = HeaderValue::from_bytes(&scrubber.scrub(value.as_bytes())).unwrap_or(SCRUBBED);
+        }
+    }
+    for name in named {
+        fields.remove(name);
+    }
+}
+
+fn names_a_value(leases: &[Lease], name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let within = |value: &[u8]| {
+        value.len() >= MIN_ENCODED_SECRET_BYTES
+            && name.windows(value.len()).any(|part| part.eq_ignore_ascii_case(value))
+    };
+    leases.iter().flat_map(Lease::hidden).any(|value| value.with(within))
 }
 
 /// Memory for undoing content codings, shared by many replies.
@@ -117,5 +145,33 @@ impl ReplyDecoder {
 impl fmt::Debug for ReplyDecoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReplyDecoder")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oauth3_core::SecretName;
+    use oauth3_vault::SecretBytes;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_field_of_a_reply_brings_a_value_in_its_name_or_its_text() {
+        let (value, placeholder) = ("sk-Real0123456789AB", "sk-fake0123456789ab");
+        let secret = SecretBytes::new(value.as_bytes().to_vec());
+        let name = SecretName::parse("KEY").unwrap();
+        let leases = [Lease::of_value(name, BTreeSet::new(), placeholder.to_owned(), secret)];
+        let mut fields = HeaderMap::new();
+        for (name, text) in [
+            ("x-plain", "as it was"),
+            ("x-echo", "Bearer sk-Real0123456789AB"),
+            // Names come in lower case, whatever the host wrote.
+            ("x-sk-real0123456789ab-x", "1"),
+        ] {
+            fields.append(name, HeaderValue::from_static(text));
+        }
+        scrub_fields(&Scrubber::new(&leases), &leases, &mut fields);
+        let left: Vec<_> = fields.iter().map(|(name, text)| (name.as_str(), text.to_str().unwrap())).collect();
+        assert_eq!(left, [("x-plain", "as it was"), ("x-echo", "Bearer sk-fake0123456789ab")]);
     }
 }

@@ -219,10 +219,10 @@ impl<T: Transport, B: Payload> Line<T, B> {
     /// Makes it a request to this authority, in the form of the connection's protocol: whatever named the host before
     /// gives way. Nothing when the authority is none.
     #[must_use]
-    pub fn address(&self, request: &mut Request<B>, authority: &str) -> Option<()> {
+    pub fn address(&self, request: &mut Request<B>, authority: &HeaderValue) -> Option<()> {
         let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         if let Self::Stream(_) = self {
-            let uri = Uri::builder().scheme(Scheme::HTTPS).authority(authority).path_and_query(path);
+            let uri = Uri::builder().scheme(Scheme::HTTPS).authority(authority.as_bytes()).path_and_query(path);
             *request.uri_mut() = uri.build().ok()?;
             *request.version_mut() = Version::HTTP_2;
             request.headers_mut().remove(HOST);
@@ -232,7 +232,7 @@ impl<T: Transport, B: Payload> Line<T, B> {
         *request.uri_mut() = Uri::from(path);
         *request.version_mut() = Version::HTTP_11;
         let open = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
-        request.headers_mut().insert(HOST, HeaderValue::from_str(authority).ok()?);
+        request.headers_mut().insert(HOST, authority.clone());
         if open {
             // Without this a GET with a body of unknown length would go out without it.
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

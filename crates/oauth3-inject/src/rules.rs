@@ -5,6 +5,7 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use http::request::Parts;
 use oauth3_core::Host;
+use std::cell::LazyCell;
 
 /// Why a placeholder ends the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Bar {
 pub(crate) struct Bars(Vec<Option<Bar>>);
 
 /// Fields by which some servers let a client replace the method or the path.
-const OVERRIDES: [HeaderName; 6] = [
+static OVERRIDES: [HeaderName; 6] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
@@ -55,8 +56,9 @@ const METHOD_PARAMETER: &str = "_method";
 impl Bars {
     /// Looks at method, path and fields of a request to this host.
     pub(crate) fn of(held: Held<'_>, host: &Host, head: &Parts) -> Self {
-        let path = plain_path(head.uri.path());
-        let overridden = overrides(&head.headers) || head.uri.query().is_some_and(has_method_parameter);
+        let path = LazyCell::new(|| plain_path(head.uri.path()));
+        let overridden =
+            LazyCell::new(|| overrides(&head.headers) || head.uri.query().is_some_and(has_method_parameter));
         let bar = |lease: &oauth3_vault::Lease| {
             let rules = &lease.uses.rules;
             if !lease.hosts.contains(host) {
@@ -65,8 +67,8 @@ impl Bars {
             if rules.is_empty() {
                 return None;
             }
-            let Some(path) = &path else { return Some(Bar::Ambiguous) };
-            if overridden {
+            let Some(path) = &*path else { return Some(Bar::Ambiguous) };
+            if *overridden {
                 return Some(Bar::Override);
             }
             let allowed = rules.iter().any(|rule| rule.allows(host, head.method.as_str(), path));

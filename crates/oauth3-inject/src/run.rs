@@ -4,6 +4,7 @@ use crate::dns::Names;
 use crate::fill::{Held, Unfit};
 use crate::limits::RECORD_TIMEOUT;
 use crate::marks::Marks;
+use crate::messages::scrub_fields;
 use crate::meter::Meter;
 use crate::observer::Observer;
 use crate::refusals::{Kind, Noted, Refusals};
@@ -12,7 +13,7 @@ use crate::rules::Bar;
 use crate::sign;
 use crate::tasks::Tasks;
 use crate::upstream::Pool;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use oauth3_core::{Clock, Host};
 use oauth3_dial::Dialer;
 use oauth3_vault::{Lease, Role, Scrubber};
@@ -63,6 +64,11 @@ impl Run {
     /// Finds every value of the run, those that came while it went on included.
     pub(crate) fn scrubber(&self) -> Scrubber {
         self.scrubber.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Scrubs the fields of a message from a host.
+    pub(crate) fn scrub_fields(&self, fields: &mut HeaderMap) {
+        scrub_fields(&self.scrubber(), &self.leases, fields);
     }
 
     /// Renews the access tokens among these secrets where that is due, or because a host `refused` them. Says whether

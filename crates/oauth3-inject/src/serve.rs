@@ -122,32 +122,33 @@ async fn respond(
     if let Some(reply) = container_credentials::answer(run, entry, &request) {
         return Ok(match reply {
             Ok(reply) => reply,
-            Err(refusal) => {
-                run.refuse(&refusal).await;
-                refusal.into_response()
-            }
+            Err(refusal) => refused(run, refusal).await,
         });
     }
     if let Some(refusal) = without_key(entry, &request) {
-        run.refuse(&refusal).await;
-        let mut response = refusal.into_response();
+        let mut response = refused(run, refusal).await;
         response.headers_mut().insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"oauth3\""));
         return Ok(response);
     }
     if matches!(entry, Entry::Proxy(_)) && *request.method() == Method::CONNECT {
         return Ok(match connect(run, place, request) {
             Ok(response) => response,
-            Err(refusal) => {
-                run.refuse(&refusal).await;
-                refusal.into_response()
-            }
+            Err(refusal) => refused(run, refusal).await,
         });
     }
     Ok(if Opening::is_wanted(request.headers()) {
-        websocket::open(run, entry, place, request).await
+        // Seldom, and large: not in the memory of each request.
+        Box::pin(websocket::open(run, entry, place, request)).await
     } else {
         answer(run, entry, request).await
     })
+}
+
+/// Reports a refusal and makes it the answer.
+pub(crate) async fn refused(run: &Run, refusal: Refusal) -> Response<Body> {
+    // Seldom, as above.
+    Box::pin(run.refuse(&refusal)).await;
+    refusal.into_response()
 }
 
 /// Whoever else is on a shared loopback does not have the run's key, and learns nothing of its hosts.

@@ -37,7 +37,8 @@ pub(crate) fn target(entry: &Entry, head: &Parts, allowed: &BTreeSet<Host>) -> R
         Entry::Plain => return Err(Refusal::denied(StatusCode::FORBIDDEN, named_host(head), USE_HTTPS)),
         Entry::Proxy(_) => proxied(head)?,
         Entry::Tls { name, port, asked } => {
-            let host = allow(&format!("{name}:{port}"), allowed)?;
+            let known = allowed.iter().find(|host| host.port() == *port && host.name() == name);
+            let host = known.map_or_else(|| allow(&format!("{name}:{port}"), allowed), |host| Ok(host.clone()))?;
             if asked.as_ref().is_some_and(|asked| *asked != host) {
                 let sentence = "the name in the TLS handshake is not the one that CONNECT asked for";
                 return Err(Refusal::denied(StatusCode::MISDIRECTED_REQUEST, clean(name), sentence));

@@ -11,7 +11,7 @@ use crate::reply::Refusal;
 use crate::run::Run;
 use crate::tasks::OnRun;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -76,8 +76,9 @@ pub(crate) async fn send(
         }
         line.retire();
     }
-    let mut line =
-        timeout(CONNECT_TIMEOUT, run.pool.connect(host, connect(run, host))).await.map_err(|_| slow(host))??;
+    // Seldom, and large: not in the memory of each request.
+    let connecting = Box::pin(run.pool.connect(host, connect(run, host)));
+    let mut line = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| slow(host))??;
     address(&mut request, host, &line)?;
     let reply = line.send(request).await.map_err(|error| gone(host, error.error()))?;
     checked(reply, host, Sender { line, _place: place })
@@ -102,7 +103,8 @@ pub(crate) async fn send_alone(
 
 /// Whatever named the host before gives way to what was checked.
 fn address(request: &mut Request<Watched>, host: &Host, line: &Line) -> Result<(), Refusal> {
-    line.address(request, &host.to_string()).ok_or_else(|| broken(host))
+    let authority = HeaderValue::try_from(host.to_string()).map_err(|_| broken(host))?;
+    line.address(request, &authority).ok_or_else(|| broken(host))
 }
 
 async fn place(run: &Run) -> Result<OwnedSemaphorePermit, Refusal> {

@@ -28,7 +28,7 @@ use crate::forward::{hand_back, prepare};
 use crate::limits::{HANDSHAKE_TIMEOUT, REPLY_TIMEOUT};
 use crate::reply::{Refusal, connected};
 use crate::run::Run;
-use crate::serve::Place;
+use crate::serve::{Place, refused};
 use crate::target::Entry;
 use crate::upstream::{self, Sender};
 use http::request::Parts;
@@ -70,10 +70,7 @@ pub(crate) async fn open(
     let (head, body) = request.into_parts();
     match handshake(run, entry, place, head, body, upgrade).await {
         Ok(reply) => reply,
-        Err(refusal) => {
-            run.refuse(&refusal).await;
-            refusal.into_response()
-        }
+        Err(refusal) => refused(run, refusal).await,
     }
 }
 

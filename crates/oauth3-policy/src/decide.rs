@@ -4,6 +4,7 @@ use crate::facts::{Facts, Load, Stage};
 use crate::permit::{Basis, Permit};
 use oauth3_core::{Intent, SecretName, Status, Timestamp, Trust};
 use std::fmt;
+use std::sync::Arc;
 
 /// What the PDP says.
 #[derive(Debug, PartialEq, Eq)]
@@ -122,7 +123,9 @@ fn submitted(facts: &Facts<'_>, load: Load) -> Decision {
         return Decision::Deny(DenyReason::RevealChanged);
     }
     match covering_grant(facts) {
-        Some(basis) if facts.missing.is_empty() => Decision::Permit(Permit::new(facts.intent, basis, false)),
+        Some(basis) if facts.missing.is_empty() => {
+            Decision::Permit(Permit::new(Arc::clone(&facts.intent), basis, false))
+        }
         _ if load.open_requests >= load.open_requests_max => Decision::Deny(DenyReason::TooManyOpen),
         Some(_) => Decision::Ask(AskReason::SecretsMissing),
         None => Decision::Ask(AskReason::NoGrant),
@@ -158,7 +161,7 @@ fn approved(
     };
     if facts.missing.is_empty() {
         let once = basis == Basis::Verdict && trust == Trust::Once;
-        Decision::Permit(Permit::new(facts.intent, basis, once))
+        Decision::Permit(Permit::new(Arc::clone(&facts.intent), basis, once))
     } else {
         Decision::Ask(AskReason::SecretsMissing)
     }
@@ -166,7 +169,7 @@ fn approved(
 
 /// Whether a secret that is there is stored otherwise than the intent says. One that is missing is asked for first.
 fn reveal_changed(facts: &Facts<'_>) -> bool {
-    let Intent { secrets, revealed, .. } = facts.intent;
+    let Intent { secrets, revealed, .. } = &*facts.intent;
     let stored = |name: &&SecretName| !facts.missing.contains(name);
     !revealed.is_subset(secrets)
         || secrets.iter().filter(stored).any(|name| revealed.contains(name) != facts.revealed.contains(name))
@@ -174,5 +177,5 @@ fn reveal_changed(facts: &Facts<'_>) -> bool {
 
 fn covering_grant(facts: &Facts<'_>) -> Option<Basis> {
     let grant = facts.grant.filter(|_| !facts.reveal_once)?;
-    grant.covers(facts.intent, facts.now).then(|| Basis::Grant(grant.id.clone()))
+    grant.covers(&facts.intent, facts.now).then(|| Basis::Grant(grant.id.clone()))
 }

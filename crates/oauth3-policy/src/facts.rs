@@ -2,12 +2,13 @@
 
 use oauth3_core::{Grant, Intent, SecretName, Status, Timestamp, Trust};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Everything that a decision is made from. Nothing else may sway it.
 #[derive(Debug, Clone)]
 pub struct Facts<'a> {
     /// What is asked for.
-    pub intent: &'a Intent,
+    pub intent: Arc<Intent>,
     /// Now.
     pub now: Timestamp,
     /// Whether everything is denied.

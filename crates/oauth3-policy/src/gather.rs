@@ -3,6 +3,7 @@
 use crate::facts::{Facts, Stage};
 use oauth3_core::{AgentName, Execution, Fault, Grant, Intent, Reveal, SecretName, Standing, Store, Timestamp};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Facts that were read from the store, owned, so that [`Facts`] can borrow them.
 #[derive(Debug, Clone)]
@@ -55,7 +56,7 @@ impl Gathered {
 
     fn facts<'a>(&'a self, intent: &'a Intent, stage: Stage, now: Timestamp) -> Facts<'a> {
         Facts {
-            intent,
+            intent: Arc::new(intent.clone()),
             now,
             kill_switch: self.standing.kill_switch,
             agent_active: self.agent_active,

@@ -2,6 +2,7 @@
 
 use oauth3_core::{Access, Digest, GrantId, Host, Intent, Limits, SecretName};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Why something is permitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,14 +18,14 @@ pub enum Basis {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a permit is spent by doing what it permits"]
 pub struct Permit {
-    intent: Box<Intent>,
+    intent: Arc<Intent>,
     basis: Basis,
     once: bool,
 }
 
 impl Permit {
-    pub(crate) fn new(intent: &Intent, basis: Basis, once: bool) -> Self {
-        Self { intent: Box::new(intent.clone()), basis, once }
+    pub(crate) const fn new(intent: Arc<Intent>, basis: Basis, once: bool) -> Self {
+        Self { intent, basis, once }
     }
 
     /// The intent that it is for.

@@ -136,7 +136,7 @@ fn query_model(query: &str) -> Result<Option<String>, CallError> {
             if model.replace(named(value)?).is_some() {
                 return Err(CallError::Twice("model"));
             }
-        } else if fold(&name) == "model" {
+        } else if alike(&name, "model") {
             return Err(CallError::Alike);
         }
     }
@@ -277,7 +277,7 @@ impl Node for Place {
         if let Some((_, _, to)) = keys().find(|(_, name, _)| *name == key) {
             return *to;
         }
-        if keys().next().is_some() && (key == NO_UNICODE || keys().any(|(_, name, _)| fold(name) == fold(key))) {
+        if keys().next().is_some() && (key == NO_UNICODE || keys().any(|(_, name, _)| alike(name, key))) {
             return Self::Alike;
         }
         Self::None
@@ -291,15 +291,19 @@ impl Place {
     }
 }
 
-/// What is left of a key for the most lenient reader: letters and digits, in one case. Unicode folds two more
+/// Whether the most lenient reader takes one key for the other: letters and digits, in one case. Unicode folds two more
 /// characters to ASCII letters, and some JSON readers compare keys so.
-fn fold(key: &str) -> String {
+fn alike(one: &str, other: &str) -> bool {
+    folded(one).eq(folded(other))
+}
+
+fn folded(key: &str) -> impl Iterator<Item = char> {
     let plain = key.chars().map(|c| match c {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',
         other => other.to_ascii_lowercase(),
     });
-    plain.filter(char::is_ascii_alphanumeric).collect()
+    plain.filter(char::is_ascii_alphanumeric)
 }
 
 /// What a body asks for.
@@ -445,7 +449,7 @@ fn form(body: &[u8], boundary: &str) -> Result<Asked, CallError> {
                 "false" | "False" | "0" | "" => {}
                 _ => return Err(CallError::Type("stream", "true or false")),
             },
-            other if fold(other) == "model" || fold(other) == "stream" => return Err(CallError::Alike),
+            other if alike(other, "model") || alike(other, "stream") => return Err(CallError::Alike),
             _ => {}
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use crate::admit::Right;
 use crate::book::Api;
-use crate::keys::Key;
+use crate::keys::{Key, Opened};
 use crate::limits::REPLY_IDLE_TIMEOUT;
 use crate::plain::HostReply;
 use crate::proxy::{Place, Proxy};
@@ -11,18 +11,21 @@ use crate::refuse::Refused;
 use crate::socket::Socket;
 use crate::upstream::Answered;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
+use http::{Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use oauth3_core::Tally;
-use oauth3_inject::messages::{ReplyDecoder, clean_reply};
+use oauth3_inject::messages::{ReplyDecoder, clean_reply, scrub_fields};
 use oauth3_provider::{CallInfo, UsageMeter, UsageTrim};
-use oauth3_vault::{ScrubStream, Scrubber};
+use oauth3_vault::ScrubStream;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep, sleep};
+
+/// The media type of a stream of events (HTML, §9.2).
+const EVENTS: &str = "text/event-stream";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -78,7 +81,7 @@ struct Waiting {
 pub(crate) async fn hand_back(
     mut under: Under,
     api: &Api,
-    scrubber: Option<&Scrubber>,
+    opened: Option<&Opened>,
     reply: Response<Answered>,
 ) -> Result<Response<Reply>, Refused> {
     let (mut head, body) = reply.into_parts();
@@ -87,7 +90,10 @@ pub(crate) async fn hand_back(
         return Err(under.ends(Refused::upstream(StatusCode::BAD_GATEWAY, "the API wants another protocol")));
     }
     let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_events = kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream"));
+    let is_events = kind.is_some_and(|kind| {
+        let kind = kind.trim_start().get(..EVENTS.len());
+        kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
+    });
     let trim = (under.asked_for_usage && is_events).then(UsageTrim::default);
     under.answered = true;
     // What names no model uses none.
@@ -100,31 +106,14 @@ pub(crate) async fn hand_back(
     }
     // A session with the API would be the owner's, in the hands of the agent.
     head.headers.remove(SET_COOKIE);
-    if let Some(scrubber) = scrubber {
-        scrub_headers(scrubber, &mut head.headers);
+    if let Some(Opened { leases, scrubber }) = opened {
+        scrub_fields(scrubber, leases, &mut head.headers);
     }
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    let scrub = scrubber.map(Scrubber::stream);
+    let scrub = opened.map(|opened| opened.scrubber.stream());
     let passing = Passing { inner: body, under, scrub, decoder, trim, ended: false, waiting: None };
     Ok(Response::from_parts(head, Reply::Stream(Box::new(passing))))
-}
-
-/// Scrubs the values of fields. A field whose name holds the key goes.
-fn scrub_headers(scrubber: &Scrubber, headers: &mut HeaderMap) {
-    let mut named: Vec<HeaderName> = Vec::new();
-    for (name, value) in headers.iter_mut() {
-        if scrubber.finds(name.as_str().as_bytes()) {
-            named.push(name.clone());
-        }
-        if scrubber.finds(value.as_bytes()) {
-            *value = HeaderValue::from_bytes(&scrubber.scrub(value.as_bytes()))
-                .unwrap_or_else(|_| HeaderValue::from_static("scrubbed"));
-        }
-    }
-    for name in named {
-        headers.remove(name);
-    }
 }
 
 impl Reply {
@@ -249,7 +238,7 @@ impl Under {
         let usage =
             self.meter.take().map(|meter| meter.finish().with_request_bytes(self.request_bytes)).unwrap_or_default();
         // Counted under the model that was asked for: what an API calls it in its reply is finer than grants are.
-        let model = self.info.model.clone().or_else(|| usage.model.clone());
+        let model = self.info.model.take().or_else(|| usage.model.clone());
         let api = &self.right.seat.api;
         let price = model.as_deref().and_then(|model| self.proxy.prices.price(api.id.name(), model));
         let usd = price.map(|price| price.cost(&usage)).unwrap_or_default();

@@ -6,8 +6,8 @@ use crate::meter::{Meter, day_of};
 use crate::proxy::Shared;
 use crate::upstream::Origin;
 use oauth3_core::{
-    Access, AgentName, AgentRecord, AgentToken, ApiId, ApiKey, Connection, Fault, Grant, GrantId, Host, KeyPlace,
-    RequestId, Rule, SecretName, Status, Tally, Timestamp, TokenHash, TokenId, Trust,
+    Access, AgentName, AgentRecord, AgentToken, ApiId, ApiKey, Connection, Fault, Grant, GrantId, Host, Intent,
+    KeyPlace, RequestId, Rule, SecretName, Status, Tally, Timestamp, TokenHash, TokenId, Trust,
 };
 use oauth3_policy::{Decision, DenyReason, Facts, Load, Stage, decide};
 use oauth3_provider::{BaseUrl, CredentialSlot, Dialect, Provider};
@@ -59,9 +59,11 @@ pub(crate) struct Seat {
 }
 
 /// A standing grant, with what was used of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Held {
     pub(crate) grant: Grant,
+    /// Of the grant, for the permits.
+    intent: Arc<Intent>,
     pub(crate) meter: Arc<Meter>,
 }
 
@@ -77,8 +79,9 @@ pub(crate) struct Book {
     keyed: HashSet<ApiId>,
 }
 
+/// An agent, with what it may use.
 #[derive(Debug)]
-struct Agent {
+pub(crate) struct Agent {
     name: AgentName,
     hash: TokenHash,
     seats: HashMap<ApiId, Arc<Seat>>,
@@ -134,7 +137,7 @@ impl Api {
 }
 
 fn origin(base: &BaseUrl) -> Arc<Origin> {
-    Arc::new(Origin { secure: base.secure(), host: base.host().clone() })
+    Arc::new(Origin::new(base.secure(), base.host().clone()))
 }
 
 impl Seat {
@@ -147,7 +150,7 @@ impl Seat {
         // Calls have a budget of their own, so the pace of requests to the owner is no part of this.
         let load = Load { calls_last_minute: 0, calls_per_minute: 0, open_requests: 0, open_requests_max: 1 };
         Some(decide(&Facts {
-            intent: &held.grant.intent,
+            intent: held.intent.clone(),
             now,
             kill_switch: book.kill_switch,
             agent_active: true,
@@ -161,24 +164,23 @@ impl Seat {
 }
 
 impl Book {
-    pub(crate) fn api(&self, id: &ApiId) -> Option<&Arc<Api>> {
+    pub(crate) fn api(&self, id: &str) -> Option<&Arc<Api>> {
         self.apis.get(id)
     }
 
-    /// Whether somebody holds this token. Compared in constant time.
-    pub(crate) fn knows(&self, token: &AgentToken) -> bool {
-        self.holder(token).is_some()
+    /// Whoever holds this token. Compared in constant time.
+    pub(crate) fn agent(&self, token: &AgentToken) -> Option<&Agent> {
+        self.agents.get(&token.id()).filter(|agent| agent.hash.matches(&token.hash()))
     }
 
-    /// The seat of whoever holds this token. Compared in constant time.
+    /// The seat of whoever holds this token.
     pub(crate) fn seat(&self, token: &AgentToken, api: &Arc<Api>) -> Option<Arc<Seat>> {
-        let agent = self.agents.get(&token.id()).filter(|agent| agent.hash.matches(&token.hash()))?;
-        Some(agent.seat(api))
+        self.agent(token).map(|agent| agent.seat(api))
     }
 
-    /// The name of whoever holds this token. Compared in constant time.
+    /// The name of whoever holds this token.
     pub(crate) fn holder(&self, token: &AgentToken) -> Option<&AgentName> {
-        self.agents.get(&token.id()).filter(|agent| agent.hash.matches(&token.hash())).map(|agent| &agent.name)
+        self.agent(token).map(|agent| &agent.name)
     }
 
     /// Whether somebody holds the token with this id and hash. Compared in constant time.
@@ -252,7 +254,7 @@ impl Book {
                 let place = (record.name.clone(), api.id.clone());
                 let seat = Seat {
                     keys: keys.of(&record, &api.id),
-                    held: held.get(&place).map(|held| Held { grant: held.grant.clone(), meter: held.meter.clone() }),
+                    held: held.get(&place).cloned(),
                     once: once.get(&place).cloned().unwrap_or_default(),
                     agent: place.0,
                     api: api.clone(),
@@ -274,7 +276,7 @@ impl Book {
 }
 
 impl Agent {
-    fn seat(&self, api: &Arc<Api>) -> Arc<Seat> {
+    pub(crate) fn seat(&self, api: &Arc<Api>) -> Arc<Seat> {
         self.seats.get(&api.id).cloned().unwrap_or_else(|| {
             Arc::new(Seat {
                 agent: self.name.clone(),
@@ -307,7 +309,7 @@ async fn held(proxy: &Shared, now: Timestamp) -> Result<HashMap<(AgentName, ApiI
             let (of_day, of_all) = sums.get(&grant.id).copied().unwrap_or_default();
             proxy.ledger.adopt(&grant.id, Meter::from_sums(day_of(now), &of_day, &of_all))
         });
-        held.insert(place, Held { grant, meter });
+        held.insert(place, Held { intent: Arc::new(grant.intent.clone()), grant, meter });
     }
     Ok(held)
 }

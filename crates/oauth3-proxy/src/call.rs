@@ -26,14 +26,15 @@ use std::time::Instant;
 use tokio::time::timeout;
 
 /// Fields by which others tell where a request came from: the API must not learn the owner's network.
-pub(crate) const ORIGINS: [HeaderName; 5] = [
+pub(crate) static ORIGINS: [HeaderName; 5] = [
     HeaderName::from_static("forwarded"),
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-real-ip"),
 ];
-const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// Fields that are for the proxy, or that it sets itself.
+static OWN: [HeaderName; 5] = [HOST, HeaderName::from_static("prefer"), EXPECT, CONTENT_LENGTH, TRANSFER_ENCODING];
 /// About as many fields as what is recorded of a call has.
 const RECORDED_FIELDS: usize = 8;
 
@@ -54,17 +55,17 @@ async fn exchange(
     let (mut head, body) = request.into_parts();
     let (id, rest) = address(&head.uri)?;
     let book = proxy.book();
-    let api = book.api(&id).cloned();
-    if let Some(api) = &api {
+    let api = match book.api(id) {
+        Some(api) => Ok(api),
+        None => Err(ApiId::parse(id).map_err(|_| nowhere())?),
+    };
+    if let Ok(api) = &api {
         *dialect = api.dialect;
     }
     // Whoever has no token learns nothing of what there is.
     let token = token::take(&mut head.headers, head.uri.query()).map_err(|_| Refused::from(invalid_token()))?;
-    if !book.knows(&token) {
-        return Err(invalid_token().into());
-    }
-    let api = api.ok_or_else(|| unknown(proxy, &id))?;
-    let seat = book.seat(&token, &api).ok_or_else(|| Refused::from(invalid_token()))?;
+    let agent = book.agent(&token).ok_or_else(|| Refused::from(invalid_token()))?;
+    let seat = agent.seat(api.map_err(|id| unknown(proxy, &id))?);
     drop(book);
     let rest = rest.to_owned();
     conduct(proxy, &token, seat, &rest, head, body).await
@@ -209,7 +210,7 @@ impl Call {
                         if let Some(asked) = self.socket.filter(|_| switches) {
                             return asked.stand(under, opened.map(|opened| &opened.scrubber), reply);
                         }
-                        return hand_back(under, &self.api, opened.map(|opened| &opened.scrubber), reply).await;
+                        return hand_back(under, &self.api, opened, reply).await;
                     }
                 }
                 Ok(Err(error)) => {
@@ -243,7 +244,7 @@ async fn ended(proxy: &Proxy, under: &Under) {
 }
 
 /// Which API an address names, and the rest of its path.
-fn address(uri: &Uri) -> Result<(ApiId, &str), Refused> {
+fn address(uri: &Uri) -> Result<(&str, &str), Refused> {
     let path = uri.path();
     if path.len() + uri.query().map_or(0, str::len) > MAX_TARGET_BYTES {
         return Err(Refused::new(StatusCode::URI_TOO_LONG, "invalid_request", "the address is too long"));
@@ -251,13 +252,15 @@ fn address(uri: &Uri) -> Result<(ApiId, &str), Refused> {
     if uri.scheme().is_some() || uri.authority().is_some() {
         return Err(Refused::invalid("send a path, such as /v1/openai/chat/completions"));
     }
-    let nowhere =
-        || Refused::new(StatusCode::NOT_FOUND, "not_found", "paths here are /v1/PROVIDER/… and /api/CONNECTION/…");
-    let mut parts = path.splitn(4, '/').skip(1);
-    let (kind, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let id = ApiId::parse(&format!("{kind}/{name}")).map_err(|_| nowhere())?;
-    let rest = path.get(1 + kind.len() + 1 + name.len()..).unwrap_or_default();
+    // As ids are written: `v1/PROVIDER`, `api/CONNECTION`.
+    let whole = path.strip_prefix('/').unwrap_or_default();
+    let end = whole.match_indices('/').nth(1).map_or(whole.len(), |(at, _)| at);
+    let (id, rest) = whole.split_at(end);
     Ok((id, if rest.is_empty() { "/" } else { rest }))
+}
+
+fn nowhere() -> Refused {
+    Refused::new(StatusCode::NOT_FOUND, "not_found", "paths here are /v1/PROVIDER/… and /api/CONNECTION/…")
 }
 
 /// The path as it names models: with its query, where some do.
@@ -346,7 +349,7 @@ fn within(
 /// The head without what belongs to the agent's own connection, or tells about it.
 fn outgoing(mut head: Parts) -> Parts {
     messages::clean_request(&mut head.headers);
-    for name in ORIGINS.iter().chain(&[HOST, PREFER, EXPECT, CONTENT_LENGTH, TRANSFER_ENCODING]) {
+    for name in ORIGINS.iter().chain(&OWN) {
         head.headers.remove(name);
     }
     head.version = Version::HTTP_11;

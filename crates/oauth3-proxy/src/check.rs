@@ -29,7 +29,7 @@ impl Proxy {
     /// When there is no such API, the kill switch is on, or it cannot be recorded.
     pub async fn check(self: &Arc<Self>, id: &ApiId) -> Result<Vec<ApiCheck>, Fault> {
         let book = self.book();
-        let Some(api) = book.api(id).cloned() else {
+        let Some(api) = book.api(id.as_str()).cloned() else {
             let why = self.unusable.get(id).cloned();
             return Err(Fault::NotFound(why.unwrap_or_else(|| format!("the API {}", id.name()))));
         };

@@ -81,7 +81,7 @@ fn signed(
     let (mut head, body) = request.into_parts();
     let bytes =
         body.whole().ok_or_else(|| Refused::invalid("the body of a request that is signed must be read whole"))?;
-    head.headers.insert(HOST, api.origin.field().ok_or_else(unfit)?);
+    head.headers.insert(HOST, api.origin.field().ok_or_else(unfit)?.clone());
     sign_aws(leases, service, region, now, &mut head, bytes).map_err(|sentence| {
         tracing::warn!(api = %api.id, %sentence, "a call cannot be signed");
         unfit()

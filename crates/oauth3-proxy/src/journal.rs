@@ -1,11 +1,13 @@
-//! Every call is in the audit chain before it leaves, and so is every request for a host that is no API. Calls that come at once share a row and a commit.
+//! Every call is in the audit chain before it leaves, and so is every request for a host that is no API. Calls that come
+//! at once share a row and a commit.
 
 use crate::backing::Backing;
 use crate::limits::{CALLS_PER_COMMIT, CALLS_PER_ROW, GATHER, JOURNAL_QUEUE};
 use oauth3_core::{AgentName, AuditEvent, AuditKind};
 use serde_json::Value;
-use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
 
 /// Who writes it.
 const ACTOR: &str = "keeper";
@@ -33,56 +35,121 @@ pub(crate) struct Entry {
     pub(crate) detail: serde_json::Map<String, Value>,
 }
 
-/// Writes entries down.
-#[derive(Debug, Clone)]
-pub(crate) struct Journal {
-    queue: mpsc::Sender<(Entry, Option<oneshot::Sender<()>>)>,
+/// Writes entries down, those of all threads together: a commit costs more than a call. Whoever comes while nobody
+/// writes has it begun on its own thread, so that a call alone wakes no other.
+#[derive(Clone)]
+pub(crate) struct Journal(Arc<Desk>);
+
+struct Desk {
+    backing: Arc<dyn Backing>,
+    pending: Mutex<Pending>,
+}
+
+#[derive(Default)]
+struct Pending {
+    /// Each with whoever waits for it.
+    entries: Vec<(Entry, Option<oneshot::Sender<()>>)>,
+    /// Somebody writes, and will take these too.
+    writing: bool,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Journal")
+    }
 }
 
 impl Journal {
-    /// Starts the task that writes; it ends with the last handle.
-    pub(crate) fn start(backing: Arc<dyn Backing>) -> Self {
-        let (queue, entries) = mpsc::channel(JOURNAL_QUEUE);
-        tokio::spawn(write(backing, entries));
-        Self { queue }
+    pub(crate) fn new(backing: Arc<dyn Backing>) -> Self {
+        Self(Arc::new(Desk { backing, pending: Mutex::default() }))
     }
 
     /// Writes an entry; on disk when it returns. False: it is not, and what it says must not happen.
     pub(crate) async fn record(&self, entry: Entry) -> bool {
         let (done, written) = oneshot::channel();
-        self.queue.send((entry, Some(done))).await.is_ok() && written.await.is_ok()
+        self.0.add(entry, Some(done), usize::MAX);
+        written.await.is_ok()
     }
 
     /// Has an entry written soon. False when there is no room, so that what it says must not happen.
     pub(crate) fn note(&self, entry: Entry) -> bool {
-        self.queue.try_send((entry, None)).is_ok()
+        self.0.add(entry, None, JOURNAL_QUEUE)
     }
 }
 
-async fn write(backing: Arc<dyn Backing>, mut entries: mpsc::Receiver<(Entry, Option<oneshot::Sender<()>>)>) {
-    let mut batch = Vec::new();
-    // What comes while one batch is being written is the next.
-    while entries.recv_many(&mut batch, CALLS_PER_COMMIT).await > 0 {
-        if batch.len() > 1 {
-            // Several calls at once: a moment more makes one commit of what would be two, and a commit costs more
-            // than a call. One call alone never waits.
-            tokio::time::sleep(GATHER).await;
-            while batch.len() < CALLS_PER_COMMIT {
-                let Ok(entry) = entries.try_recv() else { break };
-                batch.push(entry);
+impl Desk {
+    /// Adds an entry, unless there are `most` already.
+    fn add(self: &Arc<Self>, entry: Entry, waiter: Option<oneshot::Sender<()>>, most: usize) -> bool {
+        let mut pending = self.pending();
+        if pending.entries.len() >= most {
+            return false;
+        }
+        pending.entries.push((entry, waiter));
+        if !std::mem::replace(&mut pending.writing, true) {
+            drop(pending);
+            tokio::spawn(Turn { desk: Arc::clone(self), over: false }.write());
+        }
+        true
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The turn of whoever writes, until nothing is left to be written.
+struct Turn {
+    desk: Arc<Desk>,
+    over: bool,
+}
+
+impl Turn {
+    async fn write(mut self) {
+        let (mut entries, mut waiters) = (Vec::new(), Vec::new());
+        // What comes while one batch is being written is the next.
+        while self.take(&mut entries, &mut waiters) {
+            if entries.len() > 1 {
+                // Several calls at once: a moment more makes one commit of what would be two. One call alone never
+                // waits.
+                tokio::time::sleep(GATHER).await;
+                self.take(&mut entries, &mut waiters);
+            }
+            match self.desk.backing.record(&rows(entries.drain(..))).await {
+                // Nobody waits who was cut off meanwhile.
+                Ok(()) => waiters.drain(..).for_each(|waiter: oneshot::Sender<()>| waiter.send(()).unwrap_or_default()),
+                Err(fault) => {
+                    tracing::error!(%fault, "calls cannot be recorded; they are refused");
+                    waiters.clear();
+                }
             }
         }
-        let (list, waiters): (Vec<Entry>, Vec<Option<oneshot::Sender<()>>>) = batch.drain(..).unzip();
-        match backing.record(&rows(list)).await {
-            // Nobody waits who was cut off meanwhile.
-            Ok(()) => waiters.into_iter().flatten().for_each(|waiter| waiter.send(()).unwrap_or_default()),
-            Err(fault) => tracing::error!(%fault, "calls cannot be recorded; they are refused"),
+    }
+
+    /// Takes what there is, up to a commit's worth. False, and the turn is over: there is nothing.
+    fn take(&mut self, entries: &mut Vec<Entry>, waiters: &mut Vec<oneshot::Sender<()>>) -> bool {
+        let mut pending = self.desk.pending();
+        let count = pending.entries.len().min(CALLS_PER_COMMIT.saturating_sub(entries.len()));
+        for (entry, waiter) in pending.entries.drain(..count) {
+            entries.push(entry);
+            waiters.extend(waiter);
+        }
+        self.over = entries.is_empty();
+        pending.writing = !self.over;
+        pending.writing
+    }
+}
+
+impl Drop for Turn {
+    /// Cut short, when a thread ends: what it leaves is not recorded, and whoever waits for it is told so.
+    fn drop(&mut self) {
+        if !self.over {
+            *self.desk.pending() = Pending::default();
         }
     }
 }
 
 /// Rows of the audit, each of one kind.
-fn rows(entries: Vec<Entry>) -> Vec<AuditEvent> {
+fn rows(entries: impl Iterator<Item = Entry>) -> Vec<AuditEvent> {
     use AuditKind::{ApiCalled, ApiEnded, ApiRefused, HostLeft, HostReached};
     let mut by_kind: [(AuditKind, Vec<Entry>); 5] =
         [ApiCalled, ApiEnded, ApiRefused, HostReached, HostLeft].map(|kind| (kind, vec![]));

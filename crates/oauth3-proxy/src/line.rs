@@ -35,7 +35,7 @@ pub(crate) enum Transport {
 
 impl Connector {
     pub(crate) async fn connect(&self, origin: &Origin, protocols: Protocols) -> Result<Transport, DialError> {
-        let Origin { secure, host } = origin;
+        let Origin { secure, host, .. } = origin;
         match (self.kind, secure) {
             (Kind::Owners, false) => Ok(Transport::Plain(TokioIo::new(self.dialer.connect_owners_plain(host).await?))),
             (Kind::Owners, true) => {

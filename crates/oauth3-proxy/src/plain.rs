@@ -78,7 +78,7 @@ pub(crate) async fn pass(
     let agent = visitor.agent.clone();
     let mut under = Under { proxy: proxy.clone(), agent, detail, sent, received: 0, status: None, _going: going };
     let request = outgoing(head, body, &under.sent);
-    let origin = Arc::new(Origin { secure: address.secure, host: address.host.clone() });
+    let origin = Arc::new(Origin::new(address.secure, address.host.clone()));
     let reply = tokio::select! {
         reply = timeout(REPLY_TIMEOUT, socket::send(client, socket.as_mut(), &origin, request)) => reply,
         () = ended(proxy, visitor) => return Err(Refused::denied("the owner took the right to this back")),

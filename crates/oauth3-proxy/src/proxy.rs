@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -45,11 +45,9 @@ pub struct ProxyConfig {
     pub forward_hosts: Vec<HostPattern>,
 }
 
-/// The proxy, or the part of it that one thread serves: with connections and a journal of its own, so that a call
-/// stays on its thread.
+/// The proxy, or the part of it that one thread serves: with connections of its own, so that a call stays on its thread.
 pub struct Proxy {
     shared: Arc<Shared>,
-    pub(crate) journal: Journal,
     pub(crate) upstream: Upstream,
 }
 
@@ -64,6 +62,7 @@ pub struct Shared {
     pub(crate) patience: Duration,
     durable: bool,
     pub(crate) forward_hosts: Vec<HostPattern>,
+    pub(crate) journal: Journal,
     pub(crate) authorities: Authorities,
     book: watch::Sender<Arc<Book>>,
     pub(crate) keys: KeyRing,
@@ -121,6 +120,7 @@ impl Proxy {
             }
         }
         let shared = Arc::new(Shared {
+            journal: Journal::new(backing.clone()),
             backing,
             clock,
             providers,
@@ -162,8 +162,8 @@ impl Proxy {
 
     /// What one thread serves; begins what goes on beside it, on the runtime that this is called in.
     fn part(shared: Arc<Shared>) -> Arc<Self> {
-        let (journal, upstream) = (Journal::start(shared.backing.clone()), Upstream::new(&shared.dialer));
-        let part = Arc::new(Self { shared, journal, upstream });
+        let upstream = Upstream::new(&shared.dialer);
+        let part = Arc::new(Self { shared, upstream });
         let me = Arc::downgrade(&part);
         tokio::spawn(async move {
             while let Some(part) = me.upgrade() {
@@ -277,37 +277,29 @@ impl Shared {
 }
 
 /// Counts what each agent has under way.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Counted(Arc<Mutex<HashMap<AgentName, usize>>>);
+#[derive(Debug, Default)]
+pub(crate) struct Counted(Mutex<HashMap<AgentName, Arc<AtomicUsize>>>);
 
 /// One of them, as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Place {
-    counted: Counted,
-    agent: AgentName,
-}
+pub(crate) struct Place(Arc<AtomicUsize>);
 
 impl Counted {
     /// One more; nothing when there are `most` already.
     pub(crate) fn enter(&self, agent: &AgentName, most: usize) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(agent.clone()).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Place { counted: self.clone(), agent: agent.clone() })
+        let count = match counts.get(agent) {
+            Some(count) => count.clone(),
+            None => counts.entry(agent.clone()).or_default().clone(),
+        };
+        drop(counts);
+        let more = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < most).then_some(n + 1));
+        more.is_ok().then(|| Place(count))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.counted.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.agent) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.agent);
-            }
-        }
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,7 @@ use crate::limits::MAX_TOKEN_BYTES;
 use data_encoding::BASE64;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use oauth3_core::AgentToken;
 use oauth3_inject::messages::{KEY_FIELDS, KEY_PARAMETERS};
 use zeroize::Zeroizing;
@@ -12,6 +12,9 @@ use zeroize::Zeroizing;
 /// How a protocol that a WebSocket offers begins when the rest of it is a key: a browser can send one in no other way.
 /// (OpenAI's realtime API; Kubernetes' API server.)
 const KEY_PROTOCOLS: [&str; 2] = ["openai-insecure-api-key.", "base64url.bearer.authorization.k8s.io."];
+
+/// Further fields that say who calls.
+static CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE];
 
 /// Why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +89,7 @@ pub(crate) fn is_in(token: &AgentToken, head: &Parts) -> bool {
 
 /// Removes every field that could say who calls.
 pub(crate) fn clear(headers: &mut HeaderMap) {
-    for name in KEY_FIELDS.iter().chain(&[AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE]) {
+    for name in KEY_FIELDS.iter().chain(&CREDENTIALS) {
         headers.remove(name);
     }
     if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {

@@ -47,6 +47,8 @@ pub(crate) struct Origin {
     /// With TLS.
     pub(crate) secure: bool,
     pub(crate) host: Host,
+    /// As a Host field has it: without the port that the scheme means.
+    field: Option<HeaderValue>,
 }
 
 /// Why there is no reply.
@@ -99,21 +101,20 @@ impl Upstream {
 }
 
 impl Origin {
-    /// The name as a Host field has it; `None` when it is none, which the type of a host excludes.
-    pub(crate) fn field(&self) -> Option<HeaderValue> {
-        HeaderValue::from_str(&self.authority()).ok()
-    }
-
-    /// Without the port that the scheme means.
-    fn authority(&self) -> String {
-        let host = &self.host;
-        if self.secure {
+    pub(crate) fn new(secure: bool, host: Host) -> Self {
+        let authority = if secure {
             host.to_string()
         } else if host.port() == PLAIN_PORT {
             host.name().to_owned()
         } else {
             format!("{}:{}", host.name(), host.port())
-        }
+        };
+        Self { secure, host, field: HeaderValue::try_from(authority).ok() }
+    }
+
+    /// The name as a Host field has it; `None` when it is none, which the type of a host excludes.
+    pub(crate) const fn field(&self) -> Option<&HeaderValue> {
+        self.field.as_ref()
     }
 }
 
@@ -129,14 +130,14 @@ impl ApiClient {
         origin: &Arc<Origin>,
         mut request: Request<Outgoing>,
     ) -> Result<Response<Answered>, SendError> {
-        let authority = origin.authority();
+        let authority = origin.field().ok_or(SendError::Unfit)?;
         loop {
             let (mut line, kept) = match self.pool.take(origin) {
                 Some(line) => (line, true),
                 // Seldom, and large: not in the memory of each call.
                 None => (Box::pin(self.pool.connect(origin, self.connect(origin))).await?, false),
             };
-            line.address(&mut request, &authority).ok_or(SendError::Unfit)?;
+            line.address(&mut request, authority).ok_or(SendError::Unfit)?;
             match line.send(request).await {
                 Ok(reply) => {
                     let home = Home { pool: self.pool.clone(), origin: origin.clone() };
@@ -162,7 +163,7 @@ impl ApiClient {
         let stream = self.connector.connect(origin, Protocols::Http1).await.map_err(SendError::Dial)?;
         let (mut line, driven) = Line::alone(&http1_client(), stream).await.map_err(SendError::Http)?;
         tokio::spawn(driven);
-        line.address(&mut request, &origin.authority()).ok_or(SendError::Unfit)?;
+        line.address(&mut request, origin.field().ok_or(SendError::Unfit)?).ok_or(SendError::Unfit)?;
         let reply = line.send(request).await.map_err(|error| SendError::Http(error.into_error()))?;
         Ok(reply.map(|inner| Answered::new(inner, None)))
     }
@@ -317,7 +318,7 @@ mod tests {
         let resolve = BTreeMap::from([("api.example.com".to_owned(), address)]);
         let dialer = Dialer::new(DialConfig { resolve, ..DialConfig::default() }).unwrap();
         let host = Host::parse(&format!("api.example.com:{}", address.port())).unwrap();
-        (Arc::new(Origin { secure: false, host }), ApiClient::new(&dialer, Kind::Owners), go_on)
+        (Arc::new(Origin::new(false, host)), ApiClient::new(&dialer, Kind::Owners), go_on)
     }
 
     fn ping() -> Request<Outgoing> {
@@ -337,7 +338,7 @@ mod tests {
         let resolve = BTreeMap::from([("api.example.com".to_owned(), address)]);
         let dialer = Dialer::new(DialConfig { resolve, ..DialConfig::default() }).unwrap();
         let host = Host::parse("api.example.com").unwrap();
-        let origin = Arc::new(Origin { secure: true, host });
+        let origin = Arc::new(Origin::new(true, host));
         let client = Arc::new(ApiClient::new(&dialer, Kind::Catalog));
         let begun = Instant::now();
         assert!(client.send(&origin, ping()).await.is_err_and(|error| error.is_connect()));

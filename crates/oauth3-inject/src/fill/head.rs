@@ -148,6 +148,9 @@ impl<'a> Filler<'a> {
 
     fn replace(&self, text: &[u8], syntax: Syntax, slot: Slot) -> Result<Option<Filled>, Unfit> {
         let marks = self.held.marks;
+        if syntax == Syntax::Raw && !marks.any(text) {
+            return Ok(None);
+        }
         let (mut replacer, mut rest, mut last) = (Replacer::new(syntax, marks), text, None);
         // Room for all that may come, so that no copy is left behind unwiped.
         let room = text.len().saturating_add(self.room(text.len(), slot));

@@ -135,9 +135,9 @@ pub(crate) async fn fill(
         }
     };
     let watched = if signed.needs_body() {
-        whole(watched, MAX_SIGNED_BODY_BYTES, head).await?
+        Box::pin(whole(watched, MAX_SIGNED_BODY_BYTES, head)).await?
     } else if fills_body && exact.is_some_and(|bytes| bytes <= MAX_BUFFERED_BODY_BYTES as u64) {
-        whole(watched, MAX_BUFFERED_BODY_BYTES.saturating_mul(2), head).await?
+        Box::pin(whole(watched, MAX_BUFFERED_BODY_BYTES.saturating_mul(2), head)).await?
     } else {
         if fills_body {
             head.headers.remove(CONTENT_LENGTH);

@@ -173,7 +173,7 @@ fn permit_within(secrets: &[&str], limits: Limits) -> Permit {
         grant_revoked: false,
     };
     let facts = Facts {
-        intent: &intent,
+        intent: Arc::new(intent),
         now: Timestamp::from_millis(2),
         kill_switch: false,
         agent_active: true,

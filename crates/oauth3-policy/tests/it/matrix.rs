@@ -140,7 +140,7 @@ fn answer(columns: &[Column], row: &[&'static str]) -> String {
     };
     let (kill_switch, agent_active) = (cell(KILL) == "on", cell(AGENT) == "active");
     let facts = Facts {
-        intent: &intent,
+        intent: std::sync::Arc::new(intent.clone()),
         now,
         kill_switch,
         agent_active,

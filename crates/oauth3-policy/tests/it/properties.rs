@@ -93,7 +93,7 @@ struct Case {
 impl Case {
     fn decide(&self) -> Decision {
         decide(&Facts {
-            intent: &self.intent,
+            intent: std::sync::Arc::new(self.intent.clone()),
             now: at(self.now),
             kill_switch: self.kill_switch,
             agent_active: self.agent_active,
