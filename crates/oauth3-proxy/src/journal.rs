@@ -190,3 +190,106 @@ fn row(kind: AuditKind, entries: Vec<Entry>) -> AuditEvent {
         .collect();
     event.with("calls", calls)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backing::Lent;
+    use async_trait::async_trait;
+    use oauth3_core::{Execution, Fault, SecretName, Status, Store};
+    use oauth3_vault::SecretBytes;
+    use std::time::Duration;
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::sync::Semaphore;
+
+    /// Writes when it is let, and keeps how many calls each commit had.
+    struct Disk {
+        lets: Semaphore,
+        begun: Semaphore,
+        commits: Mutex<Vec<usize>>,
+    }
+
+    #[async_trait]
+    impl Backing for Disk {
+        fn store(&self) -> &dyn Store {
+            unreachable!("the journal reads nothing")
+        }
+        async fn lend(&self, _: &SecretName) -> Result<Lent, Fault> {
+            unreachable!("the journal has no keys")
+        }
+        fn authority_seed(&self, _: &AgentName) -> Result<SecretBytes, Fault> {
+            unreachable!("the journal has no keys")
+        }
+        async fn fresh(&self, _: &SecretName) -> Result<u32, Fault> {
+            unreachable!("the journal has no keys")
+        }
+        async fn renew(&self, _: &SecretName, _: u32) -> Result<Option<u32>, Fault> {
+            unreachable!("the journal has no keys")
+        }
+        async fn record(&self, events: &[AuditEvent]) -> Result<(), Fault> {
+            self.begun.add_permits(1);
+            self.lets.acquire().await.unwrap().forget();
+            let calls = events.iter().map(|event| event.detail["calls"].as_array().unwrap().len());
+            self.commits.lock().unwrap().push(calls.sum());
+            Ok(())
+        }
+        async fn record_and_move(&self, _: &[AuditEvent], _: &Execution, _: Status) -> Result<bool, Fault> {
+            unreachable!("the journal moves nothing")
+        }
+    }
+
+    fn disk() -> (Arc<Disk>, Journal) {
+        let (lets, begun) = (Semaphore::new(0), Semaphore::new(0));
+        let disk = Arc::new(Disk { lets, begun, commits: Mutex::default() });
+        (disk.clone(), Journal::new(disk))
+    }
+
+    fn thread() -> Runtime {
+        Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    }
+
+    fn entry() -> Entry {
+        Entry { what: What::Called, agent: AgentName::parse("bot").unwrap(), detail: serde_json::Map::new() }
+    }
+
+    #[test]
+    fn what_comes_from_other_threads_while_one_writes_is_one_commit() {
+        let (disk, journal) = disk();
+        let (one, other) = (thread(), thread());
+        let record = |journal: &Journal| {
+            let journal = journal.clone();
+            async move { journal.record(entry()).await }
+        };
+        let first = one.spawn(record(&journal));
+        one.block_on(disk.begun.acquire()).unwrap().forget();
+        let more: Vec<_> = (0..6).map(|n| if n % 2 == 0 { &one } else { &other }.spawn(record(&journal))).collect();
+        while journal.0.pending().entries.len() < 6 {
+            std::thread::yield_now();
+        }
+        disk.lets.add_permits(2);
+        for call in std::iter::once(first).chain(more) {
+            assert!(other.block_on(call).unwrap());
+        }
+        assert_eq!(*disk.commits.lock().unwrap(), [1, 6]);
+    }
+
+    #[test]
+    fn what_a_thread_leaves_unwritten_is_refused_and_the_next_goes_on() {
+        let (disk, journal) = disk();
+        let (one, other) = (thread(), thread());
+        assert!(one.block_on(async { journal.note(entry()) }));
+        one.block_on(disk.begun.acquire()).unwrap().forget();
+        let waiting = other.spawn({
+            let journal = journal.clone();
+            async move { journal.record(entry()).await }
+        });
+        while journal.0.pending().entries.is_empty() {
+            std::thread::yield_now();
+        }
+        one.shutdown_timeout(Duration::from_secs(30));
+        assert!(!other.block_on(waiting).unwrap());
+        disk.lets.add_permits(1);
+        assert!(other.block_on(journal.record(entry())));
+        assert_eq!(*disk.commits.lock().unwrap(), [1]);
+    }
+}
