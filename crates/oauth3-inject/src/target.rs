@@ -37,6 +37,7 @@ pub(crate) fn target(entry: &Entry, head: &Parts, allowed: &BTreeSet<Host>) -> R
         Entry::Plain => return Err(Refusal::denied(StatusCode::FORBIDDEN, named_host(head), USE_HTTPS)),
         Entry::Proxy(_) => proxied(head)?,
         Entry::Tls { name, port, asked } => {
+            // The name of nearly every request stands in the list as it is, and need not be read anew.
             let known = allowed.iter().find(|host| host.port() == *port && host.name() == name);
             let host = known.map_or_else(|| allow(&format!("{name}:{port}"), allowed), |host| Ok(host.clone()))?;
             if asked.as_ref().is_some_and(|asked| *asked != host) {

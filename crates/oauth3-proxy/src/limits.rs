@@ -58,7 +58,8 @@ pub(crate) const CALLS_PER_ROW: usize = 64;
 pub(crate) const CALLS_PER_COMMIT: usize = 1024;
 /// How long the recording of several calls waits for more to come.
 pub(crate) const GATHER: Duration = Duration::from_millis(1);
-/// Calls that may wait to be recorded.
+/// Entries that may wait to be recorded while nobody waits for them; what is beyond is refused. Calls that wait for
+/// theirs are bounded by [`MAX_CALLS_PER_AGENT`] and [`MAX_CONNECTIONS`].
 pub(crate) const JOURNAL_QUEUE: usize = 4096;
 /// Longest path that is recorded, in bytes.
 pub(crate) const MAX_RECORDED_PATH: usize = 200;

@@ -276,7 +276,7 @@ impl Shared {
     }
 }
 
-/// Counts what each agent has under way.
+/// Counts what each agent has under way. An agent keeps its count: there are no more of them than the owner has added.
 #[derive(Debug, Default)]
 pub(crate) struct Counted(Mutex<HashMap<AgentName, Arc<AtomicUsize>>>);
 

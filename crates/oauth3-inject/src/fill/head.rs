@@ -148,6 +148,7 @@ impl<'a> Filler<'a> {
 
     fn replace(&self, text: &[u8], syntax: Syntax, slot: Slot) -> Result<Option<Filled>, Unfit> {
         let marks = self.held.marks;
+        // Most fields hold none, and need no copy.
         if syntax == Syntax::Raw && !marks.any(text) {
             return Ok(None);
         }

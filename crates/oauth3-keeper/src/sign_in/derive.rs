@@ -343,7 +343,11 @@ impl SignIns {
                     _ => break,
                 }
             }
-            me.lock(&me.followed).remove(&child);
+            // What was begun in place of this meanwhile is not this one's to forget.
+            let mut followed = me.lock(&me.followed);
+            if !*stop.borrow() {
+                followed.remove(&child);
+            }
         });
     }
 
