@@ -3,6 +3,7 @@
 use crate::decode::{Decoder, Step};
 use crate::hygiene::clean_trailers;
 use crate::limits::BODY_IDLE_TIMEOUT;
+use crate::messages::scrub_piece;
 use crate::upstream::Kept;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -42,8 +43,8 @@ pub(crate) struct Scrubbed {
     came_whole: bool,
     trailers: Option<HeaderMap>,
     ended: bool,
-    /// What was read before anybody asked.
-    first: Option<Bytes>,
+    /// What goes out before anything else is read.
+    next: Bytes,
 }
 
 impl Scrubbed {
@@ -57,7 +58,7 @@ impl Scrubbed {
             came_whole: false,
             trailers: None,
             ended: false,
-            first: None,
+            next: Bytes::new(),
         };
         if http_body::Body::is_end_stream(&body.inner) {
             body.end();
@@ -71,7 +72,7 @@ impl Scrubbed {
         if self.reading.decode.is_some()
             && let Some(piece) = poll_fn(|cx| self.poll_piece(cx)).await
         {
-            self.first = Some(piece?);
+            self.next = piece?;
         }
         Ok(self)
     }
@@ -79,15 +80,14 @@ impl Scrubbed {
     /// The next clean bytes.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
         while !self.ended {
-            let (mut clean, mut plain) = (Vec::new(), Bytes::new());
+            let (mut clean, mut piece) = (Vec::new(), Bytes::new());
             let decoded = match self.decoded(&mut clean) {
                 Ok(decoded) => decoded,
                 Err(broken) => return self.fail(broken),
             };
             if !decoded {
                 match ready!(self.poll_came(cx)) {
-                    Ok(data) if self.reading.passes() => plain = data,
-                    Ok(data) => self.take(data, &mut clean),
+                    Ok(data) => piece = self.take(data),
                     Err(error) => return self.fail(error),
                 }
             }
@@ -97,7 +97,9 @@ impl Scrubbed {
                 }
                 self.end();
             }
-            let piece = if clean.is_empty() { plain } else { clean.into() };
+            if !clean.is_empty() {
+                piece = clean.into();
+            }
             if !piece.is_empty() {
                 return Poll::Ready(Some(Ok(piece)));
             }
@@ -161,19 +163,19 @@ impl Scrubbed {
         trailers
     }
 
-    fn take(&mut self, data: Bytes, clean: &mut Vec<u8>) {
-        match &mut self.reading.decode {
-            Some((decoder, _)) => {
-                decoder.feed(data);
-                if self.came_whole {
-                    decoder.end();
-                }
+    /// The next of what came that can go out; none where it must be decoded first.
+    fn take(&mut self, data: Bytes) -> Bytes {
+        if let Some((decoder, _)) = &mut self.reading.decode {
+            decoder.feed(data);
+            if self.came_whole {
+                decoder.end();
             }
-            None => {
-                clean.reserve(data.len());
-                scrub(&mut self.reading.scrub, &data, clean);
-            }
+            return Bytes::new();
         }
+        let Some(scrub) = &mut self.reading.scrub else { return data };
+        let (piece, next) = scrub_piece(scrub, &data, self.came_whole);
+        self.next = next;
+        piece
     }
 
     fn fail<T>(&mut self, error: BoxError) -> Poll<Option<Result<T, BoxError>>> {
@@ -192,12 +194,6 @@ impl Scrubbed {
     }
 }
 
-impl Reading {
-    fn passes(&self) -> bool {
-        self.decode.is_none() && self.scrub.is_none()
-    }
-}
-
 fn scrub(scrub: &mut Option<ScrubStream>, data: &[u8], clean: &mut Vec<u8>) {
     match scrub {
         Some(scrub) => scrub.push(data, clean),
@@ -210,17 +206,17 @@ impl http_body::Body for Scrubbed {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.first.take() {
-            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-            None => match ready!(self.poll_piece(cx)) {
-                Some(piece) => Poll::Ready(Some(piece.map(Frame::data))),
-                None => Poll::Ready(self.trailers.take().map(|fields| Ok(Frame::trailers(fields)))),
-            },
+        if !self.next.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.next)))));
+        }
+        match ready!(self.poll_piece(cx)) {
+            Some(piece) => Poll::Ready(Some(piece.map(Frame::data))),
+            None => Poll::Ready(self.trailers.take().map(|fields| Ok(Frame::trailers(fields)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.first.is_none() && self.trailers.is_none()
+        self.ended && self.next.is_empty() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

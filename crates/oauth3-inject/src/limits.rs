@@ -56,6 +56,8 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for the head of a reply, from the moment when the request goes out. A model may think for
 /// minutes, and the run has its own wall clock.
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(600);
+/// From how many bytes on a part of a reply is a piece of its own rather than copied behind another.
+pub(crate) const MIN_PASSED_BYTES: usize = 4 << 10;
 /// Longest silence within the body of a reply.
 pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Largest body that is held whole so that its length is known when values were put into it, in bytes (256 KiB);

@@ -2,11 +2,11 @@
 
 use crate::decode::{Decoder, Step};
 use crate::hygiene;
-use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_TIMEOUT, DECODERS_UNIT_BYTES};
+use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_TIMEOUT, DECODERS_UNIT_BYTES, MIN_PASSED_BYTES};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use oauth3_vault::{Lease, MIN_ENCODED_SECRET_BYTES, Scrubber};
+use oauth3_vault::{Lease, MIN_ENCODED_SECRET_BYTES, ScrubStream, Scrubber};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -75,6 +75,21 @@ fn names_a_value(leases: &[Lease], name: &HeaderName) -> bool {
             && name.windows(value.len()).any(|part| part.eq_ignore_ascii_case(value))
     };
     leases.iter().flat_map(Lease::hidden).any(|value| value.with(within))
+}
+
+/// Scrubs the next piece of a reply. What goes out is two pieces, so that a large one need not be copied; either may be
+/// empty. After the `last` piece nothing is held back, and the second of them is empty.
+pub fn scrub_piece(scrub: &mut ScrubStream, data: &Bytes, last: bool) -> (Bytes, Bytes) {
+    let mut clean = Vec::new();
+    let through = scrub.push_around(data, last, &mut clean);
+    if clean.is_empty() {
+        return (data.slice(through), Bytes::new());
+    }
+    if through.len() >= MIN_PASSED_BYTES && !last {
+        return (clean.into(), data.slice(through));
+    }
+    clean.extend_from_slice(data.get(through).unwrap_or_default());
+    (clean.into(), Bytes::new())
 }
 
 /// Memory for undoing content codings, shared by many replies.
@@ -155,12 +170,40 @@ mod tests {
     use oauth3_vault::SecretBytes;
     use std::collections::BTreeSet;
 
-    #[test]
-    fn no_field_of_a_reply_brings_a_value_in_its_name_or_its_text() {
-        let (value, placeholder) = ("sk-Real0123456789AB", "sk-fake0123456789ab");
+    fn lease(value: &str, placeholder: &str) -> Lease {
         let secret = SecretBytes::new(value.as_bytes().to_vec());
         let name = SecretName::parse("KEY").unwrap();
-        let leases = [Lease::of_value(name, BTreeSet::new(), placeholder.to_owned(), secret)];
+        Lease::of_value(name, BTreeSet::new(), placeholder.to_owned(), secret)
+    }
+
+    #[test]
+    fn pieces_of_a_reply_are_scrubbed_across_their_borders_and_large_ones_not_copied() {
+        let value = "sk-Real0123456789AB";
+        let scrubber = Scrubber::new(&[lease(value, "sk-fake0123456789ab")]);
+        let filler = ".".repeat(3 * MIN_PASSED_BYTES);
+        let (begin, end) = value.split_at(7);
+        let texts = [format!("{filler}{begin}"), format!("{end}{filler}"), filler.clone(), format!("{value}{begin}")];
+        let whole = scrubber.scrub(texts.concat().as_bytes());
+        let (mut stream, mut out, mut copied) = (scrubber.stream(), Vec::new(), 0);
+        for (at, text) in texts.iter().enumerate() {
+            let data = Bytes::from(text.clone().into_bytes());
+            let place = data.as_ptr() as usize..data.as_ptr() as usize + data.len();
+            let (first, second) = scrub_piece(&mut stream, &data, at + 1 == texts.len());
+            for piece in [first, second] {
+                let is_copy = !piece.is_empty() && !place.contains(&(piece.as_ptr() as usize));
+                copied += if is_copy { piece.len() } else { 0 };
+                out.extend_from_slice(&piece);
+            }
+        }
+        assert_eq!(out, whole, "nothing is held back after the last piece");
+        assert!(!out.windows(value.len()).any(|part| part == value.as_bytes()));
+        // That in which a value ends, and what was held back.
+        assert!(copied < filler.len() + 1000, "{copied} bytes were copied");
+    }
+
+    #[test]
+    fn no_field_of_a_reply_brings_a_value_in_its_name_or_its_text() {
+        let leases = [lease("sk-Real0123456789AB", "sk-fake0123456789ab")];
         let mut fields = HeaderMap::new();
         for (name, text) in [
             ("x-plain", "as it was"),

@@ -15,7 +15,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
 use http::{Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use oauth3_core::Tally;
-use oauth3_inject::messages::{ReplyDecoder, clean_reply, scrub_fields};
+use oauth3_inject::messages::{ReplyDecoder, clean_reply, scrub_fields, scrub_piece};
 use oauth3_provider::{CallInfo, UsageMeter, UsageTrim};
 use oauth3_vault::ScrubStream;
 use std::future::Future;
@@ -67,6 +67,8 @@ pub(crate) struct Passing {
     scrub: Option<ScrubStream>,
     decoder: Option<ReplyDecoder>,
     trim: Option<UsageTrim>,
+    /// What goes out before anything else is read.
+    next: Bytes,
     ended: bool,
     /// Made when nothing comes at once.
     waiting: Option<Waiting>,
@@ -112,7 +114,7 @@ pub(crate) async fn hand_back(
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let scrub = opened.map(|opened| opened.scrubber.stream());
-    let passing = Passing { inner: body, under, scrub, decoder, trim, ended: false, waiting: None };
+    let passing = Passing { inner: body, under, scrub, decoder, trim, next: Bytes::new(), ended: false, waiting: None };
     Ok(Response::from_parts(head, Reply::Stream(Box::new(passing))))
 }
 
@@ -124,6 +126,9 @@ impl Reply {
 
 impl Passing {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if !self.next.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.next)))));
+        }
         while !self.ended {
             let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
@@ -156,19 +161,20 @@ impl Passing {
     /// The clean form of what came.
     fn take(&mut self, data: Bytes, last: bool) -> Result<Bytes, String> {
         let Self { scrub, decoder, .. } = self;
-        if scrub.is_none() && decoder.is_none() {
+        let Some(decoder) = decoder else {
+            let (piece, next) = match scrub {
+                Some(scrub) => scrub_piece(scrub, &data, last),
+                None => (data, Bytes::new()),
+            };
             self.ended = last;
-            return Ok(self.counted(data));
-        }
-        let mut clean = Vec::with_capacity(data.len());
-        let over = match decoder {
-            Some(decoder) => decoder.push(data, last, |piece| clean_into(scrub, piece, &mut clean))? || last,
-            None => {
-                clean_into(scrub, &data, &mut clean);
-                last
+            let piece = self.counted(piece);
+            if !next.is_empty() {
+                self.next = self.counted(next);
             }
+            return Ok(piece);
         };
-        if over {
+        let mut clean = Vec::with_capacity(data.len());
+        if decoder.push(data, last, |piece| clean_into(scrub, piece, &mut clean))? || last {
             if let Some(scrub) = scrub.take() {
                 scrub.finish(&mut clean);
             }

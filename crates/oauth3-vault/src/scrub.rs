@@ -4,13 +4,12 @@ use crate::automaton::{Automaton, ROOT, State};
 use crate::forms::forms;
 use crate::{Lease, MIN_ENCODED_SECRET_BYTES};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// What stands in for a secret's byte where no part of the placeholder fits; the first that no secret holds.
 const FILL: &[u8] = b"*#~^_";
-/// Bytes that a stream may have handed out and not yet forgotten.
-const MAX_SPENT_BYTES: usize = 8 << 10;
 
 /// Finds every form of the leased values and puts the placeholder in its place.
 ///
@@ -77,12 +76,10 @@ impl Scrubber {
     pub fn stream(&self) -> ScrubStream {
         ScrubStream {
             patterns: Arc::clone(&self.0),
-            sure: Vec::new(),
-            open_line: 0,
             state: ROOT,
-            held: Zeroizing::new(Vec::new()),
-            spent: 0,
             position: 0,
+            open_line: 0,
+            held: Zeroizing::new(Vec::new()),
             matches: VecDeque::new(),
             replacing: None,
             covered_until: 0,
@@ -152,17 +149,14 @@ struct Match {
 /// So a line goes out with its end, and of an unfinished one all but as much as the longest form of a value has.
 pub struct ScrubStream {
     patterns: Arc<Patterns>,
-    /// Scrubbed bytes that do not go out yet.
-    sure: Vec<u8>,
-    /// Bytes since the last line end, or since the stream began.
-    open_line: usize,
     state: State,
-    /// Bytes that came in and did not all go out; those before `spent` did.
-    held: Zeroizing<Vec<u8>>,
-    spent: usize,
     /// Bytes that came in so far.
     position: u64,
-    /// Matches that begin at or after the first held byte, by their start.
+    /// Bytes since the last line end, or since the stream began.
+    open_line: usize,
+    /// The last bytes that came in, which did not go out yet.
+    held: Zeroizing<Vec<u8>>,
+    /// Matches that do not all lie before what was handed out, by their start.
     matches: VecDeque<Match>,
     replacing: Option<Match>,
     /// Up to here a match that began covers the bytes.
@@ -172,49 +166,69 @@ pub struct ScrubStream {
 impl ScrubStream {
     /// Takes bytes in and appends to `out` what need not be held back.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        let mut sure = std::mem::take(&mut self.sure);
-        self.search(bytes, &mut sure);
-        let line_end = bytes.iter().rposition(|b| *b == b'\n').filter(|_| self.patterns.by_line);
+        let through = self.push_around(bytes, false, out);
+        out.extend_from_slice(bytes.get(through).unwrap_or_default());
+    }
+
+    /// Takes bytes in, as [`push`](Self::push) does, but copies nothing that stays as it is: after what was appended to
+    /// `out`, those of `bytes` go out that are in the range. After the `last` ones nothing is held back.
+    #[must_use]
+    pub fn push_around(&mut self, bytes: &[u8], last: bool, out: &mut Vec<u8>) -> Range<usize> {
+        let before = self.held.len();
+        self.search(bytes);
+        let line_end = if self.patterns.by_line { memchr::memrchr(b'\n', bytes) } else { None };
         self.open_line = match line_end {
             Some(at) => bytes.len() - at - 1,
             None => self.open_line.saturating_add(bytes.len()),
         };
-        let uncertain = self.held.len() - self.spent;
-        let kept = self.open_line.min(self.patterns.hold).saturating_sub(uncertain);
-        let free = sure.len().saturating_sub(kept);
-        out.extend(sure.drain(..free));
-        self.sure = sure;
+        // No match that begins before what is kept can still be found.
+        let kept = if last { 0 } else { self.open_line.min(self.patterns.hold) };
+        let free = (before + bytes.len()).saturating_sub(kept);
+        self.release(free.min(before), before + bytes.len(), out);
+        let through = free.saturating_sub(before);
+        let (now, later) = bytes.split_at(through);
+        let from = self.position - bytes.len() as u64;
+        let quiet = self.is_quiet(from, from + now.len() as u64);
+        if !quiet {
+            let at = out.len();
+            out.extend_from_slice(now);
+            self.replace(out.get_mut(at..).unwrap_or_default(), from);
+        }
+        if !later.is_empty() {
+            // Reserved once: growing would leave copies behind that nobody wipes.
+            let more = self.patterns.hold.saturating_sub(self.held.len());
+            self.held.reserve_exact(more);
+            self.held.extend_from_slice(later);
+        }
+        if quiet { 0..through } else { through..through }
     }
 
-    /// Takes bytes in and appends to `out` what is certain.
-    fn search(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    /// Ends the stream: what was held back as a mere beginning goes out.
+    pub fn finish(mut self, out: &mut Vec<u8>) {
+        let held = self.held.len();
+        self.release(held, held, out);
+    }
+
+    /// Looks for matches in what came.
+    fn search(&mut self, bytes: &[u8]) {
         let patterns = Arc::clone(&self.patterns);
         let automaton = &patterns.automaton;
         let mut rest = bytes;
         loop {
             if self.state == ROOT {
-                // Nothing is held: what begins no pattern goes straight through.
-                let (through, after) = rest.split_at(automaton.next_begin(rest));
-                out.extend_from_slice(through);
-                self.position += through.len() as u64;
-                rest = after;
+                // What begins no pattern needs no walk.
+                let through = automaton.next_begin(rest);
+                self.position += through as u64;
+                rest = rest.get(through..).unwrap_or_default();
             }
             let Some((byte, after)) = rest.split_first() else { return };
             rest = after;
             self.state = automaton.step(self.state, *byte);
-            self.held.push(*byte);
             self.position += 1;
             if let Some(pattern) = automaton.ended(self.state) {
                 self.note_match(pattern);
             }
-            self.release(self.position - u64::from(automaton.depth(self.state)), out);
         }
-    }
-
-    /// Ends the stream: what was held back as a mere beginning goes out.
-    pub fn finish(mut self, out: &mut Vec<u8>) {
-        out.append(&mut self.sure);
-        self.release(self.position, out);
     }
 
     fn note_match(&mut self, pattern: u32) {
@@ -224,29 +238,35 @@ impl ScrubStream {
         self.matches.insert(at, found);
     }
 
-    /// Hands out the bytes before `until`. No match that begins there can still be found, because its beginning
-    /// would be held back.
-    fn release(&mut self, until: u64, out: &mut Vec<u8>) {
-        let mut at = self.position - (self.held.len() - self.spent) as u64;
-        while at < until {
-            let quiet = self.matches.front().is_none_or(|m| m.start >= until) && at >= self.covered_until;
-            let count = if quiet { usize::try_from(until - at).unwrap_or(usize::MAX) } else { 1 };
-            let Some(bytes) = self.held.get(self.spent..self.spent.saturating_add(count)) else { break };
-            if quiet {
-                out.extend_from_slice(bytes);
-            } else {
-                let byte = bytes.first().copied().unwrap_or_default();
-                out.push(self.stand_in_at(at).unwrap_or(byte));
-            }
-            self.spent += count;
-            at += count as u64;
+    /// Hands out the first `count` of the held bytes, the first of which is `back` bytes behind the newest.
+    fn release(&mut self, count: usize, back: usize, out: &mut Vec<u8>) {
+        if count == 0 {
+            return;
         }
-        if self.spent == self.held.len() {
-            self.held.clear();
-            self.spent = 0;
-        } else if self.spent > MAX_SPENT_BYTES {
-            self.held.drain(..self.spent);
-            self.spent = 0;
+        let at = out.len();
+        out.extend(self.held.drain(..count));
+        self.replace(out.get_mut(at..).unwrap_or_default(), self.position - back as u64);
+    }
+
+    /// Whether no match covers any byte of these.
+    fn is_quiet(&self, from: u64, until: u64) -> bool {
+        from >= self.covered_until && self.matches.front().is_none_or(|m| m.start >= until)
+    }
+
+    /// Puts what stands in for them in the place of covered bytes, the first of which is at `from`. They go out now.
+    fn replace(&mut self, bytes: &mut [u8], from: u64) {
+        let until = from + bytes.len() as u64;
+        let mut at = from;
+        while !self.is_quiet(at, until) {
+            if at >= self.covered_until {
+                at = self.matches.front().map_or(until, |m| m.start.max(at));
+            }
+            let place = usize::try_from(at - from).ok().and_then(|place| bytes.get_mut(place));
+            let Some(byte) = place else { return };
+            if let Some(other) = self.stand_in_at(at) {
+                *byte = other;
+            }
+            at += 1;
         }
     }
 
