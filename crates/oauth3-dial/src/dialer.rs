@@ -1,6 +1,7 @@
 //! Makes checked connections.
 
 use crate::DialError;
+use crate::ahead::ReadAhead;
 use crate::resolve::{Reach, Resolve, SystemResolver, checked_addresses};
 use crate::roots::client_config;
 use oauth3_core::Host;
@@ -20,6 +21,9 @@ use tokio_rustls::client::TlsStream;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A TLS connection to a host.
+pub type Tls = TlsStream<ReadAhead<TcpStream>>;
 
 /// The owner's `[egress]` settings.
 #[derive(Debug, Clone, Default)]
@@ -99,7 +103,7 @@ impl Dialer {
     /// # Errors
     /// When the name does not resolve or resolves to an address that is not public, when no address answers in
     /// time, or when the certificate does not prove the name.
-    pub async fn connect_tls(&self, host: &Host, protocols: Protocols) -> Result<TlsStream<TcpStream>, DialError> {
+    pub async fn connect_tls(&self, host: &Host, protocols: Protocols) -> Result<Tls, DialError> {
         self.tls(&Place::Name(host.name().to_owned()), host.port(), Reach::Public, protocols).await
     }
 
@@ -107,11 +111,7 @@ impl Dialer {
     ///
     /// # Errors
     /// As [`Dialer::connect_tls`], but for addresses that are not public.
-    pub async fn connect_owners_tls(
-        &self,
-        host: &Host,
-        protocols: Protocols,
-    ) -> Result<TlsStream<TcpStream>, DialError> {
+    pub async fn connect_owners_tls(&self, host: &Host, protocols: Protocols) -> Result<Tls, DialError> {
         self.tls(&Place::Name(host.name().to_owned()), host.port(), Reach::Anywhere, protocols).await
     }
 
@@ -145,7 +145,7 @@ impl Dialer {
         port: u16,
         reach: Reach,
         protocols: Protocols,
-    ) -> Result<TlsStream<TcpStream>, DialError> {
+    ) -> Result<Tls, DialError> {
         let server_name = match place {
             Place::Address(address) => ServerName::from(*address),
             Place::Name(name) => ServerName::try_from(name.clone()).map_err(|_| DialError::Unresolved(name.clone()))?,
@@ -155,7 +155,7 @@ impl Dialer {
             Protocols::Http1 => &self.0.http1,
             Protocols::Any => &self.0.any,
         };
-        let handshake = TlsConnector::from(Arc::clone(config)).connect(server_name, stream);
+        let handshake = TlsConnector::from(Arc::clone(config)).connect(server_name, ReadAhead::new(stream));
         tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
             .await
             .map_err(|_| DialError::Timeout { host: place.to_string(), step: "the TLS handshake" })?

@@ -4,6 +4,7 @@
 //! sees to it). A name is resolved once, every answer is checked, and only checked addresses are dialled, so
 //! that a second answer of the name server can change nothing. No plaintext of the vault and no policy is here.
 
+mod ahead;
 mod client;
 mod dialer;
 mod error;
@@ -14,7 +15,8 @@ mod pool;
 mod resolve;
 mod roots;
 
+pub use ahead::ReadAhead;
 pub use client::HttpClient;
-pub use dialer::{DialConfig, Dialer, Protocols};
+pub use dialer::{DialConfig, Dialer, Protocols, Tls};
 pub use error::DialError;
 pub use roots::system_authorities;

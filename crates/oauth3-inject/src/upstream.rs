@@ -16,18 +16,15 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use oauth3_core::Host;
-use oauth3_dial::Protocols;
+use oauth3_dial::{Protocols, Tls};
 use std::sync::Arc;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 /// Connections that are kept for the next request of the same run to the same host.
-pub(crate) type Pool = pool::Pool<Host, Tls, Watched>;
+pub(crate) type Pool = pool::Pool<Host, TokioIo<Tls>, Watched>;
 /// One of them, for one request.
-pub(crate) type Line = pool::Line<Tls, Watched>;
-type Tls = TokioIo<TlsStream<TcpStream>>;
+pub(crate) type Line = pool::Line<TokioIo<Tls>, Watched>;
 
 /// How much of them is kept.
 pub(crate) const BOUNDS: Bounds =
@@ -122,7 +119,7 @@ async fn connect(run: &Arc<Run>, host: &Host) -> Result<Line, Refusal> {
     Ok(Line::One(Box::new(one)))
 }
 
-async fn dial(run: &Run, host: &Host, protocols: Protocols) -> Result<TlsStream<TcpStream>, Refusal> {
+async fn dial(run: &Run, host: &Host, protocols: Protocols) -> Result<Tls, Refusal> {
     let failed = |error: oauth3_dial::DialError| Refusal::failed(StatusCode::BAD_GATEWAY, "", error.to_string());
     run.dialer.connect_tls(host, protocols).await.map_err(failed)
 }
@@ -133,7 +130,7 @@ fn http1_client() -> http1::Builder {
     builder
 }
 
-async fn speak_http2(run: &Arc<Run>, host: &Host, stream: TlsStream<TcpStream>) -> Result<Line, Refusal> {
+async fn speak_http2(run: &Arc<Run>, host: &Host, stream: Tls) -> Result<Line, Refusal> {
     let (sender, connection) = http2::Builder::new(OnRun(Arc::clone(run)))
         .timer(TokioTimer::new())
         .initial_max_send_streams(MAX_STREAMS as usize)

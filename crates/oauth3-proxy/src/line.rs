@@ -3,12 +3,11 @@
 use crate::upstream::Origin;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use oauth3_dial::{DialError, Dialer, Protocols};
+use oauth3_dial::{DialError, Dialer, Protocols, Tls};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 /// Makes connections.
 pub(crate) struct Connector {
@@ -29,7 +28,7 @@ pub(crate) enum Kind {
 
 /// One connection.
 pub(crate) enum Transport {
-    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    Tls(Box<TokioIo<Tls>>),
     Plain(TokioIo<TcpStream>),
 }
 
