@@ -4,6 +4,7 @@ use crate::ca::Authority;
 use crate::container_credentials;
 use crate::dns::Names;
 use crate::error::InjectError;
+use crate::lanes::Lanes;
 use crate::limits::{DECODERS_MEMORY_BYTES, DECODERS_UNIT_BYTES, MAX_CONNECTIONS, MAX_REQUESTS, RECORD_TIMEOUT};
 use crate::listen::listen;
 use crate::marks::Marks;
@@ -11,7 +12,6 @@ use crate::meter::Meter;
 use crate::observer::Observer;
 use crate::run::Run;
 use crate::tasks::Tasks;
-use crate::upstream::{BOUNDS, Pool};
 use oauth3_core::{Clock, EgressUsage, ListenerFd, ListenerRole, SecretName};
 use oauth3_dial::Dialer;
 use oauth3_policy::Permit;
@@ -36,7 +36,8 @@ pub struct Egress {
 /// and open connections are cut.
 ///
 /// The listeners are only accepted on: they live in the sandbox's network namespace. Must be called inside a
-/// tokio runtime with I/O and time.
+/// tokio runtime with I/O and time, which serves the run; where the code has several connections, those of `threads`
+/// serve some of them.
 ///
 /// # Errors
 /// When a lease is not in the permit or its placeholder is not usable, when the run's certificate authority
@@ -49,6 +50,7 @@ pub fn open_egress(
     dialer: Dialer,
     observer: Arc<dyn Observer>,
     clock: Arc<dyn Clock>,
+    threads: &[Handle],
 ) -> Result<Egress, InjectError> {
     Handle::try_current().map_err(|_| InjectError::NoRuntime)?;
     if let Some(lease) = leases.iter().find(|lease| !permit.secrets().contains(&lease.name)) {
@@ -69,7 +71,7 @@ pub fn open_egress(
         observer,
         clock,
         tls,
-        pool: Pool::new(BOUNDS),
+        lanes: Lanes::new(threads),
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         decoders: Arc::new(Semaphore::new(DECODERS_MEMORY_BYTES / DECODERS_UNIT_BYTES)),
         requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
@@ -108,7 +110,7 @@ impl Egress {
     /// values, at most 64 of each kind and a count of the rest. Refusals still being recorded get up to 5 seconds.
     pub async fn close(self) -> Vec<String> {
         self.run.tasks.abort().await;
-        self.run.pool.clear();
+        self.run.lanes.clear();
         self.run.records.finish(RECORD_TIMEOUT).await;
         self.run.sentences()
     }
@@ -126,7 +128,7 @@ fn proxy_of(listeners: &[ListenerFd]) -> Result<Option<SocketAddr>, InjectError>
 impl Drop for Egress {
     fn drop(&mut self) {
         self.run.tasks.abort_now();
-        self.run.pool.clear();
+        self.run.lanes.clear();
         self.run.records.abort_now();
     }
 }

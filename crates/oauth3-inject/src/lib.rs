@@ -32,6 +32,7 @@ mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hygiene;
+mod lanes;
 mod limits;
 mod listen;
 mod marks;

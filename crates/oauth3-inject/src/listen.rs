@@ -5,11 +5,12 @@ use crate::error::InjectError;
 use crate::limits::ACCEPT_PAUSE;
 use crate::meter::Metered;
 use crate::run::Run;
-use crate::serve;
+use crate::serve::{self, Place};
 use crate::target::{Entry, clean};
 use oauth3_core::{ListenerFd, ListenerRole};
 use std::sync::Arc;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 /// Serves one socket until the run ends.
@@ -43,18 +44,32 @@ async fn accept(run: Arc<Run>, listener: TcpListener, role: ListenerRole) {
         };
         // Only costs speed when it fails.
         let _ = stream.set_nodelay(true);
-        let (shared, place) = (Arc::clone(&run), Arc::new(place));
-        let stream = Metered::new(stream, &run);
-        match role {
-            ListenerRole::Tls { port } => run.tasks.spawn(serve::tls(shared, stream, port, None, place)),
-            ListenerRole::Proxy => run.tasks.spawn(serve::http1(shared, stream, Entry::Proxy(None), place)),
-            ListenerRole::KeyedProxy { key } => {
-                run.tasks.spawn(serve::http1(shared, stream, Entry::Proxy(Some(key)), place));
-            }
-            ListenerRole::Plain | ListenerRole::Dns => {
-                run.tasks.spawn(serve::http1(shared, stream, Entry::Plain, place));
-            }
+        let (thread, load) = run.lanes.idlest();
+        let place = Arc::new((place, load));
+        if thread.id() == Handle::current().id() {
+            run.tasks.spawn(connection(Arc::clone(&run), stream, role, place));
+            continue;
         }
+        let shared = Arc::clone(&run);
+        match stream.into_std() {
+            Ok(stream) => run.tasks.spawn_on(thread, async move {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => connection(shared, stream, role, place).await,
+                    Err(error) => tracing::debug!(kind = %error.kind(), "a connection cannot be served"),
+                }
+            }),
+            Err(error) => tracing::debug!(kind = %error.kind(), "a connection cannot be handed on"),
+        }
+    }
+}
+
+async fn connection(run: Arc<Run>, stream: TcpStream, role: ListenerRole, place: Place) {
+    let stream = Metered::new(stream, &run);
+    match role {
+        ListenerRole::Tls { port } => serve::tls(run, stream, port, None, place).await,
+        ListenerRole::Proxy => serve::http1(run, stream, Entry::Proxy(None), place).await,
+        ListenerRole::KeyedProxy { key } => serve::http1(run, stream, Entry::Proxy(Some(key)), place).await,
+        ListenerRole::Plain | ListenerRole::Dns => serve::http1(run, stream, Entry::Plain, place).await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::dns::Names;
 use crate::fill::{Held, Unfit};
+use crate::lanes::Lanes;
 use crate::limits::RECORD_TIMEOUT;
 use crate::marks::Marks;
 use crate::messages::scrub_fields;
@@ -12,7 +13,6 @@ use crate::reply::Refusal;
 use crate::rules::Bar;
 use crate::sign;
 use crate::tasks::Tasks;
-use crate::upstream::Pool;
 use http::{HeaderMap, StatusCode};
 use oauth3_core::{Clock, Host};
 use oauth3_dial::Dialer;
@@ -37,7 +37,7 @@ pub(crate) struct Run {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tls: Arc<ServerConfig>,
-    pub(crate) pool: Pool,
+    pub(crate) lanes: Lanes,
     pub(crate) connections: Arc<Semaphore>,
     /// The memory that decoders may need, in [`crate::limits::DECODERS_UNIT_BYTES`].
     pub(crate) decoders: Arc<Semaphore>,

@@ -3,6 +3,7 @@
 use crate::body::Body;
 use crate::container_credentials;
 use crate::forward::answer;
+use crate::lanes::Load;
 use crate::limits::{
     CODE_CONNECTION_WINDOW_BYTES, CODE_STREAM_WINDOW_BYTES, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, MAX_HEAD_BYTES,
     MAX_HEADERS, MAX_LOCAL_RESETS, MAX_RESETS_UNSEEN, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
@@ -27,8 +28,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
-/// A place among the run's connections; an upgraded connection keeps the place of the one it was.
-pub(crate) type Place = Arc<OwnedSemaphorePermit>;
+/// A place among the run's connections and on its thread; an upgraded connection keeps the place of the one it was.
+pub(crate) type Place = Arc<(OwnedSemaphorePermit, Load)>;
 
 /// Speaks HTTP/1.1 with the code until it hangs up.
 pub(crate) async fn http1<S>(run: Arc<Run>, stream: S, entry: Entry, place: Place)

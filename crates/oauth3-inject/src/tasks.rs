@@ -4,6 +4,7 @@ use crate::run::Run;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 /// A set of tasks that can be ended all at once, and takes no more after that.
@@ -30,12 +31,17 @@ impl Tasks {
         Self(Mutex::new(Some(JoinSet::new())))
     }
 
-    /// Starts a task, unless the set was ended; then the future is dropped.
+    /// Starts a task on this thread, unless the set was ended; then the future is dropped.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_on(&Handle::current(), task);
+    }
+
+    /// Starts a task on another.
+    pub(crate) fn spawn_on(&self, thread: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = set.as_mut() {
             while set.try_join_next().is_some() {}
-            set.spawn(task);
+            set.spawn_on(task, thread);
         }
     }
 

@@ -26,9 +26,11 @@ pub(crate) type Pool = pool::Pool<Host, TokioIo<Tls>, Watched>;
 /// One of them, for one request.
 pub(crate) type Line = pool::Line<TokioIo<Tls>, Watched>;
 
-/// How much of them is kept.
-pub(crate) const BOUNDS: Bounds =
-    Bounds { idle: MAX_IDLE, idle_in_all: MAX_IDLE, age: MAX_IDLE_AGE, streams: MAX_STREAMS as usize };
+/// One of so many that share what a run may keep.
+pub(crate) const fn pool_of(count: usize) -> Pool {
+    let idle = MAX_IDLE.div_ceil(count);
+    Pool::new(Bounds { idle, idle_in_all: idle, age: MAX_IDLE_AGE, streams: MAX_STREAMS as usize })
+}
 
 /// The sending half of an upstream connection, for one request.
 pub(crate) struct Sender {
@@ -46,7 +48,7 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) fn give_back(self) {
-        self.run.pool.put(&self.host, self.sender.line);
+        self.run.lanes.pool().put(&self.host, self.sender.line);
     }
 }
 
@@ -61,7 +63,7 @@ pub(crate) async fn send(
     let place = place(run).await?;
     let again = if head.method.is_idempotent() { body.again().map(|body| (head.clone(), body)) } else { None };
     let mut request = Request::from_parts(head, body);
-    if let Some(mut line) = run.pool.take(host) {
+    if let Some(mut line) = run.lanes.pool().take(host) {
         address(&mut request, host, &line)?;
         match line.send(request).await {
             Ok(reply) => return checked(reply, host, Sender { line, _place: place }),
@@ -74,7 +76,7 @@ pub(crate) async fn send(
         line.retire();
     }
     // Seldom, and large: not in the memory of each request.
-    let connecting = Box::pin(run.pool.connect(host, connect(run, host)));
+    let connecting = Box::pin(run.lanes.pool().connect(host, connect(run, host)));
     let mut line = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| slow(host))??;
     address(&mut request, host, &line)?;
     let reply = line.send(request).await.map_err(|error| gone(host, error.error()))?;
@@ -144,7 +146,7 @@ async fn speak_http2(run: &Arc<Run>, host: &Host, stream: Tls) -> Result<Line, R
         .map_err(|error| gone(host, &error))?;
     let (shared, driven) = Shared::new(sender, connection, MAX_STREAMS as usize);
     run.tasks.spawn(driven);
-    Ok(Line::Stream(run.pool.share(host, shared)))
+    Ok(Line::Stream(run.lanes.pool().share(host, shared)))
 }
 
 /// HTTP/1.1 counts fields while it reads; here the bound on bytes has let more through.

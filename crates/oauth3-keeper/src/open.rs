@@ -118,7 +118,8 @@ impl Opener {
         let (stdout, stderr) = (capture(stdout)?, capture(stderr)?);
         let observer = Arc::clone(&watch);
         let (dialer, clock, leases) = (self.dialer.clone(), Arc::clone(&self.clock), leases.into());
-        let open = || open_egress(permit, leases, scrubber.clone(), listeners, dialer, observer, clock);
+        let threads = self.shards.all();
+        let open = || open_egress(permit, leases, scrubber.clone(), listeners, dialer, observer, clock, &threads);
         let egress = self.shards.on_next(open).map_err(|error| {
             tracing::error!(%error, "an egress cannot be opened");
             Fault::Unavailable("the sandbox's network cannot be served".into())

@@ -36,9 +36,13 @@ const ROUNDS: usize = 2_000;
 const WARM_UP: usize = 200;
 /// A slow side is asked once while the others are so often.
 const SLOW_SHARE: usize = 10;
-/// Connections of the second measurement, and how long each side is driven.
+/// Connections of the second measurement, and how long each side is driven: in turns, for a machine is not equally fast
+/// all the time.
 const CONNECTIONS: usize = 64;
-const DRIVEN: Duration = Duration::from_secs(5);
+const TURNS: u32 = 5;
+const DRIVEN: Duration = Duration::from_secs(1);
+/// Before each turn, without counting.
+const BEGUN: Duration = Duration::from_millis(300);
 /// Clients that open a connection for each request.
 const OPENERS: usize = 16;
 /// Streams of each side; the median counts.
@@ -128,17 +132,25 @@ struct Rate {
 
 /// Many at once: over kept connections, or with a new one for each request.
 async fn rates(sides: &[Side], new: bool) {
-    let mut rates = Vec::new();
-    for side in sides {
-        // A moment to begin in, as ours would otherwise be the first after something else each time.
-        table::quiet();
-        drive(&side.way, new, Duration::from_secs(1)).await;
-        let before = side.cpu();
-        let (requests, took) = drive(&side.way, new, DRIVEN).await;
-        let cpu_us =
-            before.zip(side.cpu()).map(|(before, after)| (after - before).as_secs_f64() * 1e6 / requests as f64);
-        rates.push((side, Rate { per_second: requests as f64 / took.as_secs_f64(), cpu_us }));
+    let mut sums = vec![(0, Duration::ZERO, Some(Duration::ZERO)); sides.len()];
+    for _ in 0..TURNS {
+        for (side, (requests, time, cpu)) in sides.iter().zip(&mut sums) {
+            // A moment to begin in, as ours would otherwise be the first after something else each time.
+            table::quiet();
+            drive(&side.way, new, BEGUN).await;
+            let before = side.cpu();
+            let (answered, took) = drive(&side.way, new, DRIVEN).await;
+            let spent = before.zip(side.cpu()).map(|(before, after)| after - before);
+            *requests += answered;
+            *time += took;
+            *cpu = cpu.zip(spent).map(|(cpu, spent)| cpu + spent);
+        }
     }
+    let rate = |(requests, time, cpu): (usize, Duration, Option<Duration>)| Rate {
+        per_second: requests as f64 / time.as_secs_f64(),
+        cpu_us: cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / requests as f64),
+    };
+    let rates: Vec<(&Side, Rate)> = sides.iter().zip(sums.into_iter().map(rate)).collect();
     let of = |name: &str| rates.iter().find(|(side, _)| side.name.starts_with(name)).map(|(_, rate)| rate);
     let (ours, bare, mitmproxy) = (of(sides::OURS).unwrap(), of(sides::BARE).unwrap(), of(sides::MITMPROXY));
     let what = if new {
@@ -146,7 +158,7 @@ async fn rates(sides: &[Side], new: bool) {
     } else {
         format!("{CONNECTIONS} kept connections")
     };
-    println!("\n### {what}, {} s each\n", DRIVEN.as_secs());
+    println!("\n### {what}, {TURNS} turns of {} s each\n", DRIVEN.as_secs());
     println!("| | requests/s | of bare | of mitmproxy | CPU for each | of bare |");
     println!("|---|--:|--:|--:|--:|--:|");
     let ratio = |a: Option<f64>, b: Option<f64>| a.zip(b).map_or("–".into(), |(a, b)| format!("{:.2}", a / b));

@@ -142,7 +142,7 @@ impl World {
         let seen = Arc::<Seen>::default();
         let scrubber = Scrubber::new(&leases);
         let (permit, clock) = (permit_within(&["KEY", "OTHER"], limits), Arc::new(Stopped));
-        let egress = open_egress(permit, leases, scrubber, listeners, dialer, seen.clone(), clock).unwrap();
+        let egress = open_egress(permit, leases, scrubber, listeners, dialer, seen.clone(), clock, &[]).unwrap();
         Self { egress, upstream, seen, placeholder, other_placeholder, tls, tls_other, plain, proxy, keyed, dns }
     }
 }
@@ -204,7 +204,7 @@ fn open(permit: Permit, leases: Vec<Lease>) -> Result<Egress, InjectError> {
     let leases: Arc<[Lease]> = leases.into();
     let scrubber = Scrubber::new(&leases);
     let dialer = Dialer::new(DialConfig::default()).unwrap();
-    open_egress(permit, leases, scrubber, Vec::new(), dialer, Arc::<Seen>::default(), Arc::new(Stopped))
+    open_egress(permit, leases, scrubber, Vec::new(), dialer, Arc::<Seen>::default(), Arc::new(Stopped), &[])
 }
 
 #[tokio::test]
