@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The port that a host without one means: HTTPS.
 const DEFAULT_PORT: u16 = 443;
@@ -24,7 +25,8 @@ const SYNTHETIC_COUNT: u32 = 0x1_fff0;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Host {
-    name: String,
+    /// Shared, as hosts are copied for each request.
+    name: Arc<str>,
     port: u16,
 }
 
@@ -57,7 +59,18 @@ impl Host {
         if name.len() > MAX_HOST_BYTES || last_numeric || !name.split('.').all(label_fine) {
             return Err(refuse());
         }
-        Ok(Self { name, port })
+        Ok(Self { name: name.into(), port })
+    }
+
+    /// Whether this text is the host, as [`parse`](Self::parse) reads it.
+    #[must_use]
+    pub fn is(&self, text: &str) -> bool {
+        // Nearly always it is written plainly, and need not be read.
+        let plainly = text.strip_prefix(&*self.name).is_some_and(|rest| match rest.strip_prefix(':') {
+            None => rest.is_empty() && self.port == DEFAULT_PORT,
+            Some(port) => !port.starts_with(['0', '+']) && port.parse() == Ok(self.port),
+        });
+        plainly || Self::parse(text).is_ok_and(|host| host == *self)
     }
 
     /// The name, in lower case.

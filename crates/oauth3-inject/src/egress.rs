@@ -12,7 +12,8 @@ use crate::meter::Meter;
 use crate::observer::Observer;
 use crate::run::Run;
 use crate::tasks::Tasks;
-use oauth3_core::{Clock, EgressUsage, ListenerFd, ListenerRole, SecretName};
+use http::HeaderValue;
+use oauth3_core::{Clock, EgressUsage, Host, ListenerFd, ListenerRole, SecretName};
 use oauth3_dial::Dialer;
 use oauth3_policy::Permit;
 use oauth3_vault::{Lease, Scrubber};
@@ -63,6 +64,7 @@ pub fn open_egress(
     let run = Arc::new(Run {
         meter: Meter::new(permit.limits()),
         hosts: permit.hosts().clone(),
+        authorities: permit.hosts().iter().filter_map(authority).collect(),
         names: Names::new(permit.hosts()),
         leases,
         marks,
@@ -114,6 +116,10 @@ impl Egress {
         self.run.records.finish(RECORD_TIMEOUT).await;
         self.run.sentences()
     }
+}
+
+fn authority(host: &Host) -> Option<(Host, HeaderValue)> {
+    Some((host.clone(), HeaderValue::try_from(host.to_string()).ok()?))
 }
 
 /// Where the run's proxy is for the code.

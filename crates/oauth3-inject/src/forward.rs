@@ -14,7 +14,7 @@ use crate::upstream::{Kept, Sender, send};
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -82,7 +82,7 @@ pub(crate) fn prepare(run: &Run, entry: &Entry, head: &mut Parts) -> Result<(Hos
     }
     head.extensions.clear();
     head.uri = Uri::from(head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
-    head.headers.insert(HOST, HeaderValue::from_str(&host.to_string()).map_err(|_| broken(&host))?);
+    head.headers.insert(HOST, run.authorities.get(&host).ok_or_else(|| broken(&host))?.clone());
     Ok((host, bars))
 }
 

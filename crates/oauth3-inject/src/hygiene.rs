@@ -111,7 +111,9 @@ pub(crate) fn check_request(head: &Parts) -> Result<(), Refusal> {
     {
         return refuse(StatusCode::BAD_REQUEST, "the request says twice how long its body is");
     }
-    if END_TO_END.iter().any(|name| listed(&head.headers, CONNECTION, name.as_str())) {
+    if head.headers.contains_key(CONNECTION)
+        && END_TO_END.iter().any(|name| listed(&head.headers, CONNECTION, name.as_str()))
+    {
         return refuse(StatusCode::BAD_REQUEST, "the Connection field lists a field that is meant for the host");
     }
     if !only(&head.headers, TRANSFER_ENCODING, "chunked") {
@@ -184,12 +186,19 @@ pub(crate) fn say_decoded(headers: &mut HeaderMap) {
 
 /// The codings of a reply's body. `None` when it cannot be read, and so not be scrubbed.
 pub(crate) fn codings(headers: &HeaderMap) -> Option<Codings> {
-    let ascii = headers.get_all(CONTENT_TYPE).iter().all(|value| {
-        let text = value.as_bytes().to_ascii_lowercase();
-        !UNREADABLE_CHARSETS.iter().any(|name| text.windows(name.len()).any(|part| part == name.as_bytes()))
-    });
+    let ascii = headers.get_all(CONTENT_TYPE).iter().all(|value| !names_unreadable_charset(value.as_bytes()));
     let framed = only(headers, TRANSFER_ENCODING, "chunked");
     (ascii && framed).then(|| Codings::of(headers)).flatten()
+}
+
+/// Whether one of [`UNREADABLE_CHARSETS`] stands anywhere in there.
+fn names_unreadable_charset(text: &[u8]) -> bool {
+    let begins = |rest: &[u8]| {
+        let is = |name: &&str| rest.get(..name.len()).is_some_and(|part| part.eq_ignore_ascii_case(name.as_bytes()));
+        // One look at the first letter does for nearly every place.
+        matches!(rest, [b'u' | b'U' | b'e' | b'E', ..]) && UNREADABLE_CHARSETS.iter().any(|name| is(&name))
+    };
+    (0..text.len()).filter_map(|at| text.get(at..)).any(begins)
 }
 
 /// Whether a field is absent or lists nothing but this word.
@@ -206,6 +215,9 @@ pub(crate) fn listed(headers: &HeaderMap, name: HeaderName, word: &str) -> bool 
 }
 
 fn strip(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -309,6 +321,12 @@ mod tests {
         assert!(readable(&HeaderMap::new()));
         assert!(!readable(&headers(&[("transfer-encoding", "gzip, chunked")])));
         assert!(readable(&headers(&[("content-type", "text/plain; charset=UTF-8")])));
-        assert!(!readable(&headers(&[("content-type", "text/plain; charset=UTF-16LE")])));
+        for name in UNREADABLE_CHARSETS {
+            for name in [name.to_owned(), name.to_ascii_uppercase()] {
+                let mut came = headers(&[("content-type", "text/plain; charset=UTF-8")]);
+                came.append(CONTENT_TYPE, HeaderValue::from_str(&format!("text/plain; charset={name}LE")).unwrap());
+                assert!(!readable(&came), "{name}");
+            }
+        }
     }
 }

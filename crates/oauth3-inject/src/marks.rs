@@ -1,9 +1,9 @@
 //! Finds placeholders in bytes, also when they come in pieces or percent-encoded.
 
 use crate::error::InjectError;
-use aho_corasick::Anchored;
 use aho_corasick::automaton::{Automaton, StateID};
 use aho_corasick::nfa::contiguous::NFA;
+use aho_corasick::{AhoCorasick, Anchored};
 use std::ops::Range;
 
 /// Shortest placeholder, in bytes, that can be told from text that is there by chance.
@@ -14,6 +14,8 @@ const MIN_PLACEHOLDER_BYTES: usize = 6;
 pub(crate) struct Marks {
     automaton: NFA,
     start: StateID,
+    /// The same, to search a text that is there as a whole.
+    finder: AhoCorasick,
     lower: Vec<String>,
 }
 
@@ -46,8 +48,9 @@ impl Marks {
         let failed = |_| InjectError::Placeholder(pairs.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
         let automaton = NFA::new(pairs.iter().map(|(_, placeholder)| placeholder)).map_err(failed)?;
         let start = automaton.start_state(Anchored::No).map_err(|_| failed_start())?;
+        let finder = AhoCorasick::new(pairs.iter().map(|(_, placeholder)| placeholder)).map_err(failed)?;
         let lower = pairs.iter().map(|(_, placeholder)| placeholder.to_ascii_lowercase()).collect();
-        Ok(Self { automaton, start, lower })
+        Ok(Self { automaton, start, finder, lower })
     }
 
     /// Where a reader of decoded characters begins.
@@ -89,7 +92,7 @@ impl Marks {
 
     /// Whether a text holds a placeholder, as it stands or percent-encoded, that `wanted` says yes to.
     pub(crate) fn seen_in(&self, text: &[u8], wanted: impl Fn(usize) -> bool) -> Option<usize> {
-        self.seen(&mut self.scan(), text, wanted)
+        if self.is_free(text) { None } else { self.seen(&mut self.scan(), text, wanted) }
     }
 
     /// The same for a header field's name, which comes in lower case.
@@ -100,6 +103,9 @@ impl Marks {
     /// Every placeholder that stands in a text, with its place; no two overlap.
     pub(crate) fn places(&self, text: &[u8]) -> Vec<(Range<usize>, usize)> {
         let mut places = Vec::new();
+        if !self.any(text) {
+            return places;
+        }
         let mut state = self.start;
         let mut free = 0;
         for (at, &byte) in text.iter().enumerate() {
@@ -118,8 +124,12 @@ impl Marks {
 
     /// Whether any placeholder stands in a text as it is.
     pub(crate) fn any(&self, text: &[u8]) -> bool {
-        let mut state = self.start;
-        text.iter().any(|&byte| self.step(&mut state, byte, &|_| true).is_some())
+        self.finder.is_match(text)
+    }
+
+    /// Whether a text holds no placeholder, neither as it is nor percent-encoded. Says no where that needs a closer look.
+    pub(crate) fn is_free(&self, text: &[u8]) -> bool {
+        !text.contains(&b'%') && !self.any(text)
     }
 
     fn step(&self, state: &mut StateID, byte: u8, wanted: &impl Fn(usize) -> bool) -> Option<usize> {

@@ -95,10 +95,11 @@ impl<S> Metered<S> {
         Self { inner, run: Arc::clone(run), end }
     }
 
-    /// An error once all bytes are used.
-    fn check(&self) -> io::Result<()> {
-        if self.run.meter.bytes() < self.end {
-            return Ok(());
+    /// How many bytes are left; an error once all are used.
+    fn check(&self) -> io::Result<usize> {
+        let left = self.end.saturating_sub(self.run.meter.bytes());
+        if left > 0 {
+            return Ok(usize::try_from(left).unwrap_or(usize::MAX));
         }
         // Recorded the first time; nobody here can wait for it.
         self.run.note_refusal(&self.run.meter.spent());
@@ -123,8 +124,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.check()?;
-        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
+        let left = self.check()?;
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes.get(..left).unwrap_or(bytes)))?;
         count(&self.run.meter.received, written);
         Poll::Ready(Ok(written))
     }
@@ -134,7 +135,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        let left = self.check()?;
+        if parts.iter().map(|part| part.len()).sum::<usize>() > left {
+            let first = parts.iter().find(|part| !part.is_empty()).map_or(&[][..], |part| part);
+            return self.poll_write(cx, first);
+        }
         let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, parts))?;
         count(&self.run.meter.received, written);
         Poll::Ready(Ok(written))

@@ -13,7 +13,7 @@ use crate::reply::Refusal;
 use crate::rules::Bar;
 use crate::sign;
 use crate::tasks::Tasks;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use oauth3_core::{Clock, Host};
 use oauth3_dial::Dialer;
 use oauth3_vault::{Lease, Role, Scrubber};
@@ -29,6 +29,8 @@ pub(crate) type Uses = BTreeMap<(usize, Host), Arc<OnceCell<()>>>;
 /// One run's data plane.
 pub(crate) struct Run {
     pub(crate) hosts: BTreeSet<Host>,
+    /// How each of them is written in a Host field.
+    pub(crate) authorities: BTreeMap<Host, HeaderValue>,
     pub(crate) names: Names,
     pub(crate) leases: Arc<[Lease]>,
     pub(crate) marks: Marks,

@@ -50,7 +50,7 @@ pub(crate) fn target(entry: &Entry, head: &Parts, allowed: &BTreeSet<Host>) -> R
             host
         }
     };
-    let agrees = |text: &str| Host::parse(text).is_ok_and(|named| named == host);
+    let agrees = |text: &str| host.is(text);
     let header = host_header(&head.headers)?;
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     // Only a request that carries its authority in full can do without the field.

@@ -11,7 +11,7 @@ use crate::reply::Refusal;
 use crate::run::Run;
 use crate::tasks::OnRun;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -64,7 +64,7 @@ pub(crate) async fn send(
     let again = if head.method.is_idempotent() { body.again().map(|body| (head.clone(), body)) } else { None };
     let mut request = Request::from_parts(head, body);
     if let Some(mut line) = run.lanes.pool().take(host) {
-        address(&mut request, host, &line)?;
+        address(run, &mut request, host, &line)?;
         match line.send(request).await {
             Ok(reply) => return checked(reply, host, Sender { line, _place: place }),
             Err(mut error) => match (error.take_message(), again) {
@@ -78,7 +78,7 @@ pub(crate) async fn send(
     // Seldom, and large: not in the memory of each request.
     let connecting = Box::pin(run.lanes.pool().connect(host, connect(run, host)));
     let mut line = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| slow(host))??;
-    address(&mut request, host, &line)?;
+    address(run, &mut request, host, &line)?;
     let reply = line.send(request).await.map_err(|error| gone(host, error.error()))?;
     checked(reply, host, Sender { line, _place: place })
 }
@@ -95,15 +95,15 @@ pub(crate) async fn send_alone(
     let alone = Line::alone(&http1_client(), TokioIo::new(stream)).await;
     let (mut line, driven) = alone.map_err(|error| gone(host, &error))?;
     run.tasks.spawn(driven);
-    address(&mut request, host, &line)?;
+    address(run, &mut request, host, &line)?;
     let reply = line.send(request).await.map_err(|error| gone(host, error.error()))?;
     Ok((reply, Sender { line, _place: place }))
 }
 
 /// Whatever named the host before gives way to what was checked.
-fn address(request: &mut Request<Watched>, host: &Host, line: &Line) -> Result<(), Refusal> {
-    let authority = HeaderValue::try_from(host.to_string()).map_err(|_| broken(host))?;
-    line.address(request, &authority).ok_or_else(|| broken(host))
+fn address(run: &Run, request: &mut Request<Watched>, host: &Host, line: &Line) -> Result<(), Refusal> {
+    let authority = run.authorities.get(host);
+    authority.and_then(|authority| line.address(request, authority)).ok_or_else(|| broken(host))
 }
 
 async fn place(run: &Run) -> Result<OwnedSemaphorePermit, Refusal> {

@@ -78,6 +78,21 @@ fn names_that_steer_a_loader_cannot_name_a_secret() {
     }
 }
 
+/// Whether a text is a host, without reading it: as if it had been read.
+#[test]
+fn a_text_is_a_host_exactly_when_it_reads_as_that_host() {
+    let hosts = ["a.example", "a.example:8443", "b.a.example"].map(|text| Host::parse(text).unwrap());
+    let names = ["a.example", "A.Example", "b.a.example", "a.exampl", "a.examplee", "a.example.", ""];
+    let ports =
+        ["", ":", ":443", ":8443", ":08443", ":+8443", ":+443", ":0443", ":65979", ":8443:8443", " :443", ":443 "];
+    for text in names.iter().flat_map(|name| ports.map(|port| format!("{name}{port}"))) {
+        let read = Host::parse(&text).ok();
+        for host in &hosts {
+            assert_eq!(host.is(&text), read.as_ref() == Some(host), "{text:?} and {host}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_is_taken_reads_back_the_same(text in "\\PC{0,80}") {

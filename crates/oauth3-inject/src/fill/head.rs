@@ -45,6 +45,11 @@ impl<'a> Filler<'a> {
         (0..self.held.leases.len()).filter(move |index| self.replaces(*index, slot))
     }
 
+    /// Whether there are any.
+    fn fills(&self, slot: Slot) -> bool {
+        self.leases(slot).next().is_some()
+    }
+
     pub(crate) fn lease(&self, index: usize) -> Option<&'a Lease> {
         self.held.leases.get(index)
     }
@@ -67,11 +72,14 @@ impl<'a> Filler<'a> {
                 look(&pair, Slot::Header);
             }
         }
-        for value in head.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')) {
-            look(&decoded(value.1), Slot::Query);
+        if let Some(query) = head.uri.query().filter(|_| self.fills(Slot::Query)) {
+            query
+                .split('&')
+                .filter_map(|pair| pair.split_once('='))
+                .for_each(|pair| look(&decoded(pair.1), Slot::Query));
         }
-        for segment in head.uri.path().split('/') {
-            look(&decoded(segment), Slot::Path);
+        if self.fills(Slot::Path) {
+            head.uri.path().split('/').for_each(|segment| look(&decoded(segment), Slot::Path));
         }
         found
     }
@@ -79,7 +87,10 @@ impl<'a> Filler<'a> {
     /// Puts the values in, and what was signed so far. Only after the uses were recorded.
     pub(crate) fn fill(&self, head: &mut Parts) -> Result<(), Unfit> {
         self.fill_fields(&mut head.headers)?;
-        let Some(target) = head.uri.path_and_query() else { return Ok(()) };
+        let Some(target) = head.uri.path_and_query().filter(|_| self.fills(Slot::Path) || self.fills(Slot::Query))
+        else {
+            return Ok(());
+        };
         let mut filled = String::with_capacity(target.as_str().len());
         let mut changed = None;
         for (n, segment) in target.path().split('/').enumerate() {
@@ -148,8 +159,13 @@ impl<'a> Filler<'a> {
 
     fn replace(&self, text: &[u8], syntax: Syntax, slot: Slot) -> Result<Option<Filled>, Unfit> {
         let marks = self.held.marks;
-        // Most fields hold none, and need no copy.
-        if syntax == Syntax::Raw && !marks.any(text) {
+        // Most texts hold none, and need no copy.
+        let free = match syntax {
+            Syntax::Raw => !marks.any(text),
+            Syntax::Percent => marks.is_free(text),
+            Syntax::Json => false,
+        };
+        if free {
             return Ok(None);
         }
         let (mut replacer, mut rest, mut last) = (Replacer::new(syntax, marks), text, None);
