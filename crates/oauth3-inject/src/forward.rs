@@ -20,6 +20,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use oauth3_core::Host;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::time::timeout;
 
@@ -55,7 +56,11 @@ async fn exchange(
         let late = |_| Refusal::failed(StatusCode::GATEWAY_TIMEOUT, host.to_string(), sentence);
         sent.unwrap_or_else(|elapsed| Err(late(elapsed)))
     };
-    let sent = in_time(timeout(REPLY_TIMEOUT, send(run, &host, head, watched)).await);
+    let sent = {
+        // Where it stands, for it is large.
+        let sending = pin!(send(run, &host, head, watched));
+        in_time(timeout(REPLY_TIMEOUT, sending).await)
+    };
     let (mut reply, mut sender) = sent.map_err(|refusal| tripped(&tripwire, body).unwrap_or(refusal))?;
     if reply.status() == StatusCode::UNAUTHORIZED
         && let Some((unfilled, again)) = spare

@@ -22,9 +22,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 /// Connections that are kept for the next request of the same run to the same host.
-pub(crate) type Pool = pool::Pool<Host, TokioIo<Tls>, Watched>;
+pub(crate) type Pool = pool::Pool<Host, TokioIo<Tls>, Box<Watched>>;
 /// One of them, for one request.
-pub(crate) type Line = pool::Line<TokioIo<Tls>, Watched>;
+pub(crate) type Line = pool::Line<TokioIo<Tls>, Box<Watched>>;
 
 /// One of so many that share what a run may keep.
 pub(crate) const fn pool_of(count: usize) -> Pool {
@@ -58,7 +58,7 @@ pub(crate) async fn send(
     run: &Arc<Run>,
     host: &Host,
     head: Parts,
-    body: Watched,
+    body: Box<Watched>,
 ) -> Result<(Response<Incoming>, Sender), Refusal> {
     let place = place(run).await?;
     let again = if head.method.is_idempotent() { body.again().map(|body| (head.clone(), body)) } else { None };
@@ -87,7 +87,7 @@ pub(crate) async fn send(
 pub(crate) async fn send_alone(
     run: &Arc<Run>,
     host: &Host,
-    mut request: Request<Watched>,
+    mut request: Request<Box<Watched>>,
 ) -> Result<(Response<Incoming>, Sender), Refusal> {
     let place = place(run).await?;
     let stream = dial(run, host, Protocols::Http1);
@@ -101,7 +101,7 @@ pub(crate) async fn send_alone(
 }
 
 /// Whatever named the host before gives way to what was checked.
-fn address(run: &Run, request: &mut Request<Watched>, host: &Host, line: &Line) -> Result<(), Refusal> {
+fn address(run: &Run, request: &mut Request<Box<Watched>>, host: &Host, line: &Line) -> Result<(), Refusal> {
     let authority = run.authorities.get(host);
     authority.and_then(|authority| line.address(request, authority)).ok_or_else(|| broken(host))
 }

@@ -63,7 +63,7 @@ pub(crate) struct Under {
 /// The body of a reply, passing through.
 pub(crate) struct Passing {
     inner: Answered,
-    under: Under,
+    under: Box<Under>,
     scrub: Option<ScrubStream>,
     decoder: Option<ReplyDecoder>,
     trim: Option<UsageTrim>,
@@ -81,7 +81,7 @@ struct Waiting {
 
 /// Turns an API's reply into the client's.
 pub(crate) async fn hand_back(
-    mut under: Under,
+    mut under: Box<Under>,
     api: &Api,
     opened: Option<&Opened>,
     reply: Response<Answered>,

@@ -21,6 +21,7 @@ use oauth3_inject::messages;
 use oauth3_provider::{CallInfo, Dialect};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::timeout;
@@ -106,9 +107,10 @@ pub(crate) async fn conduct(
         }
         return Err(refused);
     }
-    let call =
-        Call { api, head: outgoing(head), target, body, bytes, right, info, asked_for_usage, began, going, socket };
-    call.make(proxy).await
+    let head = outgoing(head);
+    let call = Call { api, head, target, body, bytes, right, info, asked_for_usage, began, going, socket };
+    // It is large, and moved often.
+    Box::new(call).make(proxy).await
 }
 
 /// A call that may be made.
@@ -141,7 +143,7 @@ pub(crate) struct Target {
 impl Call {
     /// Records it, makes it with the key whose turn it is, with the next where that one is not taken, and hands back
     /// the reply.
-    async fn make(mut self, proxy: &Arc<Proxy>) -> Result<Response<Reply>, Refused> {
+    async fn make(mut self: Box<Self>, proxy: &Arc<Proxy>) -> Result<Response<Reply>, Refused> {
         let now = proxy.clock.now();
         let mut keys = self.right.seat.keys_in_turn(now);
         // A token that the API does not take is renewed, and tried once more.
@@ -151,7 +153,7 @@ impl Call {
             keys.push(only.clone());
         }
         let tries = if self.api.place.is_none() { 1 } else { keys.len().min(MAX_TRIES) };
-        let mut under = Under {
+        let mut under = Box::new(Under {
             proxy: proxy.clone(),
             key: None,
             info: self.info,
@@ -164,7 +166,7 @@ impl Call {
             answered: false,
             error: None,
             right: self.right,
-        };
+        });
         let mut failure = Refused::upstream(StatusCode::BAD_GATEWAY, "the API was not called");
         for number in 0..tries {
             let key = match keys.get(number).filter(|_| self.api.place.is_some()) {
@@ -194,12 +196,17 @@ impl Call {
             let request = fill(&self.api, &self.head.method, headers, &self.target, opened, body, now);
             let request = request.map_err(|refused| under.ends(refused))?;
             let client = if self.api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
-            let sending = socket::send(client, self.socket.as_mut(), &self.api.origin, request);
-            let sent = tokio::select! {
-                sent = timeout(REPLY_TIMEOUT, sending) => sent,
-                () = ended(proxy, &under) => {
-                    return Err(under.ends(Refused::denied("the owner took the right to this back")));
+            let sent = {
+                // Where they stand, for they are large.
+                let sending = pin!(socket::send(client, self.socket.as_mut(), &self.api.origin, request));
+                let ended = pin!(ended(proxy, &under));
+                tokio::select! {
+                    sent = timeout(REPLY_TIMEOUT, sending) => Some(sent),
+                    () = ended => None,
                 }
+            };
+            let Some(sent) = sent else {
+                return Err(under.ends(Refused::denied("the owner took the right to this back")));
             };
             match sent {
                 Ok(Ok(reply)) => {

@@ -73,14 +73,14 @@ impl Asked {
     /// The connection of an API's WebSocket, and the answer to its client.
     pub(crate) fn stand(
         self,
-        mut under: Under,
+        mut under: Box<Under>,
         scrubber: Option<&Scrubber>,
         mut reply: Response<Answered>,
     ) -> Result<Response<Reply>, Refused> {
         under.status = reply.status();
         let answer = self.answer(&reply).map_err(|refused| under.ends(refused))?;
         under.answered = true;
-        let (under, token) = (Arc::new(under), self.token);
+        let (under, token) = (Arc::<Under>::from(under), self.token);
         let watched = under.clone();
         let socket = Socket {
             client: self.client,

@@ -107,7 +107,7 @@ pub(crate) async fn fill(
     bars: &Arc<Bars>,
     head: &mut Parts,
     body: &mut Option<Incoming>,
-) -> Result<(Watched, Arc<Tripwire>), Refusal> {
+) -> Result<(Box<Watched>, Arc<Tripwire>), Refusal> {
     let held = run.held();
     let mut filler = Filler::new(held, host, bars, run.clock.now());
     let mut uses = filler.uses(head);
@@ -153,12 +153,12 @@ pub(crate) async fn fill(
 
 /// Takes a body in whole, filled, so that its length and its digest are known before its head goes out.
 async fn whole(
-    mut body: Watched,
+    mut body: Box<Watched>,
     tripwire: &Tripwire,
     limit: usize,
     host: &Host,
     head: &mut Parts,
-) -> Result<Watched, Refusal> {
+) -> Result<Box<Watched>, Refusal> {
     let read = async {
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {

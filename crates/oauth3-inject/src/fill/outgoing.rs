@@ -85,7 +85,7 @@ impl Watched {
         host: &Host,
         bars: &Arc<Bars>,
         syntax: Option<Syntax>,
-    ) -> (Self, Arc<Tripwire>) {
+    ) -> (Box<Self>, Arc<Tripwire>) {
         let tripwire = Arc::<Tripwire>::default();
         let filling = syntax.map(|syntax| Filling {
             syntax,
@@ -96,7 +96,8 @@ impl Watched {
             trailers: None,
             ended: false,
         });
-        let body = Self {
+        // Requests are moved many times, and are as large as this.
+        let body = Box::new(Self {
             source: Source::Wire(inner),
             run: Arc::clone(run),
             host: host.clone(),
@@ -104,13 +105,14 @@ impl Watched {
             scan: bars.any().then(|| run.marks.scan()),
             filling,
             tripwire: Arc::clone(&tripwire),
-        };
+        });
         (body, tripwire)
     }
 
     /// These bytes in place of what was read out of it.
-    pub(super) fn replaced(self, bytes: Bytes) -> Self {
-        Self { source: Source::Whole(bytes), scan: None, filling: None, ..self }
+    pub(super) fn replaced(mut self: Box<Self>, bytes: Bytes) -> Box<Self> {
+        (self.source, self.scan, self.filling) = (Source::Whole(bytes), None, None);
+        self
     }
 
     /// The whole body, when it is held.
@@ -122,13 +124,13 @@ impl Watched {
     }
 
     /// The same for a body that is held whole or has no bytes, to send a request once more; `None` for every other.
-    pub(crate) fn again(&self) -> Option<Self> {
+    pub(crate) fn again(&self) -> Option<Box<Self>> {
         let source = match &self.source {
             Source::Whole(bytes) => Source::Whole(bytes.clone()),
             _ if http_body::Body::is_end_stream(self) => Source::Gone,
             _ => return None,
         };
-        Some(Self {
+        Some(Box::new(Self {
             source,
             run: Arc::clone(&self.run),
             host: self.host.clone(),
@@ -136,7 +138,7 @@ impl Watched {
             scan: None,
             filling: None,
             tripwire: Arc::clone(&self.tripwire),
-        })
+        }))
     }
 
     /// Ends it for a reason.
