@@ -101,25 +101,8 @@ impl Marks {
     }
 
     /// Every placeholder that stands in a text, with its place; no two overlap.
-    pub(crate) fn places(&self, text: &[u8]) -> Vec<(Range<usize>, usize)> {
-        let mut places = Vec::new();
-        if !self.any(text) {
-            return places;
-        }
-        let mut state = self.start;
-        let mut free = 0;
-        for (at, &byte) in text.iter().enumerate() {
-            // No placeholder is part of another, so that at most one ends at a byte.
-            if let Some(index) = self.step(&mut state, byte, &|_| true) {
-                let end = at + 1;
-                let start = end - self.lower.get(index).map_or(0, String::len);
-                if start >= free {
-                    places.push((start..end, index));
-                    free = end;
-                }
-            }
-        }
-        places
+    pub(crate) fn places<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (Range<usize>, usize)> + 'a {
+        self.finder.find_iter(text).map(|found| (found.range(), found.pattern().as_usize()))
     }
 
     /// Whether any placeholder stands in a text as it is.
@@ -201,7 +184,10 @@ mod tests {
 
     #[test]
     fn places_are_found_in_order() {
-        assert_eq!(marks().places(b"ghp_bbbbbb:sk-aaaaaa+/sk-aaaaaa"), vec![(0..10, 1), (11..22, 0)]);
+        assert_eq!(
+            marks().places(b"ghp_bbbbbb:sk-aaaaaa+/sk-aaaaaa").collect::<Vec<_>>(),
+            vec![(0..10, 1), (11..22, 0)]
+        );
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) fn clear(filler: &Filler<'_>, head: &mut Parts) -> Result<(), &'stati
 }
 
 fn holds(filler: &Filler<'_>, text: &[u8], slot: Slot) -> bool {
-    filler.held.marks.places(text).into_iter().any(|(_, index)| filler.covers(index, slot))
+    filler.held.marks.places(text).any(|(_, index)| filler.covers(index, slot))
 }
 
 /// The name of a parameter that says who calls.

@@ -63,7 +63,7 @@ impl<'a> Filler<'a> {
     pub(crate) fn uses(&self, head: &Parts) -> BTreeSet<usize> {
         let mut found = BTreeSet::new();
         let mut look = |text: &[u8], slot| {
-            let places = self.held.marks.places(text).into_iter().map(|(_, index)| index);
+            let places = self.held.marks.places(text).map(|(_, index)| index);
             found.extend(places.filter(|index| self.replaces(*index, slot)));
         };
         for (name, value) in &head.headers {
@@ -168,17 +168,28 @@ impl<'a> Filler<'a> {
         if free {
             return Ok(None);
         }
-        let (mut replacer, mut rest, mut last) = (Replacer::new(syntax, marks), text, None);
+        let mut last = None;
         // Room for all that may come, so that no copy is left behind unwiped.
         let room = text.len().saturating_add(self.room(text.len(), slot));
         let mut bytes = Zeroizing::new(Vec::with_capacity(room));
         let wanted = |index| self.replaces(index, slot) && self.material(index, |_| ()).is_some();
-        while let Some(index) = replacer.next(marks, &mut rest, &mut bytes, wanted) {
-            let written = self.material(index, |value| syntax.write(value)).flatten().ok_or(Unfit(index))?;
-            bytes.extend_from_slice(&written);
-            last = Some(index);
+        let written = |index| self.material(index, |value| syntax.write(value)).flatten().ok_or(Unfit(index));
+        if syntax == Syntax::Raw {
+            let mut from = 0;
+            for (place, index) in marks.places(text).filter(|(_, index)| wanted(*index)) {
+                bytes.extend_from_slice(text.get(from..place.start).unwrap_or_default());
+                bytes.extend_from_slice(&written(index)?);
+                (from, last) = (place.end, Some(index));
+            }
+            bytes.extend_from_slice(text.get(from..).unwrap_or_default());
+        } else {
+            let (mut replacer, mut rest) = (Replacer::new(syntax, marks), text);
+            while let Some(index) = replacer.next(marks, &mut rest, &mut bytes, wanted) {
+                bytes.extend_from_slice(&written(index)?);
+                last = Some(index);
+            }
+            replacer.finish(&mut bytes);
         }
-        replacer.finish(&mut bytes);
         Ok(last.map(|index| Filled { bytes, index }))
     }
 

@@ -104,8 +104,11 @@ impl Terms {
 
 /// Looks for a signature that was made with a placeholder.
 pub(super) fn plan(filler: &Filler<'_>, head: &Parts) -> Result<Option<Plan>, Cow<'static, str>> {
+    if !filler.held.leases.iter().any(|lease| matches!(lease.role, Role::AwsKeyId)) {
+        return Ok(None);
+    }
     let key_in = |text: &[u8], slot| {
-        filler.held.marks.places(text).into_iter().find(|(_, index)| {
+        filler.held.marks.places(text).find(|(_, index)| {
             filler.lease(*index).is_some_and(|lease| matches!(lease.role, Role::AwsKeyId))
                 && filler.covers(*index, slot)
         })
