@@ -19,4 +19,4 @@ pub use ahead::ReadAhead;
 pub use client::HttpClient;
 pub use dialer::{DialConfig, Dialer, Protocols, Tls};
 pub use error::DialError;
-pub use roots::system_authorities;
+pub use roots::{crypto_provider, system_authorities};

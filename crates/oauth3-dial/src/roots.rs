@@ -1,7 +1,8 @@
 //! Whom to believe: the system's authorities, and the owner's.
 
 use crate::DialError;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::crypto::CryptoProvider;
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 /// The one TLS configuration of a process, offering HTTP/1.1; its session cache is shared by every connection.
 pub(crate) fn client_config(extra_ca: &[Vec<u8>]) -> Result<ClientConfig, DialError> {
     let setup = |error: rustls::Error| DialError::Setup(error.to_string());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(crypto_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(setup)?
@@ -17,6 +18,15 @@ pub(crate) fn client_config(extra_ca: &[Vec<u8>]) -> Result<ClientConfig, DialEr
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// The cryptography of TLS, with AES-128 first, as browsers have it: every implementation has it (RFC 8446 §9.1), and it
+/// takes a quarter less time than AES-256, which the library prefers.
+#[must_use]
+pub fn crypto_provider() -> CryptoProvider {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    provider
 }
 
 /// The certificates of the system's authorities, DER.
@@ -50,6 +60,15 @@ fn roots(system: Vec<CertificateDer<'static>>, extra_ca: &[Vec<u8>]) -> Result<R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_cipher_suite_of_the_library_is_there_and_the_one_of_all_comes_first() {
+        let suites = |provider: CryptoProvider| provider.cipher_suites.iter().map(|s| s.suite()).collect::<Vec<_>>();
+        let (ours, all) = (suites(crypto_provider()), suites(rustls::crypto::aws_lc_rs::default_provider()));
+        assert_eq!(ours[0], CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert_eq!(ours.len(), all.len());
+        assert!(all.iter().all(|suite| ours.contains(suite)));
+    }
 
     #[test]
     fn a_system_without_authorities_falls_back() {

@@ -14,7 +14,7 @@ use crate::run::Run;
 use crate::tasks::Tasks;
 use http::HeaderValue;
 use oauth3_core::{Clock, EgressUsage, Host, ListenerFd, ListenerRole, SecretName};
-use oauth3_dial::Dialer;
+use oauth3_dial::{Dialer, crypto_provider};
 use oauth3_policy::Permit;
 use oauth3_vault::{Lease, Scrubber};
 use std::fmt;
@@ -58,7 +58,7 @@ pub fn open_egress(
         return Err(InjectError::NotPermitted(lease.name.to_string()));
     }
     let marks = Marks::new(leases.iter().map(|lease| (lease.name.as_str(), lease.placeholder.as_str())))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(crypto_provider());
     let ca = Arc::new(Authority::of_run(&provider)?);
     let tls = Arc::new(ca.server_config(provider, &[b"h2", b"http/1.1"])?);
     let run = Arc::new(Run {

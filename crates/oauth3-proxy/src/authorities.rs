@@ -3,12 +3,12 @@
 use crate::backing::Backing;
 use crate::refuse::Refused;
 use oauth3_core::AgentName;
+use oauth3_dial::crypto_provider;
 use oauth3_inject::{Authority, RENEW_AFTER};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 
 /// What is spoken inside a tunnel (RFC 7301).
 const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
@@ -39,7 +39,7 @@ impl Authorities {
             tracing::error!(%error, "an agent's certificate authority cannot be made");
             Refused::unavailable("the certificate authority of this agent cannot be made")
         };
-        let provider = Arc::new(default_provider());
+        let provider = Arc::new(crypto_provider());
         let authority = Authority::of_agent(&provider, &backing.authority_seed(agent)?, agent).map_err(failed)?;
         let authority = Arc::new(authority);
         let tls = Arc::new(authority.server_config(provider, &PROTOCOLS).map_err(failed)?);
