@@ -30,6 +30,18 @@ pub struct Egress {
     variables: Vec<(SecretName, String)>,
 }
 
+/// What an egress works with.
+pub struct Means {
+    /// Reaches hosts.
+    pub dialer: Dialer,
+    /// Is told what happens.
+    pub observer: Arc<dyn Observer>,
+    /// Says what time it is, where something is signed.
+    pub clock: Arc<dyn Clock>,
+    /// Serve some of the connections of code that has several, beside the runtime in which the egress is opened.
+    pub threads: Vec<Handle>,
+}
+
 /// Serves the only network that a run has, until [`Egress::close`]. Spends the permit: its hosts are the only
 /// ones that are ever dialled, its secrets the only ones that may be leased.
 ///
@@ -37,8 +49,7 @@ pub struct Egress {
 /// and open connections are cut.
 ///
 /// The listeners are only accepted on: they live in the sandbox's network namespace. Must be called inside a
-/// tokio runtime with I/O and time, which serves the run; where the code has several connections, those of `threads`
-/// serve some of them.
+/// tokio runtime with I/O and time, which serves the run.
 ///
 /// # Errors
 /// When a lease is not in the permit or its placeholder is not usable, when the run's certificate authority
@@ -48,11 +59,9 @@ pub fn open_egress(
     leases: Arc<[Lease]>,
     scrubber: Scrubber,
     listeners: Vec<ListenerFd>,
-    dialer: Dialer,
-    observer: Arc<dyn Observer>,
-    clock: Arc<dyn Clock>,
-    threads: &[Handle],
+    means: Means,
 ) -> Result<Egress, InjectError> {
+    let Means { dialer, observer, clock, threads } = means;
     Handle::try_current().map_err(|_| InjectError::NoRuntime)?;
     if let Some(lease) = leases.iter().find(|lease| !permit.secrets().contains(&lease.name)) {
         return Err(InjectError::NotPermitted(lease.name.to_string()));
@@ -73,7 +82,7 @@ pub fn open_egress(
         observer,
         clock,
         tls,
-        lanes: Lanes::new(threads),
+        lanes: Lanes::new(&threads),
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         decoders: Arc::new(Semaphore::new(DECODERS_MEMORY_BYTES / DECODERS_UNIT_BYTES)),
         requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
@@ -136,6 +145,12 @@ impl Drop for Egress {
         self.run.tasks.abort_now();
         self.run.lanes.clear();
         self.run.records.abort_now();
+    }
+}
+
+impl fmt::Debug for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Means").finish_non_exhaustive()
     }
 }
 

@@ -196,7 +196,7 @@ fn names_unreadable_charset(text: &[u8]) -> bool {
     let begins = |rest: &[u8]| {
         let is = |name: &&str| rest.get(..name.len()).is_some_and(|part| part.eq_ignore_ascii_case(name.as_bytes()));
         // One look at the first letter does for nearly every place.
-        matches!(rest, [b'u' | b'U' | b'e' | b'E', ..]) && UNREADABLE_CHARSETS.iter().any(|name| is(&name))
+        matches!(rest, [b'u' | b'U' | b'e' | b'E', ..]) && UNREADABLE_CHARSETS.iter().any(is)
     };
     (0..text.len()).filter_map(|at| text.get(at..)).any(begins)
 }

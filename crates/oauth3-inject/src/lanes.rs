@@ -60,3 +60,28 @@ impl Lane {
         Arc::strong_count(&self.load)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::runtime::{Builder, Runtime};
+
+    #[test]
+    fn a_connection_goes_where_the_fewest_are_and_finds_the_pool_of_that_thread() {
+        let [here, there] = [(); 2].map(|()| Builder::new_current_thread().build().unwrap());
+        let threads = [there.handle().clone(), here.handle().clone()];
+        let lanes = here.block_on(async { Lanes::new(&threads) });
+        let of = |runtime: &Runtime| runtime.handle().id();
+        let next = || {
+            let (thread, load) = lanes.idlest();
+            (thread.id(), load)
+        };
+        let (first, second, third) = (next(), next(), next());
+        assert_eq!((first.0, second.0, third.0), (of(&here), of(&there), of(&here)));
+        drop((first, third));
+        assert_eq!(next().0, of(&here), "which has none now");
+        let pool = |runtime: &Runtime| runtime.block_on(async { std::ptr::from_ref(lanes.pool()) });
+        assert_eq!(pool(&here), std::ptr::from_ref(&lanes.first.pool));
+        assert_ne!(pool(&here), pool(&there));
+    }
+}

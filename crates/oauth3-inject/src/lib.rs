@@ -53,7 +53,7 @@ pub mod websocket;
 
 pub use ca::{Authority, RENEW_AFTER};
 pub use driven::Driven;
-pub use egress::{Egress, open_egress};
+pub use egress::{Egress, Means, open_egress};
 pub use error::InjectError;
 pub use observer::Observer;
 pub use sign::{LendError, check_value, lend, sign_aws};

@@ -4,7 +4,7 @@ use crate::driven::Driven;
 use crate::fill::Watched;
 use crate::limits::{
     CONNECT_TIMEOUT, HOST_CONNECTION_WINDOW_BYTES, HOST_STREAM_WINDOW_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_IDLE,
-    MAX_IDLE_AGE, MAX_LOCAL_RESETS, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
+    MAX_IDLE_AGE, MAX_LOCAL_RESETS, MAX_READ_BYTES, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
 };
 use crate::pool::{self, Bounds, Shared};
 use crate::reply::Refusal;
@@ -97,7 +97,7 @@ pub(crate) async fn send_alone(
     run.tasks.spawn(driven);
     address(run, &mut request, host, &line)?;
     let reply = line.send(request).await.map_err(|error| gone(host, error.error()))?;
-    Ok((reply, Sender { line, _place: place }))
+    checked(reply, host, Sender { line, _place: place })
 }
 
 /// Whatever named the host before gives way to what was checked.
@@ -128,7 +128,7 @@ async fn dial(run: &Run, host: &Host, protocols: Protocols) -> Result<Tls, Refus
 
 fn http1_client() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    builder.max_buf_size(MAX_READ_BYTES).max_headers(MAX_HEADERS);
     builder
 }
 
@@ -149,9 +149,11 @@ async fn speak_http2(run: &Arc<Run>, host: &Host, stream: Tls) -> Result<Line, R
     Ok(Line::Stream(run.lanes.pool().share(host, shared)))
 }
 
-/// HTTP/1.1 counts fields while it reads; here the bound on bytes has let more through.
+/// What the libraries let through of a head: HTTP/2 bounds its bytes and not its fields, HTTP/1.1 its fields, and its
+/// bytes only by what is read at once.
 fn checked(reply: Response<Incoming>, host: &Host, sender: Sender) -> Result<(Response<Incoming>, Sender), Refusal> {
-    if reply.headers().len() > MAX_HEADERS {
+    let bytes = reply.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+    if reply.headers().len() > MAX_HEADERS || bytes > MAX_HEAD_BYTES {
         return Err(Refusal::failed(StatusCode::BAD_GATEWAY, host.to_string(), NOT_HTTP));
     }
     Ok((reply, sender))

@@ -13,7 +13,7 @@ use oauth3_core::{
     Store,
 };
 use oauth3_dial::Dialer;
-use oauth3_inject::{lend, open_egress};
+use oauth3_inject::{Means, lend, open_egress};
 use oauth3_policy::{Basis, Decision, Permit, decide, gather};
 use oauth3_vault::{Lease, Scrubber, Vault};
 use std::sync::Arc;
@@ -118,8 +118,8 @@ impl Opener {
         let (stdout, stderr) = (capture(stdout)?, capture(stderr)?);
         let observer = Arc::clone(&watch);
         let (dialer, clock, leases) = (self.dialer.clone(), Arc::clone(&self.clock), leases.into());
-        let threads = self.shards.all();
-        let open = || open_egress(permit, leases, scrubber.clone(), listeners, dialer, observer, clock, &threads);
+        let means = Means { dialer, observer, clock, threads: self.shards.all() };
+        let open = || open_egress(permit, leases, scrubber.clone(), listeners, means);
         let egress = self.shards.on_next(open).map_err(|error| {
             tracing::error!(%error, "an egress cannot be opened");
             Fault::Unavailable("the sandbox's network cannot be served".into())

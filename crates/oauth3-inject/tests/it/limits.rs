@@ -5,7 +5,7 @@ use crate::upstream::{Handler, text, whole};
 use crate::world::{KEY, OTHER_KEY, World};
 use bytes::Bytes;
 use futures::stream;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use oauth3_core::Limits;
@@ -53,6 +53,21 @@ async fn requests_beyond_the_limit_get_429_and_the_host_none_of_them() {
     assert_eq!(world.upstream.received().len(), 2);
     told_once(&world, "egress_requests");
     assert_eq!(world.egress.usage().egress_requests, 6);
+}
+
+#[tokio::test]
+async fn a_reply_whose_head_is_too_large_is_refused_though_more_is_read_at_once() {
+    let large = async |bytes: usize| {
+        let handler = whole(move |_, _| {
+            let mut reply = text("ok");
+            reply.headers_mut().insert("x-large", HeaderValue::from_bytes(&vec![b'x'; bytes]).unwrap());
+            reply
+        });
+        send(&world(handler, Limits::STANDARD).await, get("api.test", "/", &[])).await
+    };
+    assert_eq!(large(60 << 10).await.status, 200);
+    large(66 << 10).await.refused(502, "its head is too large");
+    large(300 << 10).await.refused(502, "its head is too large");
 }
 
 #[tokio::test]

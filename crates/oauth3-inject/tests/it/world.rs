@@ -7,7 +7,7 @@ use oauth3_core::{
     SecretRecord, SkillId, Status, Timestamp, Trust, Uses,
 };
 use oauth3_dial::{DialConfig, Dialer};
-use oauth3_inject::{Egress, InjectError, Observer, lend, open_egress};
+use oauth3_inject::{Egress, InjectError, Means, Observer, lend, open_egress};
 use oauth3_policy::{Decision, Facts, Permit, Stage, decide};
 use oauth3_vault::{Lease, Scrubber, SecretBytes, make_placeholder};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -142,7 +142,14 @@ impl World {
         let seen = Arc::<Seen>::default();
         let scrubber = Scrubber::new(&leases);
         let (permit, clock) = (permit_within(&["KEY", "OTHER"], limits), Arc::new(Stopped));
-        let egress = open_egress(permit, leases, scrubber, listeners, dialer, seen.clone(), clock, &[]).unwrap();
+        let egress = open_egress(
+            permit,
+            leases,
+            scrubber,
+            listeners,
+            Means { dialer, observer: seen.clone(), clock, threads: Vec::new() },
+        )
+        .unwrap();
         Self { egress, upstream, seen, placeholder, other_placeholder, tls, tls_other, plain, proxy, keyed, dns }
     }
 }
@@ -204,7 +211,8 @@ fn open(permit: Permit, leases: Vec<Lease>) -> Result<Egress, InjectError> {
     let leases: Arc<[Lease]> = leases.into();
     let scrubber = Scrubber::new(&leases);
     let dialer = Dialer::new(DialConfig::default()).unwrap();
-    open_egress(permit, leases, scrubber, Vec::new(), dialer, Arc::<Seen>::default(), Arc::new(Stopped), &[])
+    let (observer, clock) = (Arc::<Seen>::default(), Arc::new(Stopped));
+    open_egress(permit, leases, scrubber, Vec::new(), Means { dialer, observer, clock, threads: Vec::new() })
 }
 
 #[tokio::test]
