@@ -13,7 +13,8 @@ const BUSY_BYTES: usize = 4 << 10;
 /// A connection that is read in large pieces once a small one was not enough. The TLS library asks for 4 KiB at a time
 /// (rustls, `READ_SIZE` of its deframer), which is five system calls for one record of a long reply.
 ///
-/// Where little comes nothing is copied, and a connection that waits holds no memory for this.
+/// Where little comes nothing is copied, and a connection that waits holds no memory for this; tokio's `BufReader` keeps
+/// its buffer as long as it lives, and hundreds of idle streams have one each.
 #[derive(Debug)]
 pub struct ReadAhead<S> {
     inner: S,

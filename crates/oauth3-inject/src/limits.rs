@@ -46,7 +46,7 @@ pub(crate) const MAX_IDLE_AGE: Duration = Duration::from_secs(20);
 /// Largest head of a request or a reply, in bytes; also the most that is buffered of a request's body at a time.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 << 10;
 /// The most that is read at once of what a host sends, in bytes: as much as comes quickly, so that a long reply goes on
-/// in few large steps.
+/// in few large steps. The library buffers as much of a request's body on its way out.
 pub(crate) const MAX_READ_BYTES: usize = 256 << 10;
 /// Most header fields of a request or a reply.
 pub(crate) const MAX_HEADERS: usize = 128;

@@ -437,6 +437,17 @@ mod tests {
             stream.finish(&mut out);
             prop_assert_eq!(&out, &whole);
 
+            // The same without copies, where the last piece is known to be it.
+            let (mut stream, mut out, mut rest) = (scrubber.stream(), Vec::new(), &text[..]);
+            for cut in cuts.iter().cycle() {
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                let through = stream.push_around(now, later.is_empty(), &mut out);
+                out.extend_from_slice(&now[through]);
+                rest = later;
+                if rest.is_empty() { break; }
+            }
+            prop_assert_eq!(&out, &whole);
+
             // Each byte that an occurrence of any form covers is replaced, and no other byte is touched.
             let mut covered = vec![false; text.len()];
             for value in &values {

@@ -175,6 +175,7 @@ impl<'a> Filler<'a> {
         let wanted = |index| self.replaces(index, slot) && self.material(index, |_| ()).is_some();
         let written = |index| self.material(index, |value| syntax.write(value)).flatten().ok_or(Unfit(index));
         if syntax == Syntax::Raw {
+            // As [`Filler::uses`] finds them, so that what is filled is what was recorded.
             let mut from = 0;
             for (place, index) in marks.places(text).filter(|(_, index)| wanted(*index)) {
                 bytes.extend_from_slice(text.get(from..place.start).unwrap_or_default());
