@@ -59,7 +59,8 @@ async fn googles_own_library_refreshes_at_the_stand_in_for_google() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn botocore_signs_in_at_the_stand_in_for_aws() {
-    let (cloud, _) = aws_ready().await;
+    // An hour, as roles have: the client looks at the end after its second sign-in.
+    let cloud = Cloud::start(&[aws::OIDC, aws::PORTAL, aws::API], aws::Aws::new(3600)).await;
     assert_eq!(
         judged(&cloud, Judge::Python, "aws").await,
         json!({ "renewed": true, "lasts": true, "denied": "access_denied", "ended": "UnauthorizedException" })
