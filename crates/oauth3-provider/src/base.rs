@@ -178,13 +178,20 @@ impl fmt::Debug for BaseUrl {
 
 /// `v1`, `v1beta`, `v2alpha3`.
 pub(crate) fn is_version(segment: &str) -> bool {
-    let after = |text: &str| text.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned();
+    fn after(text: &str) -> &str {
+        text.trim_start_matches(|c: char| c.is_ascii_digit())
+    }
     let Some(number) = segment.strip_prefix('v').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) else {
         return false;
     };
     let kind = after(number);
     kind.is_empty()
         || ["alpha", "beta"].iter().any(|name| kind.strip_prefix(name).is_some_and(|rest| after(rest).is_empty()))
+}
+
+/// What comes before this, or all of it.
+fn before<'a>(text: &'a str, end: &str) -> &'a str {
+    text.split_once(end).map_or(text, |(before, _)| before)
 }
 
 /// Whether every server reads this path as it stands.
@@ -212,7 +219,9 @@ fn check(path: &str) -> Result<(), PathError> {
             0x80.. => return Err(PathError::NotAscii),
             // The rest of RFC 3986's pchar: without `@`, which can look like user information, and `;`, which
             // some servers cut segments at.
-            _ if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:".contains(&byte) => {}
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => {}
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' => {}
+            b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' => {}
             _ => return Err(PathError::Character(char::from(byte))),
         }
     }
@@ -220,7 +229,7 @@ fn check(path: &str) -> Result<(), PathError> {
     let last = segments.clone().count() - 1;
     for (at, segment) in segments.enumerate() {
         // Some servers cut at an encoded semicolon too.
-        let name = segment.split("%3b").next().unwrap_or_default().split("%3B").next().unwrap_or_default();
+        let name = if segment.contains('%') { before(before(segment, "%3b"), "%3B") } else { segment };
         if name == "." || name == ".." {
             return Err(PathError::Dots);
         }

@@ -263,7 +263,7 @@ impl Node for Place {
     const ROOT: Self = Self::Root;
     const NONE: Self = Self::None;
 
-    fn step(self, key: Option<&str>) -> Self {
+    fn step(self, key: Option<&[u8]>) -> Self {
         let Some(key) = key else {
             return match self {
                 Self::Models => Self::Further,
@@ -274,13 +274,14 @@ impl Node for Place {
             };
         };
         let keys = || KEYS.iter().filter(|(of, _, _)| *of == self);
-        if let Some((_, _, to)) = keys().find(|(_, name, _)| *name == key) {
+        if let Some((_, _, to)) = keys().find(|(_, name, _)| name.as_bytes() == key) {
             return *to;
         }
-        if keys().next().is_some() && (key == NO_UNICODE || keys().any(|(_, name, _)| alike(name, key))) {
-            return Self::Alike;
-        }
-        Self::None
+        let may_be_one = || match std::str::from_utf8(key) {
+            Ok(text) if key != NO_UNICODE => keys().any(|(_, name, _)| alike(name, text)),
+            _ => true,
+        };
+        if keys().next().is_some() && may_be_one() { Self::Alike } else { Self::None }
     }
 }
 

@@ -11,7 +11,7 @@ const MAX_KEY_BYTES: usize = 64;
 pub(crate) const MAX_TEXT_BYTES: usize = 256;
 
 /// The key that stands for one that is no Unicode.
-pub(crate) const NO_UNICODE: &str = "\u{fffd}";
+pub(crate) const NO_UNICODE: &[u8] = "\u{fffd}".as_bytes();
 
 /// A place in a JSON text.
 pub(crate) trait Node: Copy + PartialEq {
@@ -19,8 +19,9 @@ pub(crate) trait Node: Copy + PartialEq {
     const ROOT: Self;
     /// Every place that nobody watches; nothing below it is watched either.
     const NONE: Self;
-    /// Where a key leads, or, without one, the items of an array.
-    fn step(self, key: Option<&str>) -> Self;
+    /// Where a key leads, or, without one, the items of an array. The bytes of a key are what was written, as far as it
+    /// is Unicode by its escapes.
+    fn step(self, key: Option<&[u8]>) -> Self;
 }
 
 /// What stands at a watched place.
@@ -64,7 +65,8 @@ enum State {
     After,
     Text(Text),
     Number,
-    Literal(&'static [u8], Literal),
+    /// One of the three words, of which so many bytes came.
+    Literal(Literal, usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,6 +82,17 @@ enum Literal {
     True,
     False,
     Null,
+}
+
+impl Literal {
+    /// How it is written, and what it means.
+    const fn is(self) -> (&'static [u8], Found<'static>) {
+        match self {
+            Self::True => (b"true", Found::Bool(true)),
+            Self::False => (b"false", Found::Bool(false)),
+            Self::Null => (b"null", Found::Null),
+        }
+    }
 }
 
 /// The reader. `N` says what is watched.
@@ -184,16 +197,26 @@ impl<N: Node> Scanner<N> {
 
     /// Inside a string: everything up to the next byte that means something. How many bytes that was.
     fn plain(&mut self, rest: &[u8], tell: &mut impl FnMut(N, Found<'_>)) -> Result<usize, bool> {
-        let special = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
-        let (run, after) = rest.split_at(special.unwrap_or(rest.len()));
+        let (run, after) = rest.split_at(plain_run(rest));
         self.length += run.len() as u64;
         if !run.is_empty() {
             self.lone_half();
-            self.keep(run);
         }
+        if after.first() == Some(&b'"') {
+            if self.kept.is_empty() {
+                // It stands there as a whole, and is read where it is.
+                self.text_ends(run, tell);
+            } else {
+                self.keep(run);
+                let kept = std::mem::take(&mut self.kept);
+                self.text_ends(&kept, tell);
+                self.kept = kept;
+            }
+            return Ok(run.len() + 1);
+        }
+        self.keep(run);
         match after.first() {
             None => return Ok(run.len()),
-            Some(b'"') => self.text_ends(tell),
             Some(b'\\') => self.state = State::Text(Text::Escape),
             Some(_) if run.is_empty() => return Err(false),
             Some(_) => return Ok(run.len()),
@@ -218,19 +241,17 @@ impl<N: Node> Scanner<N> {
             State::Text(Text::Plain) | State::Number => return Err(false), // See `push`.
             State::Text(Text::Escape) => self.escape(byte)?,
             State::Text(Text::Unicode(digits, value)) => self.unicode(byte, digits, value)?,
-            State::Literal(left, which) => match left.split_first() {
-                Some((next, [])) if *next == byte => {
-                    let found = match which {
-                        Literal::True => Found::Bool(true),
-                        Literal::False => Found::Bool(false),
-                        Literal::Null => Found::Null,
-                    };
+            State::Literal(which, read) => {
+                let (word, found) = which.is();
+                if word.get(read) != Some(&byte) {
+                    return Err(false);
+                }
+                self.state = State::Literal(which, read + 1);
+                if read + 1 == word.len() {
                     self.tell(found, tell);
                     self.state = State::After;
                 }
-                Some((next, left)) if *next == byte => self.state = State::Literal(left, which),
-                _ => return Err(false),
-            },
+            }
             _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => {}
             State::Colon if byte == b':' => self.state = State::Value,
             State::FirstKey if byte == b'}' => self.close(),
@@ -251,9 +272,9 @@ impl<N: Node> Scanner<N> {
             b'{' => self.begin(true, tell)?,
             b'[' => self.begin(false, tell)?,
             b'"' => self.text_begins(false, self.here != N::NONE),
-            b't' => self.state = State::Literal(b"rue", Literal::True),
-            b'f' => self.state = State::Literal(b"alse", Literal::False),
-            b'n' => self.state = State::Literal(b"ull", Literal::Null),
+            b't' => self.state = State::Literal(Literal::True, 1),
+            b'f' => self.state = State::Literal(Literal::False, 1),
+            b'n' => self.state = State::Literal(Literal::Null, 1),
             b'-' | b'0'..=b'9' => {
                 self.state = State::Number;
                 self.kept.clear();
@@ -307,20 +328,21 @@ impl<N: Node> Scanner<N> {
         (self.keep, self.long, self.spoilt, self.high, self.length) = (keep, false, false, None, 0);
     }
 
-    fn text_ends(&mut self, tell: &mut impl FnMut(N, Found<'_>)) {
+    /// `kept` is the text, up to [`MAX_TEXT_BYTES`] of it at least, if anybody wants it.
+    fn text_ends(&mut self, kept: &[u8], tell: &mut impl FnMut(N, Found<'_>)) {
         self.lone_half();
-        let kept = std::mem::take(&mut self.kept);
-        let text = std::str::from_utf8(&kept).ok().filter(|_| !self.spoilt);
         if self.is_key {
             let container = self.open.last().map_or(N::NONE, |(node, _)| *node);
             let watched = container != N::NONE && kept.len() <= MAX_KEY_BYTES;
-            self.here = if watched { container.step(Some(text.unwrap_or(NO_UNICODE))) } else { N::NONE };
+            let key = if self.spoilt { NO_UNICODE } else { kept };
+            self.here = if watched { container.step(Some(key)) } else { N::NONE };
             self.state = State::Colon;
         } else {
-            self.tell(Found::Text(text.filter(|_| !self.long), self.length), tell);
+            let wanted = self.keep && !self.spoilt && !self.long && kept.len() <= MAX_TEXT_BYTES;
+            let text = if wanted { std::str::from_utf8(kept).ok() } else { None };
+            self.tell(Found::Text(text, self.length), tell);
             self.state = State::After;
         }
-        self.kept = kept;
     }
 
     fn number(&mut self, tell: &mut impl FnMut(N, Found<'_>)) -> Result<(), bool> {
@@ -405,6 +427,15 @@ impl<N: Node> Scanner<N> {
             None => self.spoilt = true,
         }
     }
+}
+
+/// How many bytes of a string come before the next that means something: its end, an escape, or a control character, which
+/// is an error.
+fn plain_run(rest: &[u8]) -> usize {
+    let run = rest.get(..memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())).unwrap_or(rest);
+    // All of them at once, as the processor likes it; which one it is, is seldom asked.
+    let controls = run.iter().fold(false, |found, byte| found | (*byte < 0x20));
+    if controls { run.iter().position(|byte| *byte < 0x20).unwrap_or(run.len()) } else { run.len() }
 }
 
 /// The step to the items of an array.

@@ -170,7 +170,7 @@ impl Node for Place {
     const ROOT: Self = Self::Root;
     const NONE: Self = Self::None;
 
-    fn step(self, key: Option<&str>) -> Self {
+    fn step(self, key: Option<&[u8]>) -> Self {
         let Some(key) = key else {
             return match self {
                 // Gemini streams an array of replies where nobody asked for events.
@@ -183,55 +183,55 @@ impl Node for Place {
         match (self, key) {
             (Self::Text, _) => Self::Text,
             // The kind of a piece, which is not generated.
-            (Self::Delta, "type") => Self::None,
-            (Self::Root | Self::Envelope | Self::Message, "model" | "modelVersion") => Self::Model,
-            (Self::Message, "usage") => Self::StartUsage,
-            (Self::Root | Self::Envelope | Self::Delta | Self::Choice, "usage") => Self::Usage,
-            (Self::Root | Self::Envelope, "usageMetadata") => Self::Metadata,
-            (Self::Root, "response" | "x_groq") => Self::Envelope,
-            (Self::Root, "message") => Self::Message,
-            (Self::Root, "delta") => Self::Delta,
-            (Self::Root, "choices") => Self::Choices,
+            (Self::Delta, b"type") => Self::None,
+            (Self::Root | Self::Envelope | Self::Message, b"model" | b"modelVersion") => Self::Model,
+            (Self::Message, b"usage") => Self::StartUsage,
+            (Self::Root | Self::Envelope | Self::Delta | Self::Choice, b"usage") => Self::Usage,
+            (Self::Root | Self::Envelope, b"usageMetadata") => Self::Metadata,
+            (Self::Root, b"response" | b"x_groq") => Self::Envelope,
+            (Self::Root, b"message") => Self::Message,
+            (Self::Root, b"delta") => Self::Delta,
+            (Self::Root, b"choices") => Self::Choices,
             // Cohere's first API, and Ollama's own.
-            (Self::Root, "meta") => Self::Usage,
-            (Self::Root, "prompt_eval_count") => Self::Prompt,
-            (Self::Root, "eval_count") => Self::Completion,
-            (Self::Root, "candidates" | "content" | "output" | "bytes")
-            | (Self::Choice, "delta" | "message" | "text")
-            | (Self::Message, "content")
+            (Self::Root, b"meta") => Self::Usage,
+            (Self::Root, b"prompt_eval_count") => Self::Prompt,
+            (Self::Root, b"eval_count") => Self::Completion,
+            (Self::Root, b"candidates" | b"content" | b"output" | b"bytes")
+            | (Self::Choice, b"delta" | b"message" | b"text")
+            | (Self::Message, b"content")
             | (Self::Delta, _) => Self::Text,
-            (Self::StartUsage, "output_tokens") => Self::StartOutput,
+            (Self::StartUsage, b"output_tokens") => Self::StartOutput,
             (Self::Usage | Self::StartUsage, _) => usage(key),
             (Self::Metadata, _) => match key {
-                "promptTokenCount" => Self::Prompt,
-                "candidatesTokenCount" => Self::Completion,
-                "thoughtsTokenCount" => Self::Thoughts,
-                "toolUsePromptTokenCount" => Self::ToolPrompt,
-                "cachedContentTokenCount" => Self::Cached,
+                b"promptTokenCount" => Self::Prompt,
+                b"candidatesTokenCount" => Self::Completion,
+                b"thoughtsTokenCount" => Self::Thoughts,
+                b"toolUsePromptTokenCount" => Self::ToolPrompt,
+                b"cachedContentTokenCount" => Self::Cached,
                 _ => Self::None,
             },
-            (Self::Details, "cached_tokens") => Self::Cached,
-            (Self::Details, "cache_write_tokens" | "cache_creation_tokens") => Self::CacheWrite,
-            (Self::Creation, "ephemeral_1h_input_tokens") => Self::CacheWriteHour,
+            (Self::Details, b"cached_tokens") => Self::Cached,
+            (Self::Details, b"cache_write_tokens" | b"cache_creation_tokens") => Self::CacheWrite,
+            (Self::Creation, b"ephemeral_1h_input_tokens") => Self::CacheWriteHour,
             _ => Self::None,
         }
     }
 }
 
-fn usage(key: &str) -> Place {
+fn usage(key: &[u8]) -> Place {
     match key {
-        "prompt_tokens" => Place::Prompt,
-        "completion_tokens" => Place::Completion,
-        "total_tokens" => Place::Total,
-        "input_tokens" | "inputTokens" => Place::Input,
-        "output_tokens" | "outputTokens" => Place::Output,
-        "prompt_tokens_details" | "input_tokens_details" => Place::Details,
+        b"prompt_tokens" => Place::Prompt,
+        b"completion_tokens" => Place::Completion,
+        b"total_tokens" => Place::Total,
+        b"input_tokens" | b"inputTokens" => Place::Input,
+        b"output_tokens" | b"outputTokens" => Place::Output,
+        b"prompt_tokens_details" | b"input_tokens_details" => Place::Details,
         // DeepSeek's and Moonshot's own names.
-        "prompt_cache_hit_tokens" | "cached_tokens" => Place::Cached,
-        "cache_read_input_tokens" | "cacheReadInputTokens" => Place::CacheRead,
-        "cache_creation_input_tokens" | "cacheWriteInputTokens" => Place::CacheWrite,
-        "cache_creation" => Place::Creation,
-        "billed_units" => Place::Usage,
+        b"prompt_cache_hit_tokens" | b"cached_tokens" => Place::Cached,
+        b"cache_read_input_tokens" | b"cacheReadInputTokens" => Place::CacheRead,
+        b"cache_creation_input_tokens" | b"cacheWriteInputTokens" => Place::CacheWrite,
+        b"cache_creation" => Place::Creation,
+        b"billed_units" => Place::Usage,
         _ => Place::None,
     }
 }
