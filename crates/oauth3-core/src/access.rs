@@ -6,6 +6,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Longest name of a provider or connection, in bytes.
 const MAX_API_NAME_BYTES: usize = 64;
@@ -18,7 +19,7 @@ pub const MAX_MODELS: usize = 64;
 /// connection that the owner defined.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ApiId(String);
+pub struct ApiId(Arc<str>);
 
 impl ApiId {
     /// A provider of the catalog.
@@ -46,7 +47,7 @@ impl ApiId {
         let fine = (1..=MAX_API_NAME_BYTES).contains(&name.len())
             && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
-        if fine { Ok(Self(text.to_owned())) } else { Err(InvalidName::Api) }
+        if fine { Ok(Self(text.into())) } else { Err(InvalidName::Api) }
     }
 
     /// Whether it is a provider of the catalog, and not a connection.
@@ -102,7 +103,7 @@ impl TryFrom<String> for ApiId {
 
 impl From<ApiId> for String {
     fn from(id: ApiId) -> Self {
-        id.0
+        id.as_str().to_owned()
     }
 }
 

@@ -5,6 +5,7 @@ use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Random bytes in an identifier: 128 bits, so that nobody guesses one.
 const ID_RANDOM_BYTES: usize = 16;
@@ -14,7 +15,7 @@ macro_rules! random_id {
         $(#[$meta])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// A fresh one. `None` when the system has no randomness to give.
@@ -22,7 +23,7 @@ macro_rules! random_id {
             pub fn random() -> Option<Self> {
                 let mut bytes = [0u8; ID_RANDOM_BYTES];
                 getrandom::fill(&mut bytes).ok()?;
-                Some(Self(format!("{}{}", $prefix, BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())))
+                Some(Self(format!("{}{}", $prefix, BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()).into()))
             }
 
             /// Reads one as the outside spells it.
@@ -33,7 +34,7 @@ macro_rules! random_id {
                 let rest = text.strip_prefix($prefix).unwrap_or_default();
                 let fine = (1..=64).contains(&rest.len())
                     && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-                if fine { Ok(Self(text.to_owned())) } else { Err(InvalidName::Id($prefix)) }
+                if fine { Ok(Self(text.into())) } else { Err(InvalidName::Id($prefix)) }
             }
 
             /// As text.
@@ -71,7 +72,7 @@ macro_rules! random_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.as_str().to_owned()
             }
         }
     };

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Longest name of any kind, in bytes.
 const MAX_NAME_BYTES: usize = 128;
@@ -123,7 +124,7 @@ macro_rules! checked_name {
         $(#[$meta])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks and wraps.
@@ -132,7 +133,7 @@ macro_rules! checked_name {
             /// When the text does not have the form that [`InvalidName`] describes.
             pub fn parse(text: &str) -> Result<Self, InvalidName> {
                 let check: fn(&str) -> Result<(), InvalidName> = $check;
-                check(text).map(|()| Self(text.to_owned()))
+                check(text).map(|()| Self(text.into()))
             }
 
             /// As text.
@@ -169,7 +170,7 @@ macro_rules! checked_name {
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.as_str().to_owned()
             }
         }
 
@@ -262,7 +263,7 @@ impl SecretName {
     pub fn variable(&self) -> String {
         match self.0.strip_prefix(CONNECTION_PREFIX) {
             Some(connection) => variable_of(connection),
-            None => self.0.clone(),
+            None => self.as_str().to_owned(),
         }
     }
 }
