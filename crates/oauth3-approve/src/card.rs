@@ -9,6 +9,7 @@ use oauth3_core::{
     AskedLimits, AuditRow, Ceilings, Digest, Execution, Intent, Limit, Limits, Reveal, SecretName, SecretRecord, Skill,
     Status, Timestamp, Trust,
 };
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use time::format_description::BorrowedFormatItem;
@@ -107,11 +108,11 @@ pub(crate) struct Refused {
 impl Refused {
     /// From the audit's rows.
     pub(crate) fn of(rows: &[AuditRow]) -> Self {
-        let text = |row: &AuditRow, key: &str| row.event.detail.get(key)?.as_str().map(str::to_owned);
-        let about_a_secret = |row: &&AuditRow| row.event.detail.get("placeholder").is_some_and(|flag| flag == true);
-        let worst = rows.iter().find(about_a_secret).map(|row| {
-            let (host, reason) = (text(row, "host").unwrap_or_default(), text(row, "reason").unwrap_or_default());
-            format!("{host}: {reason}")
+        let mut details = rows.iter().map(|row| row.event.detail.fields());
+        let about_a_secret = |detail: &Map<String, Value>| detail.get("placeholder").is_some_and(|flag| flag == true);
+        let worst = details.find(about_a_secret).map(|detail| {
+            let text = |key| detail.get(key).and_then(Value::as_str).unwrap_or_default();
+            format!("{}: {}", text("host"), text("reason"))
         });
         Self { count: rows.len(), worst }
     }

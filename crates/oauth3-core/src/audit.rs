@@ -1,6 +1,6 @@
 //! What the audit chain records.
 
-use crate::{AgentName, RequestId, Timestamp};
+use crate::{AgentName, Detail, RequestId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The kinds of audit events. Stored by name; a name never changes its meaning.
@@ -117,14 +117,14 @@ pub struct AuditEvent {
     /// The agent that it is about.
     pub agent: Option<AgentName>,
     /// The rest: names, hosts, digests, reasons.
-    pub detail: serde_json::Map<String, serde_json::Value>,
+    pub detail: Detail,
 }
 
 impl AuditEvent {
     /// An event without subject or detail.
     #[must_use]
     pub fn new(kind: AuditKind, actor: impl Into<String>) -> Self {
-        Self { kind, actor: actor.into(), request_id: None, agent: None, detail: serde_json::Map::new() }
+        Self { kind, actor: actor.into(), request_id: None, agent: None, detail: Detail::new() }
     }
 
     /// About this request.
@@ -143,8 +143,8 @@ impl AuditEvent {
 
     /// With one more detail.
     #[must_use]
-    pub fn with(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
-        self.detail.insert(key.to_owned(), value.into());
+    pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
+        self.detail.insert(name, value);
         self
     }
 }

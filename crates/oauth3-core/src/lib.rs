@@ -9,6 +9,7 @@ mod address;
 mod archive;
 mod audit;
 mod credential;
+mod detail;
 mod digest;
 mod execution;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -43,6 +44,7 @@ pub use address::{AddressClass, classify, is_public};
 pub use archive::{read_archive, write_archive};
 pub use audit::{AuditEvent, AuditKind, AuditRow, ChainReport};
 pub use credential::{Credential, WriteOnly};
+pub use detail::Detail;
 pub use digest::{Digest, DigestBuilder};
 pub use execution::{Execution, RunResult, Status};
 pub use grant::{Grant, Trust, Verdict};

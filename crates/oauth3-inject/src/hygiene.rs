@@ -214,6 +214,14 @@ pub(crate) fn listed(headers: &HeaderMap, name: HeaderName, word: &str) -> bool 
     texts.flat_map(|text| text.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
 }
 
+/// Removes the fields of which this is so. A message has few fields: one look at each costs less than one look for each
+/// of many names.
+pub(crate) fn remove_where(headers: &mut HeaderMap, is_one: impl Fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is_one(name)).cloned() {
+        headers.remove(name);
+    }
+}
+
 fn strip(headers: &mut HeaderMap) {
     if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
         return;

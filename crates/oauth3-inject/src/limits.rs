@@ -48,8 +48,9 @@ pub(crate) const MAX_HEAD_BYTES: usize = 64 << 10;
 /// The most that is read at once of what a host sends, in bytes: as much as comes quickly, so that a long reply goes on
 /// in few large steps. The library buffers as much of a request's body on its way out.
 pub(crate) const MAX_READ_BYTES: usize = 256 << 10;
-/// Most header fields of a request or a reply.
-pub(crate) const MAX_HEADERS: usize = 128;
+/// Most header fields of a request or a reply. It is also what the HTTP library bounds them to when it is told nothing,
+/// and then it takes no memory of its own to read them.
+pub(crate) const MAX_HEADERS: usize = 100;
 /// Longest TLS handshake with the code.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for a request's head, and for the next request on a kept connection.

@@ -42,6 +42,11 @@ pub fn clean_request(headers: &mut HeaderMap) {
     hygiene::ask_for_plain(headers, true);
 }
 
+/// Removes the fields of which this is so.
+pub fn remove_where(headers: &mut HeaderMap, is_one: impl Fn(&HeaderName) -> bool) {
+    hygiene::remove_where(headers, is_one);
+}
+
 /// Makes the fields of a request fit for the next connection, and changes nothing else.
 pub fn pass_on(headers: &mut HeaderMap) {
     hygiene::clean_request(headers);

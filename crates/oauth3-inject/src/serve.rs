@@ -6,7 +6,7 @@ use crate::forward::answer;
 use crate::lanes::Load;
 use crate::limits::{
     CODE_CONNECTION_WINDOW_BYTES, CODE_STREAM_WINDOW_BYTES, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, MAX_HEAD_BYTES,
-    MAX_HEADERS, MAX_LOCAL_RESETS, MAX_RESETS_UNSEEN, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
+    MAX_LOCAL_RESETS, MAX_RESETS_UNSEEN, MAX_SEND_BUFFER_BYTES, MAX_STREAMS,
 };
 use crate::reply::{Refusal, connected};
 use crate::run::Run;
@@ -41,7 +41,6 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     if let Err(error) = connection.await {

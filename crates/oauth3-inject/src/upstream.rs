@@ -128,7 +128,7 @@ async fn dial(run: &Run, host: &Host, protocols: Protocols) -> Result<Tls, Refus
 
 fn http1_client() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(MAX_READ_BYTES).max_headers(MAX_HEADERS);
+    builder.max_buf_size(MAX_READ_BYTES);
     builder
 }
 

@@ -69,8 +69,7 @@ impl Audit {
         if own || event.actor == ACTOR {
             return Err(Fault::InvalidRequest("only the keeper itself records this".into()));
         }
-        let detail = serde_json::to_vec(&event.detail).map_or(usize::MAX, |json| json.len());
-        if detail > MAX_DETAIL_BYTES || event.actor.len() > MAX_ACTOR_BYTES {
+        if event.detail.as_str().len() > MAX_DETAIL_BYTES || event.actor.len() > MAX_ACTOR_BYTES {
             return Err(Fault::TooLarge(format!("an audit row's detail is larger than {MAX_DETAIL_BYTES} bytes")));
         }
         Ok(())

@@ -16,10 +16,9 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use oauth3_core::{AgentToken, ApiId};
+use oauth3_core::{AgentToken, ApiId, Detail};
 use oauth3_inject::messages;
 use oauth3_provider::{CallInfo, Dialect};
-use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
@@ -36,8 +35,6 @@ pub(crate) static ORIGINS: [HeaderName; 5] = [
 ];
 /// Fields that are for the proxy, or that it sets itself.
 static OWN: [HeaderName; 5] = [HOST, HeaderName::from_static("prefer"), EXPECT, CONTENT_LENGTH, TRANSFER_ENCODING];
-/// About as many fields as what is recorded of a call has.
-const RECORDED_FIELDS: usize = 8;
 
 /// Answers one call of an agent.
 pub(crate) async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<Reply> {
@@ -356,9 +353,7 @@ fn within(
 /// The head without what belongs to the agent's own connection, or tells about it.
 fn outgoing(mut head: Parts) -> Parts {
     messages::clean_request(&mut head.headers);
-    for name in ORIGINS.iter().chain(&OWN) {
-        head.headers.remove(name);
-    }
+    messages::remove_where(&mut head.headers, |name| OWN.contains(name) || ORIGINS.contains(name));
     head.version = Version::HTTP_11;
     head.extensions.clear();
     head
@@ -369,43 +364,42 @@ fn entry(under: &Under, api: &Api, head: &Parts, target: &Target, key: Option<&K
     let right = &under.right;
     let mut detail = described(api, head, target);
     if let Some(model) = under.info.model.as_deref() {
-        detail.insert("model".to_owned(), cut(model));
+        detail.insert_text("model", &short(model));
     }
     let basis = right.grant.as_ref().map(|id| id.as_str()).or(right.once.as_ref().map(|once| once.id().as_str()));
-    detail.insert("basis".to_owned(), basis.unwrap_or_default().into());
+    detail.insert_text("basis", basis.unwrap_or_default());
     if let Some(key) = key {
-        detail.insert("secret".to_owned(), key.secret.as_str().into());
+        detail.insert_text("secret", key.secret.as_str());
     }
     Entry { what: What::Called, agent: right.seat.agent.clone(), detail }
 }
 
 fn refuse_in_writing(proxy: &Proxy, right: &Right, api: &Api, head: &Parts, target: &Target, refused: &Refused) {
     let mut detail = described(api, head, target);
-    detail.insert("reason".to_owned(), cut(&refused.sentence));
+    detail.insert_text("reason", &short(&refused.sentence));
     // A flood of refusals may leave some of them out; what was let through is always there.
     proxy.journal.note(Entry { what: What::Refused, agent: right.seat.agent.clone(), detail });
 }
 
-fn described(api: &Api, head: &Parts, target: &Target) -> Map<String, Value> {
+fn described(api: &Api, head: &Parts, target: &Target) -> Detail {
     let mut detail = request_line(&head.method, &target.path);
-    detail.insert("api".to_owned(), api.id.as_str().into());
+    detail.insert_text("api", api.id.as_str());
     detail
 }
 
-pub(crate) fn request_line(method: &Method, path: &str) -> Map<String, Value> {
-    let mut detail = Map::with_capacity(RECORDED_FIELDS);
-    detail.insert("method".to_owned(), cut(method.as_str()));
-    detail.insert("path".to_owned(), cut(path));
+pub(crate) fn request_line(method: &Method, path: &str) -> Detail {
+    let mut detail = Detail::new();
+    detail.insert_text("method", &short(method.as_str()));
+    detail.insert_text("path", &short(path));
     detail
 }
 
 /// Text of the client's choosing, bounded.
-fn short(text: &str) -> String {
-    text.chars().take(MAX_RECORDED_PATH).filter(|c| !c.is_control()).collect()
-}
-
-pub(crate) fn cut(text: &str) -> Value {
-    short(text).into()
+pub(crate) fn short(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_RECORDED_PATH && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().take(MAX_RECORDED_PATH).filter(|c| !c.is_control()).collect())
 }
 
 /// An error with its causes; the client library's own text says little.

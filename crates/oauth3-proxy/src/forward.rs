@@ -23,9 +23,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
-use oauth3_core::{AgentName, AgentToken, Host};
+use oauth3_core::{AgentName, AgentToken, Detail, Host};
 use oauth3_provider::Dialect;
-use serde_json::{Map, json};
+use serde_json::json;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Where an agent gets what its programs must know: its name, and the certificate that it is to trust.
@@ -353,9 +353,9 @@ pub(crate) fn record(
     head: Option<&Parts>,
     refused: &Refused,
 ) {
-    let mut detail = head.map_or_else(Map::new, |head| call::request_line(&head.method, head.uri.path()));
-    detail.insert("host".to_owned(), address.host.to_string().into());
-    detail.insert("reason".to_owned(), call::cut(&refused.sentence));
+    let mut detail = head.map_or_else(Detail::new, |head| call::request_line(&head.method, head.uri.path()));
+    detail.insert_text("host", &address.host.to_string());
+    detail.insert_text("reason", &call::short(&refused.sentence));
     proxy.journal.note(Entry { what: What::Refused, agent: visitor.agent.clone(), detail });
 }
 

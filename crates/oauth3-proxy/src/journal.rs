@@ -2,11 +2,11 @@
 //! at once share a row and a commit.
 
 use crate::backing::Backing;
-use crate::limits::{CALLS_PER_COMMIT, CALLS_PER_ROW, GATHER, JOURNAL_QUEUE};
-use oauth3_core::{AgentName, AuditEvent, AuditKind};
-use serde_json::Value;
+use crate::limits::{CALLS_PER_COMMIT, CALLS_PER_ROW, GATHER_TURNS, JOURNAL_QUEUE};
+use oauth3_core::{AgentName, AuditEvent, AuditKind, Detail};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// Who writes it.
@@ -32,7 +32,7 @@ pub(crate) enum What {
 pub(crate) struct Entry {
     pub(crate) what: What,
     pub(crate) agent: AgentName,
-    pub(crate) detail: serde_json::Map<String, Value>,
+    pub(crate) detail: Detail,
 }
 
 /// Writes entries down, those of all threads together: a commit costs more than a call. Whoever comes while nobody
@@ -48,9 +48,15 @@ struct Desk {
 #[derive(Default)]
 struct Pending {
     /// Each with whoever waits for it.
-    entries: Vec<(Entry, Option<oneshot::Sender<()>>)>,
+    entries: Vec<(Entry, Option<Waiter>)>,
     /// Somebody writes, and will take these too.
     writing: bool,
+}
+
+/// Whoever waits for an entry, and where.
+struct Waiter {
+    home: Handle,
+    written: oneshot::Sender<()>,
 }
 
 impl fmt::Debug for Journal {
@@ -66,9 +72,9 @@ impl Journal {
 
     /// Writes an entry; on disk when it returns. False: it is not, and what it says must not happen.
     pub(crate) async fn record(&self, entry: Entry) -> bool {
-        let (done, written) = oneshot::channel();
-        self.0.add(entry, Some(done), usize::MAX);
-        written.await.is_ok()
+        let (written, is_written) = oneshot::channel();
+        self.0.add(entry, Some(Waiter { home: Handle::current(), written }), usize::MAX);
+        is_written.await.is_ok()
     }
 
     /// Has an entry written soon. False when there is no room, so that what it says must not happen.
@@ -79,7 +85,7 @@ impl Journal {
 
 impl Desk {
     /// Adds an entry, unless there are `most` already.
-    fn add(self: &Arc<Self>, entry: Entry, waiter: Option<oneshot::Sender<()>>, most: usize) -> bool {
+    fn add(self: &Arc<Self>, entry: Entry, waiter: Option<Waiter>, most: usize) -> bool {
         let mut pending = self.pending();
         if pending.entries.len() >= most {
             return false;
@@ -109,14 +115,16 @@ impl Turn {
         // What comes while one batch is being written is the next.
         while self.take(&mut entries, &mut waiters) {
             if entries.len() > 1 {
-                // Several calls at once: a moment more makes one commit of what would be two. One call alone never
-                // waits.
-                tokio::time::sleep(GATHER).await;
+                // Several calls at once: those that are nearly here make one commit of what would be two. They get turns
+                // and no time: a clock wakes one or two milliseconds later, and meanwhile neither the disk nor the
+                // processors have anything to do. One call alone never waits.
+                for _ in 0..GATHER_TURNS {
+                    tokio::task::yield_now().await;
+                }
                 self.take(&mut entries, &mut waiters);
             }
             match self.desk.backing.record(&rows(entries.drain(..))).await {
-                // Nobody waits who was cut off meanwhile.
-                Ok(()) => waiters.drain(..).for_each(|waiter: oneshot::Sender<()>| waiter.send(()).unwrap_or_default()),
+                Ok(()) => tell(&mut waiters),
                 Err(fault) => {
                     tracing::error!(%fault, "calls cannot be recorded; they are refused");
                     waiters.clear();
@@ -126,7 +134,7 @@ impl Turn {
     }
 
     /// Takes what there is, up to a commit's worth. False, and the turn is over: there is nothing.
-    fn take(&mut self, entries: &mut Vec<Entry>, waiters: &mut Vec<oneshot::Sender<()>>) -> bool {
+    fn take(&mut self, entries: &mut Vec<Entry>, waiters: &mut Vec<Waiter>) -> bool {
         let mut pending = self.desk.pending();
         let count = pending.entries.len().min(CALLS_PER_COMMIT.saturating_sub(entries.len()));
         for (entry, waiter) in pending.entries.drain(..count) {
@@ -144,6 +152,21 @@ impl Drop for Turn {
     fn drop(&mut self) {
         if !self.over {
             *self.desk.pending() = Pending::default();
+        }
+    }
+}
+
+/// Tells all that their entries are written. Those of another thread are told there, by one task: each message to
+/// another thread wakes it.
+fn tell(waiters: &mut Vec<Waiter>) {
+    while let Some(home) = waiters.first().map(|waiter| waiter.home.clone()) {
+        let of_home: Vec<_> = waiters.extract_if(.., |waiter| waiter.home.id() == home.id()).collect();
+        // Nobody waits who was cut off meanwhile.
+        let tell = move || of_home.into_iter().for_each(|waiter| waiter.written.send(()).unwrap_or_default());
+        if home.id() == Handle::current().id() {
+            tell();
+        } else {
+            home.spawn(async move { tell() });
         }
     }
 }
@@ -179,16 +202,15 @@ fn row(kind: AuditKind, entries: Vec<Entry>) -> AuditEvent {
     let same = |first: &Entry| entries.iter().all(|entry| entry.agent == first.agent);
     event.agent = entries.first().filter(|first| same(first)).map(|first| first.agent.clone());
     let several = event.agent.is_none();
-    let calls: Vec<Value> = entries
-        .into_iter()
-        .map(|mut entry| {
-            if several {
-                entry.detail.insert("agent".to_owned(), entry.agent.as_str().into());
-            }
-            Value::Object(entry.detail)
-        })
-        .collect();
-    event.with("calls", calls)
+    let detail = |mut entry: Entry| {
+        if several {
+            entry.detail.insert_text("agent", entry.agent.as_str());
+        }
+        entry.detail
+    };
+    let calls: Vec<Detail> = entries.into_iter().map(detail).collect();
+    event.detail.insert_list("calls", &calls);
+    event
 }
 
 #[cfg(test)]
@@ -229,7 +251,7 @@ mod tests {
         async fn record(&self, events: &[AuditEvent]) -> Result<(), Fault> {
             self.begun.add_permits(1);
             self.lets.acquire().await.unwrap().forget();
-            let calls = events.iter().map(|event| event.detail["calls"].as_array().unwrap().len());
+            let calls = events.iter().map(|event| event.detail.fields()["calls"].as_array().unwrap().len());
             self.commits.lock().unwrap().push(calls.sum());
             Ok(())
         }
@@ -249,7 +271,7 @@ mod tests {
     }
 
     fn entry() -> Entry {
-        Entry { what: What::Called, agent: AgentName::parse("bot").unwrap(), detail: serde_json::Map::new() }
+        Entry { what: What::Called, agent: AgentName::parse("bot").unwrap(), detail: Detail::new() }
     }
 
     #[test]

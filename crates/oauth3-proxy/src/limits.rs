@@ -4,8 +4,9 @@ use std::time::Duration;
 
 /// Largest head of a request or reply, in bytes (64 KiB).
 pub(crate) const MAX_HEAD_BYTES: usize = 64 << 10;
-/// Most fields of a request or reply.
-pub(crate) const MAX_HEADERS: usize = 128;
+/// Most fields of a request or reply. It is also what the HTTP library bounds them to when it is told nothing, and then
+/// it takes no memory of its own to read them.
+pub(crate) const MAX_HEADERS: usize = 100;
 /// Longest path and query, in bytes (16 KiB).
 pub(crate) const MAX_TARGET_BYTES: usize = 16 << 10;
 /// Longest token that is looked at, in bytes.
@@ -56,8 +57,9 @@ pub(crate) const MAX_REST: Duration = Duration::from_secs(3600);
 pub(crate) const CALLS_PER_ROW: usize = 64;
 /// Calls that are recorded in one transaction.
 pub(crate) const CALLS_PER_COMMIT: usize = 1024;
-/// How long the recording of several calls waits for more to come.
-pub(crate) const GATHER: Duration = Duration::from_millis(1);
+/// How many times the recording of several calls lets everything go first that its thread has to do, so that more of
+/// them come.
+pub(crate) const GATHER_TURNS: usize = 5;
 /// Entries that may wait to be recorded while nobody waits for them; what is beyond is refused. Calls that wait for
 /// theirs are bounded by [`MAX_CALLS_PER_AGENT`] and [`MAX_CONNECTIONS`].
 pub(crate) const JOURNAL_QUEUE: usize = 4096;

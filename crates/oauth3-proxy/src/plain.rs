@@ -18,10 +18,9 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
-use oauth3_core::AgentName;
+use oauth3_core::{AgentName, Detail};
 use oauth3_inject::messages;
 use oauth3_inject::websocket::Traffic;
-use serde_json::{Map, Value};
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
@@ -36,7 +35,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) struct Under {
     pub(crate) proxy: Arc<Proxy>,
     agent: AgentName,
-    detail: Map<String, Value>,
+    detail: Detail,
     sent: Arc<AtomicU64>,
     received: u64,
     status: Option<StatusCode>,
@@ -69,7 +68,7 @@ pub(crate) async fn pass(
     }
     let going = proxy.going.enter(&visitor.agent, MAX_CALLS_PER_AGENT).ok_or_else(too_many)?;
     let mut detail = request_line(&head.method, head.uri.path());
-    detail.insert("host".to_owned(), address.host.to_string().into());
+    detail.insert_text("host", &address.host.to_string());
     let entry = Entry { what: What::Reached, agent: visitor.agent.clone(), detail: detail.clone() };
     if !proxy.write(entry).await {
         return Err(Refused::unavailable("the request cannot be recorded, so it is not made"));
@@ -176,10 +175,10 @@ impl Drop for Under {
     fn drop(&mut self) {
         let mut detail = std::mem::take(&mut self.detail);
         if let Some(status) = self.status {
-            detail.insert("status".to_owned(), status.as_u16().into());
+            detail.insert("status", status.as_u16());
         }
-        detail.insert("sent".to_owned(), self.sent.load(Ordering::Relaxed).into());
-        detail.insert("received".to_owned(), self.received.into());
+        detail.insert("sent", self.sent.load(Ordering::Relaxed));
+        detail.insert("received", self.received);
         // What was sent is recorded already; a flood may leave out how it ended.
         self.proxy.journal.note(Entry { what: What::Left, agent: self.agent.clone(), detail });
     }

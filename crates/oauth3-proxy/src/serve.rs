@@ -1,7 +1,7 @@
 //! Takes connections of agents in.
 
 use crate::forward::{self, Door, Next};
-use crate::limits::{HEAD_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS};
+use crate::limits::{HEAD_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES};
 use crate::proxy::Proxy;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -59,10 +59,6 @@ async fn connection(proxy: Arc<Proxy>, stream: std::net::TcpStream, place: Owned
 /// How agents are spoken with.
 pub(crate) fn http1() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
     builder
 }

@@ -15,7 +15,7 @@ use crate::upstream::{Answered, ApiClient, Origin, SendError};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
-use oauth3_core::{AgentToken, TokenHash, TokenId};
+use oauth3_core::{AgentToken, Detail, TokenHash, TokenId};
 use oauth3_inject::websocket::{Opening, Traffic, carry};
 use oauth3_vault::Scrubber;
 use std::future::Future;
@@ -152,11 +152,11 @@ async fn over(under: &Under, (id, hash): &(TokenId, TokenHash)) {
 /// Records that an API's WebSocket has ended; that it was opened is recorded already. A flood may leave some out.
 fn record(under: &Under, traffic: Traffic) {
     let seat = &under.right.seat;
-    let mut detail = serde_json::Map::new();
-    detail.insert("api".to_owned(), seat.api.id.as_str().into());
-    detail.insert("sent".to_owned(), traffic.sent.into());
-    detail.insert("received".to_owned(), traffic.received.into());
-    detail.insert("millis".to_owned(), u64::try_from(under.began.elapsed().as_millis()).unwrap_or(u64::MAX).into());
+    let mut detail = Detail::new();
+    detail.insert_text("api", seat.api.id.as_str());
+    detail.insert("sent", traffic.sent);
+    detail.insert("received", traffic.received);
+    detail.insert("millis", u64::try_from(under.began.elapsed().as_millis()).unwrap_or(u64::MAX));
     under.proxy.journal.note(Entry { what: What::Ended, agent: seat.agent.clone(), detail });
 }
 

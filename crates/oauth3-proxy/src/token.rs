@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PRO
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use oauth3_core::AgentToken;
-use oauth3_inject::messages::{KEY_FIELDS, KEY_PARAMETERS};
+use oauth3_inject::messages::{KEY_FIELDS, KEY_PARAMETERS, remove_where};
 use zeroize::Zeroizing;
 
 /// How a protocol that a WebSocket offers begins when the rest of it is a key: a browser can send one in no other way.
@@ -40,14 +40,13 @@ pub(crate) fn take(headers: &mut HeaderMap, query: Option<&str>) -> Result<Agent
             (Ok(_), Some(token)) => Ok(Some(token)),
         };
     };
-    for value in headers.get_all(AUTHORIZATION) {
-        match bearer(value) {
-            Some(token) => see(Some(token)),
-            None => see(basic(value).as_ref().map(|password| password.as_str())),
-        }
-    }
-    for name in &KEY_FIELDS {
-        for value in headers.get_all(name) {
+    for (name, value) in headers.iter() {
+        if *name == AUTHORIZATION {
+            match bearer(value) {
+                Some(token) => see(Some(token)),
+                None => see(basic(value).as_ref().map(|password| password.as_str())),
+            }
+        } else if KEY_FIELDS.contains(name) {
             see(value.to_str().ok().map(str::trim));
         }
     }
@@ -89,9 +88,7 @@ pub(crate) fn is_in(token: &AgentToken, head: &Parts) -> bool {
 
 /// Removes every field that could say who calls.
 pub(crate) fn clear(headers: &mut HeaderMap) {
-    for name in KEY_FIELDS.iter().chain(&CREDENTIALS) {
-        headers.remove(name);
-    }
+    remove_where(headers, |name| CREDENTIALS.contains(name) || KEY_FIELDS.contains(name));
     if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
         let kept: Vec<&str> = protocols(headers).filter(|offered| key_of(offered).is_none()).collect();
         match HeaderValue::from_str(&kept.join(", ")).ok().filter(|kept| !kept.is_empty()) {

@@ -3,8 +3,8 @@
 
 use crate::body::Outgoing;
 use crate::limits::{
-    CONNECTION_WINDOW_BYTES, IDLE_CONNECTION, MAX_HEAD_BYTES, MAX_HEADERS, MAX_IDLE_CONNECTIONS, MAX_IDLE_IN_ALL,
-    MAX_STREAMS, STREAM_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, IDLE_CONNECTION, MAX_HEAD_BYTES, MAX_IDLE_CONNECTIONS, MAX_IDLE_IN_ALL, MAX_STREAMS,
+    STREAM_WINDOW_BYTES,
 };
 use crate::line::{Connector, Kind, Transport, chosen_http2};
 use bytes::Bytes;
@@ -194,7 +194,7 @@ impl ApiClient {
 
 fn http1_client() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    builder.max_buf_size(MAX_HEAD_BYTES);
     builder
 }
 

@@ -108,7 +108,7 @@ pub(crate) async fn append(
         // Without this, a crash before the first head is written would look like a removed head.
         head::create(&store.audit_head, 0, GENESIS, key).map_err(unavailable)?;
     }
-    let rows = Rows::new(events, at, follow(last, head), key)?;
+    let rows = Rows::new(events, at, follow(last, head), key);
     for some in rows.rows.chunks(ROWS_AT_ONCE) {
         insert(some).build().execute(&mut *tx).await.map_err(unavailable)?;
     }
@@ -131,7 +131,7 @@ async fn go_on<'a>(
     if events.is_empty() || events.len() > ROWS_AT_ONCE || !head::is(&store.audit_head, &tail.head) {
         return Ok(None);
     }
-    let rows = Rows::new(events, at, (tail.seq.saturating_add(1), tail.mac), key)?;
+    let rows = Rows::new(events, at, (tail.seq.saturating_add(1), tail.mac), key);
     let mut statement = insert(&rows.rows);
     statement.push(" WHERE (SELECT max(seq) FROM audit) = ").push_bind(tail.seq);
     let written = statement.build().execute(connection).await.map_err(unavailable)?.rows_affected();
@@ -183,19 +183,14 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// From this number on, the first after this mac.
-    fn new(
-        events: &'a [AuditEvent],
-        at: Timestamp,
-        (first, mut mac): (i64, String),
-        key: &dyn AuditMac,
-    ) -> Result<Self, Fault> {
+    fn new(events: &'a [AuditEvent], at: Timestamp, (first, mut mac): (i64, String), key: &dyn AuditMac) -> Self {
         let (mut seq, mut rows) = (first.saturating_sub(1), Vec::with_capacity(events.len()));
         for (event, number) in events.iter().zip(first..) {
-            let row = Written::new(event, number, at, &mac, key)?;
+            let row = Written::new(event, number, at, &mac, key);
             (seq, mac) = (number, row.mac.clone());
             rows.push(row);
         }
-        Ok(Self { rows, seq, mac })
+        Self { rows, seq, mac }
     }
 }
 
@@ -204,13 +199,11 @@ struct Written<'a> {
     seq: i64,
     at: i64,
     event: &'a AuditEvent,
-    detail: String,
     mac: String,
 }
 
 impl<'a> Written<'a> {
-    fn new(event: &'a AuditEvent, seq: i64, at: Timestamp, previous: &str, key: &dyn AuditMac) -> Result<Self, Fault> {
-        let detail = serde_json::to_string(&event.detail).map_err(unavailable)?;
+    fn new(event: &'a AuditEvent, seq: i64, at: Timestamp, previous: &str, key: &dyn AuditMac) -> Self {
         let sealed = Sealed {
             seq,
             at: at.millis(),
@@ -218,10 +211,10 @@ impl<'a> Written<'a> {
             actor: event.actor.as_bytes(),
             request_id: event.request_id.as_ref().map(|id| id.as_str().as_bytes()),
             agent: event.agent.as_ref().map(|name| name.as_str().as_bytes()),
-            detail: detail.as_bytes(),
+            detail: event.detail.as_str().as_bytes(),
         };
         let mac = sealed.mac(previous, key);
-        Ok(Self { seq, at: at.millis(), event, detail, mac })
+        Self { seq, at: at.millis(), event, mac }
     }
 }
 
@@ -237,7 +230,7 @@ fn insert(rows: &[Written<'_>]) -> QueryBuilder<Sqlite> {
             .push_bind(row.event.actor.clone())
             .push_bind(row.event.request_id.as_ref().map(|id| id.as_str().to_owned()))
             .push_bind(row.event.agent.as_ref().map(|name| name.as_str().to_owned()))
-            .push_bind(row.detail.clone())
+            .push_bind(row.event.detail.as_str().to_owned())
             .push_bind(row.mac.clone());
     });
     statement.push(")");

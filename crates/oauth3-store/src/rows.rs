@@ -2,8 +2,8 @@
 
 use crate::error::unavailable;
 use oauth3_core::{
-    AgentRecord, AuditEvent, AuditRow, Digest, Execution, Fault, Grant, GrantId, RequestId, SealedSecret, SecretRecord,
-    Standing, Timestamp, TokenHash,
+    AgentRecord, AuditEvent, AuditRow, Detail, Digest, Execution, Fault, Grant, GrantId, RequestId, SealedSecret,
+    SecretRecord, Standing, Timestamp, TokenHash,
 };
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
@@ -119,7 +119,7 @@ pub(crate) fn audit(row: &SqliteRow) -> Result<AuditRow, Fault> {
             actor: column(row, "actor")?,
             request_id: request_id(row, "request_id")?,
             agent: parsed_or_none(row, "agent")?,
-            detail: json(row, "detail")?,
+            detail: Detail::parse(column(row, "detail")?).ok_or_else(|| unreadable("detail"))?,
         },
         mac: column(row, "mac")?,
     })

@@ -23,7 +23,7 @@ async fn strangers_and_agents_leave_traces_in_the_audit() {
     world.broker.report_stranger("telegram:666", &"x".repeat(10_000)).await.unwrap();
     let event = world.keeper.events.lock().unwrap().last().unwrap().clone();
     assert_eq!((event.kind, event.actor.as_str()), (AuditKind::VerdictRefused, "telegram:666"));
-    assert_eq!(event.detail["what"].as_str().unwrap().len(), 200);
+    assert_eq!(event.detail.fields()["what"].as_str().unwrap().len(), 200);
     world.broker.rotate_agent(&bot(), "cli").await.unwrap();
     world.broker.revoke_agent(&bot(), "cli").await.unwrap();
     assert_eq!(world.keeper.count(AuditKind::AgentChanged), 3);

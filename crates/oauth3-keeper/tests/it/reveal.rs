@@ -41,7 +41,7 @@ async fn a_real_value_goes_to_the_code_alone_and_is_on_record_before() {
     assert_eq!(opened.revealed, [SecretName::parse("API_KEY").unwrap()]);
     assert_eq!(home.kinds().await[2..], ["run_opened", "secret_revealed"]);
     let row = &home.rows().await[3].event;
-    assert_eq!((row.actor.as_str(), &row.detail["secret"]), ("keeper", &"API_KEY".into()));
+    assert_eq!((row.actor.as_str(), &row.detail.fields()["secret"]), ("keeper", &"API_KEY".into()));
 
     // It is scrubbed where it comes back, as far as it can be known.
     let reply = lane.fetch("api.example.com", &format!("Bearer {VALUE}")).await;

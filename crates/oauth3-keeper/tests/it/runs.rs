@@ -150,7 +150,7 @@ async fn a_grant_is_looked_up_again() {
     let (_lane, fds) = TestLane::new();
     home.keeper.open_run(&id, fds).await.unwrap();
     let rows = home.rows().await;
-    assert_eq!(rows.last().unwrap().event.detail["basis"], grant.id.as_str());
+    assert_eq!(rows.last().unwrap().event.detail.fields()["basis"], grant.id.as_str());
     home.store.revoke_grant(&grant.id, NOW).await.unwrap();
     assert!(matches!(refused(&home, &later).await, Fault::DeniedByPolicy(_)));
 }
@@ -183,7 +183,7 @@ async fn a_row_that_was_bound_anew_in_the_database_is_not_lent() {
     assert_eq!(home.status(&id).await, Status::Executing, "it does not get a second try");
     let rows = home.rows().await;
     let last = &rows.last().unwrap().event;
-    assert_eq!((last.kind.as_str(), &last.detail["opened"]), ("run_closed", &false.into()));
+    assert_eq!((last.kind.as_str(), &last.detail.fields()["opened"]), ("run_closed", &false.into()));
 }
 
 #[tokio::test]

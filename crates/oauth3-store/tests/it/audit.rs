@@ -46,7 +46,7 @@ async fn an_honest_chain_holds_and_reads_back() {
     assert_eq!((rows[0].seq, rows[0].at), (4, at(4_000)));
     assert_eq!(rows[0].event.kind, AuditKind::Asked);
     assert_eq!(rows[0].event.agent, Some(agent("bot")));
-    assert_eq!(rows[0].event.detail.keys().collect::<Vec<_>>(), ["zebra", "ant"]);
+    assert_eq!(rows[0].event.detail.fields().keys().collect::<Vec<_>>(), ["zebra", "ant"]);
     assert_eq!(rows[0].mac.len(), 64);
     assert_eq!(store.audit_after(0, 100).await.unwrap().len(), 5);
 

@@ -95,7 +95,7 @@ pub(crate) fn line(row: &AuditRow, width: Option<usize>) -> String {
     let after = after.trim_end();
     let plain_columns = [&before, &kind, after].iter().map(|part| part.chars().count()).sum::<usize>();
     let mut text = format!("{before}{}{after}", if refusal { red(&kind) } else { kind });
-    let details: Vec<_> = event.detail.iter().filter_map(|(key, value)| detail(key, value)).collect();
+    let details: Vec<_> = event.detail.fields().iter().filter_map(|(key, value)| detail(key, value)).collect();
     let rest = details.join("  ");
     let columns = plain_columns + rest.chars().count() + 2;
     match width {
