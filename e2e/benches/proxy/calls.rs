@@ -1,11 +1,11 @@
 //! Calls one after the other, and as many at once as a side can answer.
 
 use crate::Amount;
-use crate::load::{CONNECTIONS, Shape, drive};
+use crate::load::{CONNECTIONS, Shape, Way, drive};
 use crate::others::NGINX;
 use crate::sides::{BARE, OURS, SOON, Scheme, Side};
 use crate::table::{self, Times, verdict};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The targets: calls/s and CPU of the bare proxy's.
 const RATE_OF_BARE: f64 = 0.85;
@@ -18,6 +18,29 @@ const FIRST_CHUNK_US: f64 = 300.0;
 const SLOW_SHARE: usize = 10;
 /// Rounds between two looks whether the machine is quiet: before each would take longer than all of them.
 const LOOK_EVERY: usize = 20;
+
+/// Turns of each side, each a part of its time.
+const TURNS: u32 = 5;
+
+/// What a side did in its turns.
+#[derive(Default)]
+struct Sum {
+    calls: usize,
+    took: Duration,
+    /// None for what has no process.
+    cpu: Option<Duration>,
+}
+
+impl Sum {
+    fn rate(&self) -> f64 {
+        self.calls as f64 / self.took.as_secs_f64()
+    }
+
+    /// CPU time for each call.
+    fn cpu_us(&self) -> Option<f64> {
+        self.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / self.calls as f64)
+    }
+}
 
 const fn upstream(scheme: Scheme) -> &'static str {
     match scheme {
@@ -85,24 +108,33 @@ pub async fn one_connection(sides: &[Side], scheme: Scheme, shape: Shape, amount
     }
 }
 
-/// Many at once; the bare proxy's calls/s.
+/// Many at once; the bare proxy's calls/s. In turns, for a machine is not equally fast all the time.
 pub async fn rates(sides: &[Side], scheme: Scheme, shape: Shape, amount: Amount) -> f64 {
-    let mut rates = Vec::new();
-    for side in sides {
-        let Some(way) = side.way(scheme) else { continue };
-        let time = if side.slow { amount.driven / 2 } else { amount.driven };
-        table::quiet();
-        drive(way, shape, amount.driven / 5, usize::MAX).await;
-        let before = side.cpu();
-        let (calls, took) = drive(way, shape, time, usize::MAX).await;
-        let cpu = before.zip(side.cpu()).map(|(before, after)| (after - before).as_secs_f64() * 1e6 / calls as f64);
-        rates.push((side, calls as f64 / took.as_secs_f64(), cpu));
+    let mut sums: Vec<(&Side, &Way, Sum)> =
+        sides.iter().filter_map(|side| Some((side, side.way(scheme)?, Sum::default()))).collect();
+    for turn in 0..TURNS {
+        for (side, way, sum) in &mut sums {
+            // A slow side is warm after a long turn only.
+            let time = match side.slow {
+                true if turn == 0 => amount.driven / 2,
+                true => continue,
+                false => amount.driven / TURNS,
+            };
+            table::quiet();
+            drive(way, shape, time / 5, usize::MAX).await;
+            let before = side.cpu();
+            let (calls, took) = drive(way, shape, time, usize::MAX).await;
+            sum.calls += calls;
+            sum.took += took;
+            sum.cpu = before.zip(side.cpu()).map(|(before, after)| sum.cpu.unwrap_or_default() + (after - before));
+        }
     }
+    let rates: Vec<_> = sums.into_iter().map(|(side, _, sum)| (side, sum.rate(), sum.cpu_us())).collect();
     let of = |name: &str| rates.iter().find(|(side, ..)| side.name == name).map(|(_, rate, cpu)| (*rate, *cpu));
     let bare = of(BARE).unwrap();
     let nginx = of(NGINX);
     println!(
-        "\n### {}{}: {CONNECTIONS} kept connections, {:.1} s each\n",
+        "\n### {}{}: {CONNECTIONS} kept connections, {TURNS} turns, {:.1} s in all for each\n",
         shape.name(),
         upstream(scheme),
         amount.driven.as_secs_f64()

@@ -1,5 +1,5 @@
 //! The API proxy with token check, policy, budget, scrubbing, usage and durable audit, beside a direct call, a bare
-//! reverse proxy (`bare.rs`), nginx, LiteLLM and Portkey: one client, one upstream, one run.
+//! reverse proxy (`bare.rs`), one that does the least that ours must (`duties.rs`), nginx, LiteLLM and Portkey: one client, one upstream, one run.
 //!
 //! Needs `OAUTH3_TEST_BIN` (the release binary); `OAUTH3_TEST_NGINX`, `OAUTH3_TEST_LITELLM` (its program),
 //! `OAUTH3_TEST_PORTKEY` (the folder that it is installed in) and `OAUTH3_TEST_NODE` for what they name.
@@ -21,6 +21,7 @@ mod bare;
 mod calls;
 #[path = "../support/disk.rs"]
 mod disk;
+mod duties;
 mod half;
 mod load;
 mod memory;
@@ -61,6 +62,9 @@ fn main() {
         ["bare", http, https, ca] => {
             let (http, https) = (http.parse().unwrap(), https.parse().unwrap());
             runtime.block_on(bare::serve(http, https, Path::new(ca), sides::VALUE));
+        }
+        ["duties", http, dir] => {
+            runtime.block_on(duties::serve(http.parse().unwrap(), Path::new(dir), sides::VALUE));
         }
         _ => runtime.block_on(measure()),
     }

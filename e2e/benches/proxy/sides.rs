@@ -1,7 +1,7 @@
 //! What is measured: each a process of its own, whose CPU time and memory are read.
 
 use crate::load::Way;
-use crate::{others, tls};
+use crate::{duties, others, tls};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ pub const VALUE: &str = "sk-proj-9aB8cD7eF6gH5iJ4kL3mN2oP1qR0sT";
 pub const OURS: &str = "oauth3";
 pub const SOON: &str = "oauth3, audit soon after";
 pub const BARE: &str = "bare hyper";
+pub const DUTIES: &str = "bare hyper, with the least of the duties";
 /// Ticks of `/proc/<pid>/stat` in a second.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// How long a side may take to end when it is told to, and how often it is looked at.
@@ -148,6 +149,8 @@ pub fn start(dir: &Path, upstream: &Upstream) -> Vec<Side> {
     let (process, said) = role(&["bare", &places[0], &places[1], upstream.ca.to_str().unwrap()]);
     let way_of = |scheme| way(address(&said, scheme), "/v1", "any");
     sides.push(Side::alone(BARE, process, way_of("http"), Some(way_of("https"))));
+    let (process, said) = role(&["duties", &places[0], dir.to_str().unwrap()]);
+    sides.push(Side::alone(DUTIES, process, way(address(&said, "http"), "/v1", duties::TOKEN), None));
     let mut others = others::start(dir, upstream);
     sides.append(&mut others.fast);
     for (name, durable) in [(OURS, "true"), (SOON, "false")] {
