@@ -50,7 +50,8 @@ impl AgentToken {
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
         let word = |part: &str, bytes: usize| {
-            part.len() == (bytes * 8).div_ceil(5) && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            let fits = |fits, byte: u8| fits & (byte.is_ascii_lowercase() | byte.is_ascii_digit());
+            part.len() == (bytes * 8).div_ceil(5) && part.bytes().fold(true, fits)
         };
         (word(id, ID_BYTES) && word(secret, SECRET_BYTES)).then(|| Self(Zeroizing::new(text.to_owned())))
     }

@@ -125,13 +125,13 @@ impl BaseUrl {
         let (first, after) = below.find('/').map_or((below, ""), |at| below.split_at(at));
         let own = self.path.rsplit('/').find(|segment| is_version(segment));
         match own {
-            Some(own) if own == first => Ok(format!("{}{after}", self.path)),
+            Some(own) if own == first => Ok([&self.path, after].concat()),
             Some(own) if self.versions.iter().any(|version| version == first) => {
                 let kept: Vec<&str> =
                     self.path.split('/').map(|segment| if segment == own { first } else { segment }).collect();
                 Ok(format!("{}{after}", kept.join("/")))
             }
-            _ => Ok(format!("{}{rest}", self.path)),
+            _ => Ok([&self.path, rest].concat()),
         }
     }
 

@@ -196,7 +196,8 @@ fn rows(entries: impl Iterator<Item = Entry>) -> Vec<AuditEvent> {
     rows
 }
 
-/// One row. With one call, or calls of one agent only, it is about that agent.
+/// One row. With one call, or calls of one agent only, it is about that agent. Calls that are the same in all that is
+/// recorded of them are told once, with how many they were.
 fn row(kind: AuditKind, entries: Vec<Entry>) -> AuditEvent {
     let mut event = AuditEvent::new(kind, ACTOR);
     let same = |first: &Entry| entries.iter().all(|entry| entry.agent == first.agent);
@@ -208,7 +209,20 @@ fn row(kind: AuditKind, entries: Vec<Entry>) -> AuditEvent {
         }
         entry.detail
     };
-    let calls: Vec<Detail> = entries.into_iter().map(detail).collect();
+    let mut calls: Vec<(Detail, u32)> = Vec::new();
+    for detail in entries.into_iter().map(detail) {
+        match calls.iter_mut().find(|(other, _)| *other == detail) {
+            Some((_, times)) => *times += 1,
+            None => calls.push((detail, 1)),
+        }
+    }
+    let told = |(mut detail, times): (Detail, u32)| {
+        if times > 1 {
+            detail.insert("times", times);
+        }
+        detail
+    };
+    let calls: Vec<Detail> = calls.into_iter().map(told).collect();
     event.detail.insert_list("calls", &calls);
     event
 }
@@ -220,6 +234,7 @@ mod tests {
     use async_trait::async_trait;
     use oauth3_core::{Execution, Fault, SecretName, Status, Store};
     use oauth3_vault::SecretBytes;
+    use serde_json::json;
     use std::time::Duration;
     use tokio::runtime::{Builder, Runtime};
     use tokio::sync::Semaphore;
@@ -251,8 +266,9 @@ mod tests {
         async fn record(&self, events: &[AuditEvent]) -> Result<(), Fault> {
             self.begun.add_permits(1);
             self.lets.acquire().await.unwrap().forget();
-            let calls = events.iter().map(|event| event.detail.fields()["calls"].as_array().unwrap().len());
-            self.commits.lock().unwrap().push(calls.sum());
+            let calls = events.iter().flat_map(|event| event.detail.fields()["calls"].as_array().unwrap().clone());
+            let times = calls.map(|call| call.get("times").map_or(1, |times| times.as_u64().unwrap() as usize));
+            self.commits.lock().unwrap().push(times.sum());
             Ok(())
         }
         async fn record_and_move(&self, _: &[AuditEvent], _: &Execution, _: Status) -> Result<bool, Fault> {
@@ -272,6 +288,26 @@ mod tests {
 
     fn entry() -> Entry {
         Entry { what: What::Called, agent: AgentName::parse("bot").unwrap(), detail: Detail::new() }
+    }
+
+    #[test]
+    fn calls_that_are_the_same_are_told_once_with_how_many_they_were() {
+        let call = |agent: &str, path: &str| {
+            let mut detail = Detail::new();
+            detail.insert_text("path", path);
+            Entry { what: What::Called, agent: AgentName::parse(agent).unwrap(), detail }
+        };
+        let told = |entries: Vec<Entry>| {
+            let [row] = &rows(entries.into_iter())[..] else { panic!("one row") };
+            (row.agent.as_ref().map(ToString::to_string), row.detail.fields()["calls"].clone())
+        };
+        assert_eq!(
+            told(vec![call("bot", "/a"), call("bot", "/b"), call("bot", "/a"), call("bot", "/a")]),
+            (Some("bot".to_owned()), json!([{ "path": "/a", "times": 3 }, { "path": "/b" }]))
+        );
+        let of = |agent: &str| json!({ "path": "/a", "agent": agent });
+        assert_eq!(told(vec![call("bot", "/a"), call("other", "/a")]), (None, json!([of("bot"), of("other")])));
+        assert_eq!(rows((0..CALLS_PER_ROW + 1).map(|_| call("bot", "/a"))).len(), 2);
     }
 
     #[test]
