@@ -2,12 +2,14 @@
 //! at once share a row and a commit.
 
 use crate::backing::Backing;
-use crate::limits::{CALLS_PER_COMMIT, CALLS_PER_ROW, GATHER_TURNS, JOURNAL_QUEUE};
+use crate::limits::{CALLS_PER_COMMIT, CALLS_PER_ROW, GATHER_TIME, GATHER_TURNS, JOURNAL_QUEUE};
 use oauth3_core::{AgentName, AuditEvent, AuditKind, Detail};
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 /// Who writes it.
 const ACTOR: &str = "keeper";
@@ -43,6 +45,10 @@ pub(crate) struct Journal(Arc<Desk>);
 struct Desk {
     backing: Arc<dyn Backing>,
     pending: Mutex<Pending>,
+    /// What is gathered is to be written now.
+    hurry: Notify,
+    /// Nobody writes any more.
+    idle: Notify,
 }
 
 #[derive(Default)]
@@ -51,6 +57,10 @@ struct Pending {
     entries: Vec<(Entry, Option<Waiter>)>,
     /// Somebody writes, and will take these too.
     writing: bool,
+    /// But takes its time, for nobody waits for what it has.
+    gathering: bool,
+    /// Until nothing is left to be written, nothing takes its time.
+    hurried: bool,
 }
 
 /// Whoever waits for an entry, and where.
@@ -67,7 +77,7 @@ impl fmt::Debug for Journal {
 
 impl Journal {
     pub(crate) fn new(backing: Arc<dyn Backing>) -> Self {
-        Self(Arc::new(Desk { backing, pending: Mutex::default() }))
+        Self(Arc::new(Desk { backing, pending: Mutex::default(), hurry: Notify::new(), idle: Notify::new() }))
     }
 
     /// Writes an entry; on disk when it returns. False: it is not, and what it says must not happen.
@@ -81,6 +91,22 @@ impl Journal {
     pub(crate) fn note(&self, entry: Entry) -> bool {
         self.0.add(entry, None, JOURNAL_QUEUE)
     }
+
+    /// Returns when all is written that was noted before.
+    pub(crate) async fn flush(&self) {
+        loop {
+            let mut idle = pin!(self.0.idle.notified());
+            idle.as_mut().enable();
+            {
+                let mut pending = self.0.pending();
+                if !pending.writing {
+                    return;
+                }
+                self.0.hurry(&mut pending);
+            }
+            idle.await;
+        }
+    }
 }
 
 impl Desk {
@@ -90,12 +116,24 @@ impl Desk {
         if pending.entries.len() >= most {
             return false;
         }
+        let is_waited_for = waiter.is_some();
         pending.entries.push((entry, waiter));
+        if is_waited_for || pending.entries.len() >= CALLS_PER_COMMIT {
+            self.hurry(&mut pending);
+        }
         if !std::mem::replace(&mut pending.writing, true) {
             drop(pending);
             tokio::spawn(Turn { desk: Arc::clone(self), over: false }.write());
         }
         true
+    }
+
+    /// Has what is gathered written now.
+    fn hurry(&self, pending: &mut Pending) {
+        pending.hurried = true;
+        if std::mem::take(&mut pending.gathering) {
+            self.hurry.notify_one();
+        }
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -114,7 +152,10 @@ impl Turn {
         let (mut entries, mut waiters) = (Vec::new(), Vec::new());
         // What comes while one batch is being written is the next.
         while self.take(&mut entries, &mut waiters) {
-            if entries.len() > 1 {
+            if waiters.is_empty() {
+                self.gather().await;
+                self.take(&mut entries, &mut waiters);
+            } else if entries.len() > 1 {
                 // Several calls at once: those that are nearly here make one commit of what would be two. They get turns
                 // and no time: a clock wakes one or two milliseconds later, and meanwhile neither the disk nor the
                 // processors have anything to do. One call alone never waits.
@@ -133,6 +174,20 @@ impl Turn {
         }
     }
 
+    /// Waits for more while nobody waits for what there is: each commit wakes a thread, whoever waits for it or not.
+    async fn gather(&self) {
+        {
+            let mut pending = self.desk.pending();
+            if pending.hurried {
+                return;
+            }
+            pending.gathering = true;
+        }
+        // Either is reason enough to write.
+        let _ = timeout(GATHER_TIME, self.desk.hurry.notified()).await;
+        self.desk.pending().gathering = false;
+    }
+
     /// Takes what there is, up to a commit's worth. False, and the turn is over: there is nothing.
     fn take(&mut self, entries: &mut Vec<Entry>, waiters: &mut Vec<Waiter>) -> bool {
         let mut pending = self.desk.pending();
@@ -143,6 +198,10 @@ impl Turn {
         }
         self.over = entries.is_empty();
         pending.writing = !self.over;
+        if self.over {
+            pending.hurried = false;
+            self.desk.idle.notify_waiters();
+        }
         pending.writing
     }
 }
@@ -152,6 +211,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         if !self.over {
             *self.desk.pending() = Pending::default();
+            self.desk.idle.notify_waiters();
         }
     }
 }
@@ -329,6 +389,28 @@ mod tests {
             assert!(other.block_on(call).unwrap());
         }
         assert_eq!(*disk.commits.lock().unwrap(), [1, 6]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_is_gathered_until_its_time_has_come_or_somebody_waits() {
+        let (disk, journal) = disk();
+        disk.lets.add_permits(9);
+        assert!(journal.note(entry()) && journal.note(entry()));
+        tokio::time::sleep(GATHER_TIME / 2).await;
+        assert!(journal.note(entry()));
+        assert_eq!(*disk.commits.lock().unwrap(), [0; 0]);
+        tokio::time::sleep(GATHER_TIME).await;
+        assert_eq!(*disk.commits.lock().unwrap(), [3]);
+
+        let begun = tokio::time::Instant::now();
+        assert!(journal.note(entry()) && journal.note(entry()));
+        assert!(journal.record(entry()).await);
+        assert_eq!(*disk.commits.lock().unwrap(), [3, 3]);
+        assert!(journal.note(entry()));
+        journal.flush().await;
+        assert_eq!(*disk.commits.lock().unwrap(), [3, 3, 1]);
+        journal.flush().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waited for a clock");
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub(crate) const CALLS_PER_COMMIT: usize = 1024;
 /// How many times the recording of several calls lets everything go first that its thread has to do, so that more of
 /// them come.
 pub(crate) const GATHER_TURNS: usize = 5;
+/// How long what nobody waits for is gathered until it is recorded: refusals and ends, and calls where the owner has their
+/// record follow them.
+pub(crate) const GATHER_TIME: Duration = Duration::from_millis(5);
 /// Entries that may wait to be recorded while nobody waits for them; what is beyond is refused. Calls that wait for
 /// theirs are bounded by [`MAX_CALLS_PER_AGENT`] and [`MAX_CONNECTIONS`].
 pub(crate) const JOURNAL_QUEUE: usize = 4096;

@@ -237,8 +237,9 @@ impl Shared {
         status == StatusCode::UNAUTHORIZED && matches!(renewed.await, Ok(Some(_)))
     }
 
-    /// Stores the sums of usage.
+    /// Stores the sums of usage, and writes down what was noted.
     pub async fn finish(&self) {
+        self.journal.flush().await;
         self.ledger.store(self.backing.store()).await;
     }
 
