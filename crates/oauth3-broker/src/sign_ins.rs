@@ -65,10 +65,15 @@ impl Broker {
                 waiter.changed().await;
             }
         };
-        match tokio::time::timeout(patience, changed).await {
-            Ok(changed) => changed,
-            Err(_) => self.sign_in_record(connection).await,
+        let record = match tokio::time::timeout(patience, changed).await {
+            Ok(changed) => changed?,
+            Err(_) => self.sign_in_record(connection).await?,
+        };
+        if record.version != seen {
+            // It may have been stored a moment ago, with the news of it still on their way.
+            self.refresh_proxy().await;
         }
+        Ok(record)
     }
 
     /// The connections as an agent may know them.

@@ -117,6 +117,18 @@ async fn an_agent_cannot_wear_the_owner_out() {
 }
 
 #[tokio::test]
+async fn whoever_hears_that_somebody_signed_in_can_make_a_call() {
+    let world = world().await;
+    let begun = world.broker.order_sign_in(&mail(), SignInOrder::Begin, "cli").await.unwrap();
+    // The keeper has stored it, and the news of it have not come.
+    world.signs_in().await;
+    let before = *world.keeper.refreshed.borrow();
+    let record = world.broker.wait_sign_in(&mail(), begun.version, crate::world::PATIENCE).await.unwrap();
+    assert_eq!(record.state, SignInState::SignedIn);
+    assert!(*world.keeper.refreshed.borrow() > before, "the proxy may not know it");
+}
+
+#[tokio::test]
 async fn a_connection_that_goes_is_signed_out_of_first() {
     let world = world().await;
     world.broker.order_sign_in(&mail(), SignInOrder::Begin, "cli").await.unwrap();
