@@ -215,6 +215,12 @@ async fn what_is_wrong_is_refused_and_nothing_leaves() {
     // A token of a megabyte is more than any head may have.
     let reply = get("/v1/openai/models", &"a".repeat(1 << 20)).await;
     assert!(reply.is_err() || reply.unwrap().status() == 431);
+    // And so are more than a hundred fields; the client adds some of its own.
+    for (fields, status) in [(90, 404), (100, 431)] {
+        let call = client.get(format!("{}/elsewhere", serve.proxy)).bearer_auth(&token);
+        let call = (0..fields).fold(call, |call, number| call.header(format!("x-{number}"), "1"));
+        assert_eq!(call.send().await.unwrap().status(), status, "{fields} fields");
+    }
     // Whoever has no token learns nothing of what there is.
     assert_eq!(get("/v1/nobody/models", "x").await.unwrap().status(), 401);
     for path in
