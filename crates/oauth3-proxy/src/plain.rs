@@ -118,9 +118,8 @@ pub(crate) async fn pass(
 /// The request as the host gets it: without what belongs to the agent's connection, or tells about it.
 fn outgoing(mut head: Parts, body: Incoming, sent: &Arc<AtomicU64>) -> Request<Outgoing> {
     messages::pass_on(&mut head.headers);
-    for name in ORIGINS.iter().chain(&[HOST, EXPECT, CONTENT_LENGTH, TRANSFER_ENCODING]) {
-        head.headers.remove(name);
-    }
+    let own = [HOST, EXPECT, CONTENT_LENGTH, TRANSFER_ENCODING];
+    messages::remove_where(&mut head.headers, |name| own.contains(name) || ORIGINS.contains(name));
     head.extensions.clear();
     let body = if body.is_end_stream() { Outgoing::nothing() } else { Outgoing::counted(body, sent.clone()) };
     Request::from_parts(head, body)

@@ -1,8 +1,8 @@
 //! The least that keeps what ours promises of a call: the bare proxy, and the token checked, the model read and allowed,
 //! the budget counted, the call on disk in a chain of macs before it leaves, its reply searched for the key, its usage
-//! read, its right looked at until it has ended. Written straight on, with the libraries that one would take. It knows one agent,
-//! one key and one API, writes to a plain file, and looks for the key in one form. Ours cannot cost less than what of
-//! this is needed, so that it tells which part of the distance to the bare proxy is the promise.
+//! read, its right looked at until it has ended. Written straight on, with the libraries that one would take. It knows
+//! one agent, one key and one API, writes to a plain file, and looks for the key in one form. It is no bound: it tells
+//! what the promise costs whoever does not measure each of its steps.
 
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
