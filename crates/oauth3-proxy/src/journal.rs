@@ -55,12 +55,21 @@ struct Desk {
 struct Pending {
     /// Each with whoever waits for it.
     entries: Vec<(Entry, Option<Waiter>)>,
-    /// Somebody writes, and will take these too.
-    writing: bool,
-    /// But takes its time, for nobody waits for what it has.
-    gathering: bool,
-    /// Until nothing is left to be written, nothing takes its time.
-    hurried: bool,
+    stage: Stage,
+}
+
+/// What whoever writes is at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    /// Nobody writes.
+    #[default]
+    Idle,
+    /// Somebody does, and will take what comes too.
+    Writing,
+    /// The same, and takes its time, for nobody waits for what there is.
+    Gathering,
+    /// The same, and takes no time until nothing is left to be written.
+    Hurried,
 }
 
 /// Whoever waits for an entry, and where.
@@ -99,7 +108,7 @@ impl Journal {
             idle.as_mut().enable();
             {
                 let mut pending = self.0.pending();
-                if !pending.writing {
+                if pending.stage == Stage::Idle {
                     return;
                 }
                 self.0.hurry(&mut pending);
@@ -118,20 +127,23 @@ impl Desk {
         }
         let is_waited_for = waiter.is_some();
         pending.entries.push((entry, waiter));
+        let begins = pending.stage == Stage::Idle;
+        if begins {
+            pending.stage = Stage::Writing;
+        }
         if is_waited_for || pending.entries.len() >= CALLS_PER_COMMIT {
             self.hurry(&mut pending);
         }
-        if !std::mem::replace(&mut pending.writing, true) {
-            drop(pending);
+        drop(pending);
+        if begins {
             tokio::spawn(Turn { desk: Arc::clone(self), over: false }.write());
         }
         true
     }
 
-    /// Has what is gathered written now.
+    /// Has what is there written now, by whoever writes.
     fn hurry(&self, pending: &mut Pending) {
-        pending.hurried = true;
-        if std::mem::take(&mut pending.gathering) {
+        if std::mem::replace(&mut pending.stage, Stage::Hurried) == Stage::Gathering {
             self.hurry.notify_one();
         }
     }
@@ -178,14 +190,17 @@ impl Turn {
     async fn gather(&self) {
         {
             let mut pending = self.desk.pending();
-            if pending.hurried {
+            if pending.stage == Stage::Hurried {
                 return;
             }
-            pending.gathering = true;
+            pending.stage = Stage::Gathering;
         }
-        // Either is reason enough to write.
-        let _ = timeout(GATHER_TIME, self.desk.hurry.notified()).await;
-        self.desk.pending().gathering = false;
+        if timeout(GATHER_TIME, self.desk.hurry.notified()).await.is_err() {
+            let mut pending = self.desk.pending();
+            if pending.stage == Stage::Gathering {
+                pending.stage = Stage::Writing;
+            }
+        }
     }
 
     /// Takes what there is, up to a commit's worth. False, and the turn is over: there is nothing.
@@ -197,12 +212,11 @@ impl Turn {
             waiters.extend(waiter);
         }
         self.over = entries.is_empty();
-        pending.writing = !self.over;
         if self.over {
-            pending.hurried = false;
+            pending.stage = Stage::Idle;
             self.desk.idle.notify_waiters();
         }
-        pending.writing
+        !self.over
     }
 }
 
