@@ -95,7 +95,8 @@ pub(crate) async fn api() -> Standin {
 
 pub(crate) async fn ready(provider: &Provider, api: &Standin, scopes: &[&str]) -> (World, Serve, Agent) {
     let (world, token) = World::ready("").await;
-    world.write_config(&api.egress(world.home()));
+    // A quick machine asks more often than once a second until a token has ended.
+    world.write_config(&format!("{}[limits]\nrequests_per_minute = 10000\n", api.egress(world.home())));
     let mut add = vec!["connection", "add", "my-mail", "--provider", "generic", "--issuer", &provider.issuer];
     add.extend(["--client-id", "oauth3", "--host", API]);
     add.extend(scopes.iter().flat_map(|scope| ["--scope", scope]));
