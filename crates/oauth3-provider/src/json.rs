@@ -10,6 +10,9 @@ const MAX_KEY_BYTES: usize = 64;
 /// Longest text or number that is handed out, in bytes after unescaping; of longer ones only the length is.
 pub(crate) const MAX_TEXT_BYTES: usize = 256;
 
+/// Words of eight bytes in which the end of a string is looked for one by one.
+const SHORT_WORDS: usize = 4;
+
 /// The key that stands for one that is no Unicode.
 pub(crate) const NO_UNICODE: &[u8] = "\u{fffd}".as_bytes();
 
@@ -50,6 +53,7 @@ pub(crate) enum Broken {
     Deep,
 }
 
+/// One byte, for it is looked at for each of the text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     /// A value must come.
@@ -63,36 +67,17 @@ enum State {
     Colon,
     /// After a value.
     After,
-    Text(Text),
-    Number,
-    /// One of the three words, of which so many bytes came.
-    Literal(Literal, usize),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Text {
-    Plain,
+    /// Inside a string.
+    Text,
+    /// After a backslash.
     Escape,
-    /// Digits of `\u` so far, and their value.
-    Unicode(u8, u16),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Literal {
+    /// In the digits after `\u`.
+    Unicode,
+    Number,
+    /// In one of the three words.
     True,
     False,
     Null,
-}
-
-impl Literal {
-    /// How it is written, and what it means.
-    const fn is(self) -> (&'static [u8], Found<'static>) {
-        match self {
-            Self::True => (b"true", Found::Bool(true)),
-            Self::False => (b"false", Found::Bool(false)),
-            Self::Null => (b"null", Found::Null),
-        }
-    }
 }
 
 /// The reader. `N` says what is watched.
@@ -114,6 +99,10 @@ pub(crate) struct Scanner<N> {
     spoilt: bool,
     /// The first half of a pair of surrogates.
     high: Option<u16>,
+    /// Digits after `\u` so far, and their value.
+    digits: (u8, u16),
+    /// Bytes of one of the three words so far.
+    matched: usize,
     /// Bytes of the text as written.
     length: u64,
     /// Bytes read before the current piece.
@@ -136,6 +125,8 @@ impl<N: Node> Scanner<N> {
             long: false,
             spoilt: false,
             high: None,
+            digits: (0, 0),
+            matched: 0,
             length: 0,
             read: 0,
             broken: None,
@@ -163,7 +154,7 @@ impl<N: Node> Scanner<N> {
         let mut rest = bytes;
         while let Some((&byte, tail)) = rest.split_first() {
             let consumed = match self.state {
-                State::Text(Text::Plain) => self.plain(rest, &mut tell),
+                State::Text => self.plain(rest, &mut tell),
                 State::Number => self.digits(rest, &mut tell),
                 _ => self.byte(byte, &mut tell).map(|()| 1),
             };
@@ -217,7 +208,7 @@ impl<N: Node> Scanner<N> {
         self.keep(run);
         match after.first() {
             None => return Ok(run.len()),
-            Some(b'\\') => self.state = State::Text(Text::Escape),
+            Some(b'\\') => self.state = State::Escape,
             Some(_) if run.is_empty() => return Err(false),
             Some(_) => return Ok(run.len()),
         }
@@ -238,21 +229,12 @@ impl<N: Node> Scanner<N> {
     /// One byte outside of numbers and the plain part of strings.
     fn byte(&mut self, byte: u8, tell: &mut impl FnMut(N, Found<'_>)) -> Result<(), bool> {
         match self.state {
-            State::Text(Text::Plain) | State::Number => return Err(false), // See `push`.
-            State::Text(Text::Escape) => self.escape(byte)?,
-            State::Text(Text::Unicode(digits, value)) => self.unicode(byte, digits, value)?,
-            State::Literal(which, read) => {
-                let (word, found) = which.is();
-                if word.get(read) != Some(&byte) {
-                    return Err(false);
-                }
-                self.state = State::Literal(which, read + 1);
-                if read + 1 == word.len() {
-                    self.tell(found, tell);
-                    self.state = State::After;
-                }
-            }
-            _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => {}
+            State::Text | State::Number => return Err(false), // See `push`.
+            State::Escape => self.escape(byte)?,
+            State::Unicode => self.unicode(byte)?,
+            State::True => self.word(byte, b"true", Found::Bool(true), tell)?,
+            State::False => self.word(byte, b"false", Found::Bool(false), tell)?,
+            State::Null => self.word(byte, b"null", Found::Null, tell)?,
             State::Colon if byte == b':' => self.state = State::Value,
             State::FirstKey if byte == b'}' => self.close(),
             State::FirstItem if byte == b']' => self.close(),
@@ -260,9 +242,29 @@ impl<N: Node> Scanner<N> {
                 let watched = self.open.last().is_some_and(|(node, _)| *node != N::NONE);
                 self.text_begins(true, watched);
             }
+            _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => {}
             State::Value | State::FirstItem => self.value(byte, tell)?,
             State::After => self.after(byte, tell)?,
             _ => return Err(false),
+        }
+        Ok(())
+    }
+
+    /// The next byte of one of the three words, and what the whole of it means.
+    fn word(
+        &mut self,
+        byte: u8,
+        word: &[u8],
+        means: Found<'_>,
+        tell: &mut impl FnMut(N, Found<'_>),
+    ) -> Result<(), bool> {
+        if word.get(self.matched) != Some(&byte) {
+            return Err(false);
+        }
+        self.matched += 1;
+        if self.matched == word.len() {
+            self.tell(means, tell);
+            self.state = State::After;
         }
         Ok(())
     }
@@ -272,9 +274,9 @@ impl<N: Node> Scanner<N> {
             b'{' => self.begin(true, tell)?,
             b'[' => self.begin(false, tell)?,
             b'"' => self.text_begins(false, self.here != N::NONE),
-            b't' => self.state = State::Literal(Literal::True, 1),
-            b'f' => self.state = State::Literal(Literal::False, 1),
-            b'n' => self.state = State::Literal(Literal::Null, 1),
+            b't' => (self.state, self.matched) = (State::True, 1),
+            b'f' => (self.state, self.matched) = (State::False, 1),
+            b'n' => (self.state, self.matched) = (State::Null, 1),
             b'-' | b'0'..=b'9' => {
                 self.state = State::Number;
                 self.kept.clear();
@@ -322,7 +324,7 @@ impl<N: Node> Scanner<N> {
     }
 
     fn text_begins(&mut self, is_key: bool, keep: bool) {
-        self.state = State::Text(Text::Plain);
+        self.state = State::Text;
         self.is_key = is_key;
         self.kept.clear();
         (self.keep, self.long, self.spoilt, self.high, self.length) = (keep, false, false, None, 0);
@@ -386,26 +388,27 @@ impl<N: Node> Scanner<N> {
             b'r' => b'\r',
             b't' => b'\t',
             b'u' => {
-                self.state = State::Text(Text::Unicode(0, 0));
+                (self.state, self.digits) = (State::Unicode, (0, 0));
                 return Ok(());
             }
             _ => return Err(false),
         };
         self.lone_half();
         self.keep(&[meant]);
-        self.state = State::Text(Text::Plain);
+        self.state = State::Text;
         Ok(())
     }
 
-    fn unicode(&mut self, byte: u8, digits: u8, value: u16) -> Result<(), bool> {
+    fn unicode(&mut self, byte: u8) -> Result<(), bool> {
         self.length += 1;
+        let (digits, value) = self.digits;
         let digit = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()).ok_or(false)?;
         let value = (value << 4) | digit;
         if digits < 3 {
-            self.state = State::Text(Text::Unicode(digits + 1, value));
+            self.digits = (digits + 1, value);
             return Ok(());
         }
-        self.state = State::Text(Text::Plain);
+        self.state = State::Text;
         let pair = self.high.take();
         match (pair, value) {
             (None, 0xd800..=0xdbff) => self.high = Some(value),
@@ -431,11 +434,34 @@ impl<N: Node> Scanner<N> {
 
 /// How many bytes of a string come before the next that means something: its end, an escape, or a control character, which
 /// is an error.
-fn plain_run(rest: &[u8]) -> usize {
+fn plain_run(text: &[u8]) -> usize {
+    let (words, _) = text.as_chunks::<8>();
+    // Most are short: a few words at once, of eight bytes each.
+    for (number, word) in words.iter().take(SHORT_WORDS).enumerate() {
+        let found = special(u64::from_le_bytes(*word));
+        if found != 0 {
+            return number * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let seen = words.len().min(SHORT_WORDS) * 8;
+    let rest = text.get(seen..).unwrap_or_default();
     let run = rest.get(..memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())).unwrap_or(rest);
     // All of them at once, as the processor likes it; which one it is, is seldom asked.
     let controls = run.iter().fold(false, |found, byte| found | (*byte < 0x20));
-    if controls { run.iter().position(|byte| *byte < 0x20).unwrap_or(run.len()) } else { run.len() }
+    let run_bytes = if controls { run.iter().position(|byte| *byte < 0x20).unwrap_or(run.len()) } else { run.len() };
+    seen + run_bytes
+}
+
+/// Which of eight bytes mean something in a string: the lowest bit that is set is in the first of them.
+const fn special(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    // Below `least`, which is at most 0x80. A borrow goes upwards only, so that the first that is found is one.
+    const fn below(word: u64, least: u64) -> u64 {
+        word.wrapping_sub(ONES * least) & !word & TOPS
+    }
+    let (quote, backslash) = (word ^ (ONES * b'"' as u64), word ^ (ONES * b'\\' as u64));
+    below(word, 0x20) | below(quote, 1) | below(backslash, 1)
 }
 
 /// The step to the items of an array.
@@ -468,4 +494,24 @@ fn is_number(text: &str) -> bool {
         return !exponent.is_empty() && digits(exponent) == exponent.len();
     }
     rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_ends_at_the_first_byte_that_means_something() {
+        let means = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+        for filler in [b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
+            for (byte, at) in (0..=u8::MAX).flat_map(|byte| (0..50).map(move |at| (byte, at))) {
+                let mut text = [filler; 60];
+                // Another behind it: what is found first counts.
+                (text[at], text[at + 1]) = (byte, b'"');
+                let expected = text.iter().position(means);
+                assert_eq!(Some(plain_run(&text)), expected, "{byte:#x} at {at} in {filler:#x}");
+                assert_eq!(plain_run(&text[..at + 1]), text[..at + 1].iter().position(means).unwrap_or(at + 1));
+            }
+        }
+    }
 }
