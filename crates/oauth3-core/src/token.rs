@@ -3,6 +3,7 @@
 use crate::Digest;
 use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -13,10 +14,21 @@ const PREFIX: &str = "oa3_";
 const ID_BYTES: usize = 5;
 const SECRET_BYTES: usize = 30;
 
+/// How many characters so many bytes are as text (base 32, RFC 4648 §6, without padding).
+const fn text_bytes(bytes: usize) -> usize {
+    (bytes * 8).div_ceil(5)
+}
+
 /// The public part of a token: finds the agent's row, proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TokenId(pub String);
+
+impl Borrow<str> for TokenId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 /// SHA-256 of a whole token; what the store keeps. The token has 240 random bits, so no stretching is needed.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -51,7 +63,7 @@ impl AgentToken {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
         let word = |part: &str, bytes: usize| {
             let fits = |fits, byte: u8| fits & (byte.is_ascii_lowercase() | byte.is_ascii_digit());
-            part.len() == (bytes * 8).div_ceil(5) && part.bytes().fold(true, fits)
+            part.len() == text_bytes(bytes) && part.bytes().fold(true, fits)
         };
         (word(id, ID_BYTES) && word(secret, SECRET_BYTES)).then(|| Self(Zeroizing::new(text.to_owned())))
     }
@@ -59,7 +71,13 @@ impl AgentToken {
     /// The part that finds the agent.
     #[must_use]
     pub fn id(&self) -> TokenId {
-        TokenId(self.0.split('_').nth(1).unwrap_or_default().to_owned())
+        TokenId(self.id_text().to_owned())
+    }
+
+    /// The same, as it stands in the token.
+    #[must_use]
+    pub fn id_text(&self) -> &str {
+        self.0.get(PREFIX.len()..PREFIX.len() + text_bytes(ID_BYTES)).unwrap_or_default()
     }
 
     /// What the store compares.

@@ -63,6 +63,8 @@ pub struct BaseUrl {
     host: Host,
     /// Begins with `/` and does not end with one, or is empty.
     path: String,
+    /// The last segment of the path that is a version.
+    version: Option<String>,
     /// Versions that may stand in the place of the path's own.
     versions: Vec<String>,
 }
@@ -82,7 +84,8 @@ impl BaseUrl {
             check(path)?;
         }
         let host = host.map_err(|why| BaseError::Host(why.to_string()))?;
-        Ok(Self { secure, host, path: path.to_owned(), versions: Vec::new() })
+        let version = path.rsplit('/').find(|segment| is_version(segment)).map(str::to_owned);
+        Ok(Self { secure, host, path: path.to_owned(), version, versions: Vec::new() })
     }
 
     /// Lets these leading segments of a client's path stand in the place of the base path's own version.
@@ -123,16 +126,19 @@ impl BaseUrl {
         check(rest)?;
         let below = rest.strip_prefix('/').unwrap_or(rest);
         let (first, after) = below.find('/').map_or((below, ""), |at| below.split_at(at));
-        let own = self.path.rsplit('/').find(|segment| is_version(segment));
-        match own {
+        match &self.version {
             Some(own) if own == first => Ok([&self.path, after].concat()),
             Some(own) if self.versions.iter().any(|version| version == first) => {
-                let kept: Vec<&str> =
-                    self.path.split('/').map(|segment| if segment == own { first } else { segment }).collect();
-                Ok(format!("{}{after}", kept.join("/")))
+                Ok([&self.path_with(own, first), after].concat())
             }
             _ => Ok([&self.path, rest].concat()),
         }
+    }
+
+    /// The base path with another version in the place of its own.
+    fn path_with(&self, own: &str, version: &str) -> String {
+        let segments = self.path.split('/').map(|segment| if segment == own { version } else { segment });
+        segments.collect::<Vec<_>>().join("/")
     }
 
     /// What a whole path names below the base path, as [`BaseUrl::join`] takes it: `/chat/completions` of
@@ -143,11 +149,9 @@ impl BaseUrl {
     pub fn below(&self, path: &str) -> Result<Option<String>, PathError> {
         check(path)?;
         let after = |base: &str| path.strip_prefix(base).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-        let own = self.path.rsplit('/').find(|segment| is_version(segment));
         let others = self.versions.iter().filter_map(|version| {
-            let swapped: Vec<&str> =
-                self.path.split('/').map(|segment| if Some(segment) == own { version } else { segment }).collect();
-            after(&swapped.join("/")).map(|rest| format!("/{version}{rest}"))
+            let base = self.path_with(self.version.as_ref()?, version);
+            after(&base).map(|rest| format!("/{version}{rest}"))
         });
         let mut found = after(&self.path).map(str::to_owned).into_iter().chain(others);
         // Only what leads back to the same path is below it.
@@ -225,15 +229,14 @@ fn check(path: &str) -> Result<(), PathError> {
             _ => return Err(PathError::Character(char::from(byte))),
         }
     }
-    let segments = path.strip_prefix('/').unwrap_or(path).split('/');
-    let last = segments.clone().count() - 1;
-    for (at, segment) in segments.enumerate() {
+    let mut segments = path.strip_prefix('/').unwrap_or(path).split('/').peekable();
+    while let Some(segment) = segments.next() {
         // Some servers cut at an encoded semicolon too.
         let name = if segment.contains('%') { before(before(segment, "%3b"), "%3B") } else { segment };
         if name == "." || name == ".." {
             return Err(PathError::Dots);
         }
-        if segment.is_empty() && at < last {
+        if segment.is_empty() && segments.peek().is_some() {
             return Err(PathError::Empty);
         }
     }

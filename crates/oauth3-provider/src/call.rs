@@ -129,7 +129,7 @@ fn path_model<'a>(dialect: Dialect, path: &'a str, call: &mut CallInfo) -> Resul
 /// The model in the query: OpenAI's realtime API has it there.
 fn query_model(query: &str) -> Result<Option<String>, CallError> {
     let mut model = None;
-    for pair in query.split(['&', ';']) {
+    for pair in query.split(['&', ';']).filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode(name)?;
         if name == "model" {
@@ -173,7 +173,8 @@ enum Kind {
 }
 
 fn kind(content_type: Option<&str>) -> Result<Kind, CallError> {
-    let Some(content_type) = content_type else { return Ok(Kind::Json) };
+    // As nearly all say it.
+    let Some(content_type) = content_type.filter(|said| *said != "application/json") else { return Ok(Kind::Json) };
     let (essence, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
     let essence = essence.trim().to_ascii_lowercase();
     let (mut boundary, mut charset) = (None, None);

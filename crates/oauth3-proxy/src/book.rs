@@ -170,7 +170,7 @@ impl Book {
 
     /// Whoever holds this token. Compared in constant time.
     pub(crate) fn agent(&self, token: &AgentToken) -> Option<&Agent> {
-        self.agents.get(&token.id()).filter(|agent| agent.hash.matches(&token.hash()))
+        self.agents.get(token.id_text()).filter(|agent| agent.hash.matches(&token.hash()))
     }
 
     /// The seat of whoever holds this token.
@@ -195,7 +195,7 @@ impl Book {
 
     /// The APIs that whoever holds this token has keys of, or that need none.
     pub(crate) fn apis_of(&self, token: &AgentToken) -> Vec<&str> {
-        let agent = self.agents.get(&token.id());
+        let agent = self.agents.get(token.id_text());
         let seated =
             |api: &Api| agent.is_some_and(|agent| agent.seats.get(&api.id).is_some_and(|s| !s.keys.is_empty()));
         let mut ids: Vec<&str> =
