@@ -29,6 +29,10 @@ const EVENTS: &str = "text/event-stream";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// What becomes an answer. Large, and needed until there is one: a connection whose reply goes on, or that waits for its
+/// next call, must not hold its memory.
+pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Response<Reply>> + Send + 'a>>;
+
 /// The body of an answer.
 pub(crate) enum Reply {
     /// One of our own.

@@ -1,25 +1,26 @@
-//! One call. Read [`exchange`] from top to bottom.
+//! One call. Read [`answer`], [`conduct`] and [`Call::make`], in that order.
 
 use crate::admit::{Patience, Right, admit, invalid_token};
-use crate::answer::{Reply, Under, hand_back};
+use crate::answer::{Answering, Reply, Under, hand_back};
 use crate::body::{self, Read};
 use crate::book::{Api, Seat};
 use crate::fill::fill;
 use crate::journal::{Entry, What};
 use crate::keys::Key;
 use crate::limits::{MAX_CALLS_PER_AGENT, MAX_RECORDED_PATH, MAX_TARGET_BYTES, MAX_TRIES, REPLY_TIMEOUT, REST};
-use crate::proxy::{Place, Proxy};
+use crate::proxy::Proxy;
 use crate::refuse::Refused;
 use crate::socket::{self, Asked};
 use crate::token;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use oauth3_core::{AgentToken, ApiId, Detail};
 use oauth3_inject::messages;
 use oauth3_provider::{CallInfo, Dialect};
 use std::borrow::Cow;
+use std::future::ready;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,20 +38,20 @@ pub(crate) static ORIGINS: [HeaderName; 5] = [
 static OWN: [HeaderName; 5] = [HOST, HeaderName::from_static("prefer"), EXPECT, CONTENT_LENGTH, TRANSFER_ENCODING];
 
 /// Answers one call of an agent.
-pub(crate) async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<Reply> {
-    let mut dialect = if request.uri().path().starts_with("/v1/") { Dialect::OpenAi } else { Dialect::Plain };
-    match exchange(proxy, request, &mut dialect).await {
-        Ok(reply) => reply,
-        Err(refused) => refused.into_response(dialect),
+pub(crate) fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Answering<'_> {
+    let (mut head, body) = request.into_parts();
+    let mut dialect = if head.uri.path().starts_with("/v1/") { Dialect::OpenAi } else { Dialect::Plain };
+    match seat(proxy, &mut head, &mut dialect) {
+        Ok((token, seat, rest)) => Box::pin(async move {
+            let conducted = conduct(proxy, &token, seat, &rest, &mut head, body).await;
+            conducted.unwrap_or_else(|refused| refused.into_response(dialect))
+        }),
+        Err(refused) => Box::pin(ready(refused.into_response(dialect))),
     }
 }
 
-async fn exchange(
-    proxy: &Arc<Proxy>,
-    request: Request<Incoming>,
-    dialect: &mut Dialect,
-) -> Result<Response<Reply>, Refused> {
-    let (mut head, body) = request.into_parts();
+/// Who calls, at which API, and the path below that. What the client sent to say who it is goes from the fields.
+fn seat(proxy: &Proxy, head: &mut Parts, dialect: &mut Dialect) -> Result<(AgentToken, Arc<Seat>, String), Refused> {
     let (id, rest) = address(&head.uri)?;
     let book = proxy.book();
     let api = match book.api(id) {
@@ -64,9 +65,8 @@ async fn exchange(
     let token = token::take(&mut head.headers, head.uri.query()).map_err(|_| Refused::from(invalid_token()))?;
     let agent = book.agent(&token).ok_or_else(|| Refused::from(invalid_token()))?;
     let seat = agent.seat(api.map_err(|id| unknown(proxy, &id))?);
-    drop(book);
     let rest = rest.to_owned();
-    conduct(proxy, &token, seat, &rest, head, body).await
+    Ok((token, seat, rest))
 }
 
 /// Makes a call of the API of this seat, if it may be made. `rest` is the path below the API's own; what the client
@@ -76,55 +76,66 @@ pub(crate) async fn conduct(
     token: &AgentToken,
     seat: Arc<Seat>,
     rest: &str,
-    mut head: Parts,
+    head: &mut Parts,
     body: Incoming,
 ) -> Result<Response<Reply>, Refused> {
     let (began, api) = (Instant::now(), seat.api.clone());
     for name in &api.extra_credentials {
         head.headers.remove(name);
     }
-    let socket = Asked::take(&mut head, token)?;
-    messages::check_request(&head).map_err(|(status, sentence)| Refused::new(status, "invalid_request", sentence))?;
+    let socket = Asked::take(head, token)?;
+    messages::check_request(head).map_err(|(status, sentence)| Refused::new(status, "invalid_request", sentence))?;
     let patience = Patience::of(&head.headers, proxy.patience);
-    let target = target(&api, rest, &head)?;
+    let target = target(&api, rest, head)?;
     if seat.keys.is_empty() && api.place.is_some() {
         return Err(no_key(&api));
     }
     let going = proxy.going.enter(&seat.agent, MAX_CALLS_PER_AGENT).ok_or_else(too_many)?;
-    let Read { info, mut body, bytes } = body::read(proxy, &api, &named(rest, head.uri.query()), &head, body).await?;
+    let Read { info, mut body, bytes } = body::read(proxy, &api, &named(rest, head.uri.query()), head, body).await?;
     let asked_for_usage = body.ask_for_usage(&api, rest, &info);
 
     let mut right = admit(proxy, token, seat, info.model.as_deref(), patience).await?;
     let covered = socket.as_ref().map_or(Ok(()), |socket| socket.within(&right));
-    if let Err(refused) = covered.and_then(|()| within(proxy, &right, &api, &head, &target, &info)) {
-        refuse_in_writing(proxy, &right, &api, &head, &target, &refused);
+    let method = head.method.clone();
+    if let Err(refused) = covered.and_then(|()| within(proxy, &right, &api, &method, &target, &info)) {
+        refuse_in_writing(proxy, &right, &api, &method, &target, &refused);
         // A yes to this one call is spent with it.
         if let Some(once) = &mut right.once {
             once.came_to(Err(refused.sentence.to_string()));
         }
         return Err(refused);
     }
-    let head = outgoing(head);
-    let call = Call { api, head, target, body, bytes, right, info, asked_for_usage, began, going, socket };
+    let headers = outgoing(std::mem::take(&mut head.headers));
+    let under = Box::new(Under {
+        proxy: proxy.clone(),
+        key: None,
+        info,
+        asked_for_usage,
+        request_bytes: bytes,
+        began,
+        _going: going,
+        status: StatusCode::BAD_GATEWAY,
+        meter: None,
+        answered: false,
+        error: None,
+        right,
+    });
+    let call = Call { under, api, method, headers, target, body, socket };
     // It is large, and moved often.
     Box::new(call).make(proxy).await
 }
 
 /// A call that may be made.
 struct Call {
+    under: Box<Under>,
     api: Arc<Api>,
-    head: Parts,
+    method: Method,
+    /// Without what belongs to the agent's own connection, or tells about it.
+    headers: HeaderMap,
     target: Target,
     body: body::Sent,
-    bytes: u64,
-    right: Right,
-    info: CallInfo,
-    /// By us, not by the client.
-    asked_for_usage: bool,
-    began: Instant,
-    going: Place,
     /// What it asks for, when that is a WebSocket.
-    socket: Option<Asked>,
+    socket: Option<Box<Asked>>,
 }
 
 /// Where a call goes.
@@ -141,8 +152,8 @@ impl Call {
     /// Records it, makes it with the key whose turn it is, with the next where that one is not taken, and hands back
     /// the reply.
     async fn make(mut self: Box<Self>, proxy: &Arc<Proxy>) -> Result<Response<Reply>, Refused> {
-        let now = proxy.clock.now();
-        let mut keys = self.right.seat.keys_in_turn(now);
+        let mut under = self.under;
+        let mut keys = under.right.seat.keys_in_turn(&*proxy.clock);
         // A token that the API does not take is renewed, and tried once more.
         if let [only] = keys.as_slice()
             && only.secret.connection().is_some()
@@ -150,33 +161,19 @@ impl Call {
             keys.push(only.clone());
         }
         let tries = if self.api.place.is_none() { 1 } else { keys.len().min(MAX_TRIES) };
-        let mut under = Box::new(Under {
-            proxy: proxy.clone(),
-            key: None,
-            info: self.info,
-            asked_for_usage: self.asked_for_usage,
-            request_bytes: self.bytes,
-            began: self.began,
-            _going: self.going,
-            status: StatusCode::BAD_GATEWAY,
-            meter: None,
-            answered: false,
-            error: None,
-            right: self.right,
-        });
         let mut failure = Refused::upstream(StatusCode::BAD_GATEWAY, "the API was not called");
         for number in 0..tries {
             let key = match keys.get(number).filter(|_| self.api.place.is_some()) {
                 Some(key) => Some(proxy.current(key.clone()).await.map_err(|fault| under.ends(fault))?),
                 None => None,
             };
-            if !proxy.write(entry(&under, &self.api, &self.head, &self.target, key.as_deref())).await {
+            if !proxy.write(entry(&under, &self.api, &self.method, &self.target, key.as_deref())).await {
                 return Err(under.ends(Refused::unavailable("the call cannot be recorded, so it is not made")));
             }
             under.key.clone_from(&key);
             let more = number + 1 < tries && self.body.again();
             let opened = match &key {
-                Some(key) => match key.open(&*proxy.backing, &self.api, &self.head.method, &self.target.plain).await {
+                Some(key) => match key.open(&*proxy.backing, &self.api, &self.method, &self.target.plain).await {
                     Ok(opened) => Some(opened),
                     Err(fault) if more => {
                         failure = fault.into();
@@ -188,14 +185,13 @@ impl Call {
             };
             let Some(body) = self.body.outgoing() else { break };
             // The last try needs no copy for another.
-            let headers = if more { self.head.headers.clone() } else { std::mem::take(&mut self.head.headers) };
-            let now = proxy.clock.now();
-            let request = fill(&self.api, &self.head.method, headers, &self.target, opened, body, now);
+            let headers = if more { self.headers.clone() } else { std::mem::take(&mut self.headers) };
+            let request = fill(&self.api, &self.method, headers, &self.target, opened, body, &*proxy.clock);
             let request = request.map_err(|refused| under.ends(refused))?;
             let client = if self.api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
             let sent = {
                 // Where they stand, for they are large.
-                let sending = pin!(socket::send(client, self.socket.as_mut(), &self.api.origin, request));
+                let sending = pin!(socket::send(client, self.socket.as_deref_mut(), &self.api.origin, request));
                 let ended = pin!(ended(proxy, &under));
                 tokio::select! {
                     sent = timeout(REPLY_TIMEOUT, sending) => Some(sent),
@@ -208,7 +204,7 @@ impl Call {
             match sent {
                 Ok(Ok(reply)) => {
                     let tired =
-                        key.as_ref().is_some_and(|key| key.learn(reply.status(), reply.headers(), proxy.clock.now()));
+                        key.as_ref().is_some_and(|key| key.learn(reply.status(), reply.headers(), &*proxy.clock));
                     if !(tired && more && proxy.has_another(key.as_deref(), reply.status()).await) {
                         let switches = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
                         if let Some(asked) = self.socket.filter(|_| switches) {
@@ -240,10 +236,11 @@ impl Call {
 
 /// Returns when the right to a call ends.
 async fn ended(proxy: &Proxy, under: &Under) {
-    let mut changed = under.right.changed(proxy);
+    let mut changed = pin!(under.right.changed(proxy));
     // What changed between the decision and this is seen here; after it, each change is.
     while under.right.stands(proxy, under.key.as_deref()) {
-        std::mem::replace(&mut changed, under.right.changed(proxy)).await;
+        changed.as_mut().await;
+        changed.set(under.right.changed(proxy));
     }
 }
 
@@ -316,7 +313,7 @@ fn within(
     proxy: &Proxy,
     right: &Right,
     api: &Api,
-    head: &Parts,
+    method: &Method,
     target: &Target,
     info: &CallInfo,
 ) -> Result<(), Refused> {
@@ -324,7 +321,7 @@ fn within(
     if access.api != api.id || !right.permit.hosts().contains(api.base.host()) {
         return Err(Refused::denied("the permit is for something else"));
     }
-    let method = head.method.as_str();
+    let method = method.as_str();
     let models = || info.model.iter().chain(&info.further_models);
     if let Some(model) = models().find(|model| !access.covers_model(model)) {
         return Err(Refused::denied(format!("the model {} is not among what the owner granted", short(model))));
@@ -350,19 +347,17 @@ fn within(
     })
 }
 
-/// The head without what belongs to the agent's own connection, or tells about it.
-fn outgoing(mut head: Parts) -> Parts {
-    messages::clean_request(&mut head.headers);
-    messages::remove_where(&mut head.headers, |name| OWN.contains(name) || ORIGINS.contains(name));
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
-    head
+/// The fields without what belongs to the agent's own connection, or tells about it.
+fn outgoing(mut headers: HeaderMap) -> HeaderMap {
+    messages::clean_request(&mut headers);
+    messages::remove_where(&mut headers, |name| OWN.contains(name) || ORIGINS.contains(name));
+    headers
 }
 
 /// What is recorded of a call.
-fn entry(under: &Under, api: &Api, head: &Parts, target: &Target, key: Option<&Key>) -> Entry {
+fn entry(under: &Under, api: &Api, method: &Method, target: &Target, key: Option<&Key>) -> Entry {
     let right = &under.right;
-    let mut detail = described(api, head, target);
+    let mut detail = described(api, method, target);
     if let Some(model) = under.info.model.as_deref() {
         detail.insert_text("model", &short(model));
     }
@@ -374,15 +369,15 @@ fn entry(under: &Under, api: &Api, head: &Parts, target: &Target, key: Option<&K
     Entry { what: What::Called, agent: right.seat.agent.clone(), detail }
 }
 
-fn refuse_in_writing(proxy: &Proxy, right: &Right, api: &Api, head: &Parts, target: &Target, refused: &Refused) {
-    let mut detail = described(api, head, target);
+fn refuse_in_writing(proxy: &Proxy, right: &Right, api: &Api, method: &Method, target: &Target, refused: &Refused) {
+    let mut detail = described(api, method, target);
     detail.insert_text("reason", &short(&refused.sentence));
     // A flood of refusals may leave some of them out; what was let through is always there.
     proxy.journal.note(Entry { what: What::Refused, agent: right.seat.agent.clone(), detail });
 }
 
-fn described(api: &Api, head: &Parts, target: &Target) -> Detail {
-    let mut detail = request_line(&head.method, &target.path);
+fn described(api: &Api, method: &Method, target: &Target) -> Detail {
+    let mut detail = request_line(method, &target.path);
     detail.insert_text("api", api.id.as_str());
     detail
 }

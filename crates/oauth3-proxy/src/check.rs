@@ -93,7 +93,7 @@ async fn ask(proxy: &Proxy, api: &Api, check: &str, key: Option<&Key>) -> Result
     }
     let (head, ()) = request.body(()).map_err(|error| error.to_string())?.into_parts();
     let body = Sent::nothing().outgoing().ok_or("there is no body")?;
-    let request = fill(api, &head.method, head.headers, &target, opened, body, proxy.clock.now());
+    let request = fill(api, &head.method, head.headers, &target, opened, body, &*proxy.clock);
     let request = request.map_err(|refused| refused.sentence.into_owned())?;
     let client = if api.is_the_owners { &proxy.upstream.owners } else { &proxy.upstream.public };
     match client.send(&api.origin, request).await {

@@ -8,7 +8,7 @@ use crate::limits::MAX_HEADERS;
 use crate::refuse::Refused;
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use oauth3_core::{KeyPlace, Timestamp};
+use oauth3_core::{Clock, KeyPlace, Timestamp};
 use oauth3_inject::sign_aws;
 use oauth3_vault::Lease;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
@@ -25,7 +25,7 @@ pub(crate) fn fill(
     target: &Target,
     opened: Option<&Opened>,
     body: Outgoing,
-    now: Timestamp,
+    clock: &dyn Clock,
 ) -> Result<Request<Outgoing>, Refused> {
     if headers.len() >= MAX_HEADERS {
         return Err(Refused::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "too many fields"));
@@ -64,7 +64,7 @@ pub(crate) fn fill(
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
     match &api.place {
-        Some(KeyPlace::SigV4 { service, region }) => signed(request, api, leases, service, region, now),
+        Some(KeyPlace::SigV4 { service, region }) => signed(request, api, leases, service, region, clock.now()),
         _ => Ok(request),
     }
 }

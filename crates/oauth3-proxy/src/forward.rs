@@ -5,7 +5,7 @@
 //! (`plain`); anything else is refused.
 
 use crate::admit::invalid_token;
-use crate::answer::Reply;
+use crate::answer::{Answering, Reply};
 use crate::book::{Api, Book, Seat};
 use crate::call::{self, no_key};
 use crate::journal::{Entry, What};
@@ -26,6 +26,7 @@ use hyper::ext::ReasonPhrase;
 use oauth3_core::{AgentName, AgentToken, Detail, Host};
 use oauth3_provider::Dialect;
 use serde_json::json;
+use std::future::ready;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Where an agent gets what its programs must know: its name, and the certificate that it is to trust.
@@ -95,26 +96,22 @@ impl Door {
 }
 
 /// Answers one request at the proxy's own address.
-pub(crate) async fn answer(proxy: &Arc<Proxy>, door: &Door, mut request: Request<Incoming>) -> Response<Reply> {
+pub(crate) fn answer<'a>(proxy: &'a Arc<Proxy>, door: &'a Door, mut request: Request<Incoming>) -> Answering<'a> {
+    let at_once = |response| Box::pin(ready(response));
     if *request.method() == Method::CONNECT {
-        return match connect(proxy, door, &mut request) {
-            Ok(response) => response,
-            Err(refused) => told_in_the_first_line(refused),
-        };
+        return at_once(connect(proxy, door, &mut request).unwrap_or_else(told_in_the_first_line));
     }
     if request.uri().authority().is_some() {
-        let (visitor, address) = match whole_address(proxy, &request) {
-            Ok(found) => found,
-            Err(refused) => return refused.into_response(Dialect::Plain),
+        return match whole_address(proxy, &request) {
+            Ok((visitor, address)) => Box::pin(async move { visit(proxy, door, &visitor, &address, request).await }),
+            Err(refused) => at_once(refused.into_response(Dialect::Plain)),
         };
-        // Seldom, and large: not in the memory of each call.
-        return Box::pin(visit(proxy, door, &visitor, &address, request)).await;
     }
     if request.uri().path() == ABOUT_PATH && *request.method() == Method::GET {
         let (mut head, _) = request.into_parts();
-        return about(proxy, &mut head).unwrap_or_else(|refused| refused.into_response(Dialect::Plain));
+        return at_once(about(proxy, &mut head).unwrap_or_else(|refused| refused.into_response(Dialect::Plain)));
     }
-    call::answer(proxy, request).await
+    call::answer(proxy, request)
 }
 
 /// Answers one request for what is at `address`.
@@ -166,7 +163,7 @@ async fn lead(
     drop(book);
     *dialect = seat.api.dialect;
     token::clear(&mut head.headers);
-    call::conduct(proxy, &visitor.token, seat, &rest, head, body).await
+    call::conduct(proxy, &visitor.token, seat, &rest, &mut head, body).await
 }
 
 fn connect(proxy: &Arc<Proxy>, door: &Door, request: &mut Request<Incoming>) -> Result<Response<Reply>, Refused> {

@@ -5,7 +5,7 @@ use crate::book::{Api, Seat};
 use crate::limits::{MAX_REST, REST, REST_REFUSED};
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, Method, StatusCode};
-use oauth3_core::{Fault, KeyPlace, SecretName, Timestamp};
+use oauth3_core::{Clock, Fault, KeyPlace, SecretName, Timestamp};
 use oauth3_vault::{Lease, Role, Scrubber};
 use std::collections::HashMap;
 use std::fmt;
@@ -97,11 +97,11 @@ impl Key {
     }
 
     /// Learns from a reply: whether another key should be tried, and how long this one rests.
-    pub(crate) fn learn(&self, status: StatusCode, headers: &HeaderMap, now: Timestamp) -> bool {
+    pub(crate) fn learn(&self, status: StatusCode, headers: &HeaderMap, clock: &dyn Clock) -> bool {
         let Some(usual) = rest_after(status) else { return false };
         let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let rest = asked.map_or(usual, Duration::from_secs).min(MAX_REST);
-        self.rest(rest, now);
+        self.rest(rest, clock.now());
         if status == StatusCode::UNAUTHORIZED {
             tracing::warn!(secret = %self.secret, "an API does not take a key any more; give it a new value");
         }
@@ -125,13 +125,14 @@ fn rest_after(status: StatusCode) -> Option<Duration> {
 
 impl Seat {
     /// The keys in the order in which they are tried: whose turn it is first, those that rest last.
-    pub(crate) fn keys_in_turn(&self, now: Timestamp) -> Vec<Arc<Key>> {
+    pub(crate) fn keys_in_turn(&self, clock: &dyn Clock) -> Vec<Arc<Key>> {
         if let [only] = self.keys.as_slice() {
             return vec![only.clone()];
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut keys: Vec<Arc<Key>> =
             self.keys.iter().cycle().skip(turn % self.keys.len().max(1)).take(self.keys.len()).cloned().collect();
+        let now = clock.now();
         keys.sort_by_key(|key| key.rests(now));
         keys
     }

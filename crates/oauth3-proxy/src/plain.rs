@@ -79,7 +79,7 @@ pub(crate) async fn pass(
     let request = outgoing(head, body, &under.sent);
     let origin = Arc::new(Origin::new(address.secure, address.host.clone()));
     let reply = tokio::select! {
-        reply = timeout(REPLY_TIMEOUT, socket::send(client, socket.as_mut(), &origin, request)) => reply,
+        reply = timeout(REPLY_TIMEOUT, socket::send(client, socket.as_deref_mut(), &origin, request)) => reply,
         () = ended(proxy, visitor) => return Err(Refused::denied("the owner took the right to this back")),
     };
     let failed = |status, sentence: String| Err(Refused::upstream(status, sentence));

@@ -43,11 +43,8 @@ async fn connection(proxy: Arc<Proxy>, stream: std::net::TcpStream, place: Owned
     // Small pieces of a stream must not wait for more; a socket that cannot do it works all the same.
     let _ = stream.set_nodelay(true);
     let door = Door::default();
-    // Large, and needed until there is an answer: a connection whose reply goes on, or that waits for its next call, must
-    // not hold its memory.
-    let service = service_fn(|request| {
-        Box::pin(async { Ok::<_, Infallible>(door.pass(forward::answer(&proxy, &door, request).await)) })
-    });
+    let service =
+        service_fn(|request| async { Ok::<_, Infallible>(door.pass(forward::answer(&proxy, &door, request).await)) });
     if let Err(error) = http1().serve_connection(TokioIo::new(stream), service).with_upgrades().await {
         tracing::debug!(%error, "a connection at the proxy ended");
     }

@@ -43,7 +43,7 @@ pub(crate) struct Socket {
 
 impl Asked {
     /// What a request asks for, taken out of it; nothing when that is no WebSocket.
-    pub(crate) fn take(head: &mut Parts, token: &AgentToken) -> Result<Option<Self>, Refused> {
+    pub(crate) fn take(head: &mut Parts, token: &AgentToken) -> Result<Option<Box<Self>>, Refused> {
         if !Opening::is_wanted(&head.headers) {
             return Ok(None);
         }
@@ -52,7 +52,7 @@ impl Asked {
         let opening = Opening::take(head).map_err(refused)?;
         let client = head.extensions.remove::<OnUpgrade>();
         let client = client.ok_or_else(|| Refused::invalid("this connection cannot become a WebSocket"))?;
-        Ok(Some(Self { opening, client, token: (token.id(), token.hash()) }))
+        Ok(Some(Box::new(Self { opening, client, token: (token.id(), token.hash()) })))
     }
 
     /// Whether a right covers it.
