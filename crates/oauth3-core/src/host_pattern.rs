@@ -9,7 +9,8 @@ const BELOW: &str = "*.";
 /// The ports that are meant where none is named: HTTPS, and HTTP in clear.
 const USUAL_PORTS: [u16; 2] = [443, 80];
 
-/// One host, or all below one: `files.example`, `*.mirror.example`, `files.example:8443`. Without a port it is the two usual ones.
+/// One host, or all below one: `files.example`, `*.mirror.example`, `files.example:8443`. Without a port it is the two
+/// usual ones.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HostPattern {
     /// All below it, and not it itself.

@@ -147,8 +147,8 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Makes a request ask for a reply that can be scrubbed as it comes. It asks for no compression, though what comes
 /// compressed is decoded: how far text of the code's choosing agrees with a secret beside it shows in the compressed
-/// length, and what is not compressed cannot tell it. Of a host that may know a secret (`whole`) it asks no pieces, for a value that comes a byte at a time is never seen; a server
-/// without ranges answers the same (RFC 9110 §14.2).
+/// length, and what is not compressed cannot tell it. Of a host that may know a secret (`whole`) it asks no pieces, for
+/// a value that comes a byte at a time is never seen; a server without ranges answers the same (RFC 9110 §14.2).
 pub(crate) fn ask_for_plain(headers: &mut HeaderMap, whole: bool) {
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.remove(ACCEPT_CHARSET);

@@ -1,8 +1,9 @@
 //! The egress of one run, in a process of its own, to be measured from outside: a real keeper on its own database,
 //! with the sealed secret, the audit on disk, and sockets where a sandbox would have them.
 //!
-//! `egress NAME UPSTREAM CA_FILE VALUE`: serves requests to NAME (with the port of UPSTREAM, an address), whose certificate is from
-//! CA_FILE. Prints a line of JSON (`proxy`, `tls`, `ca`, `placeholder`) and goes on until standard input ends.
+//! `egress NAME UPSTREAM CA_FILE VALUE`: serves requests to NAME (with the port of UPSTREAM, an address), whose
+//! certificate is from CA_FILE. Prints a line of JSON (`proxy`, `tls`, `ca`, `placeholder`) and goes on until standard
+//! input ends.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,6 @@
 //! The API proxy with token check, policy, budget, scrubbing, usage and durable audit, beside a direct call, a bare
-//! reverse proxy (`bare.rs`), one that does the least that ours must (`duties.rs`), nginx, LiteLLM and Portkey: one client, one upstream, one run.
+//! reverse proxy (`bare.rs`), one that does the least that ours must (`duties.rs`), nginx, LiteLLM and Portkey: one
+//! client, one upstream, one run.
 //!
 //! Needs `OAUTH3_TEST_BIN` (the release binary); `OAUTH3_TEST_NGINX`, `OAUTH3_TEST_LITELLM` (its program),
 //! `OAUTH3_TEST_PORTKEY` (the folder that it is installed in) and `OAUTH3_TEST_NODE` for what they name.

@@ -50,8 +50,8 @@ impl fmt::Debug for OwnerHooks {
     }
 }
 
-/// Answers the owner's commands until `shutdown` says true or its sender is gone. Every connection is checked first: the process at
-/// its other end must be of the same user (SO_PEERCRED), whatever the mode of the file says.
+/// Answers the owner's commands until `shutdown` says true or its sender is gone. Every connection is checked first: the
+/// process at its other end must be of the same user (SO_PEERCRED), whatever the mode of the file says.
 ///
 /// # Errors
 /// None at present: a failed accept is logged and tried again.
