@@ -77,7 +77,8 @@ pub fn create_key(source: &KeySource) -> Result<(), KeeperError> {
 pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
     harden()?;
     check_data_dir(&config.data_dir)?;
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.db_path, &config.audit_head).await?);
+    let sqlite = Arc::new(SqliteStore::open(&config.db_path, &config.audit_head).await?);
+    let store: Arc<dyn Store> = sqlite.clone();
     let vault = Arc::new(unlock(config.key_source).await?);
     let dialer = Dialer::new(config.dial)?;
     let shards = Arc::new(Shards::start(config.threads).map_err(KeeperError::Threads)?);
@@ -143,6 +144,8 @@ pub async fn run(config: KeeperConfig) -> Result<(), KeeperError> {
         audit.append(&[AuditEvent::new(AuditKind::Started, ACTOR)]).await?;
         sign_ins.resume().await?;
         owner.spawn(socket.serve(Arc::new(OwnerDesk(Arc::clone(&desk)))));
+        // Beside what is served already. An error costs time at each commit, and is in the log.
+        tokio::spawn(async move { sqlite.lay_out_wal().await });
     }
     tracing::info!("the keeper is ready");
     serve(gateway, Role::Gateway, desk.clone()).await;

@@ -2,9 +2,11 @@
 
 use crate::StoreError;
 use crate::audit::Appender;
-use sqlx::ConnectOptions as _;
+use crate::error::unavailable;
+use oauth3_core::Fault;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -22,6 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// The WAL file is cut back to this after a checkpoint, in bytes (4 MiB).
 const WAL_KEPT_BYTES: &str = "4194304";
+/// What the WAL file grows to before it is used from its beginning again: as many pages as SQLite checkpoints after
+/// (<https://www.sqlite.org/wal.html#automatic_checkpoint>), each with its header.
+const WAL_USUAL_BYTES: u64 = 1000 * (4096 + 24);
+/// Pages that the connection which lays the WAL out keeps in memory: the rest goes to the file at once.
+const FEW_PAGES: &str = "8";
 /// This user only.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
@@ -32,6 +39,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 #[derive(Debug)]
 pub struct SqliteStore {
     pub(crate) pool: SqlitePool,
+    /// The write-ahead log.
+    wal: PathBuf,
     pub(crate) audit_head: PathBuf,
     /// Appends of this process go one by one, so that the head file follows the table in order.
     pub(crate) append_turn: tokio::sync::Mutex<Appender>,
@@ -71,12 +80,40 @@ impl SqliteStore {
             .map_err(|source| StoreError::Migrate { path: db.to_owned(), source })?;
         tx.commit().await.map_err(failed)?;
 
+        let mut wal = db.as_os_str().to_owned();
+        wal.push("-wal");
         Ok(Self {
             pool,
+            wal: wal.into(),
             audit_head: audit_head.to_owned(),
             append_turn: tokio::sync::Mutex::default(),
             head_syncs: Arc::default(),
         })
+    }
+
+    /// Makes the WAL file as long as it becomes anyway, unless it is. A commit that makes it longer has the disk write
+    /// the file's own record too, which takes about twice as long as to overwrite what is there. Keeps other writers
+    /// waiting meanwhile, some milliseconds.
+    ///
+    /// # Errors
+    /// When the file cannot be written. Nothing is lost then but the time.
+    pub async fn lay_out_wal(&self) -> Result<(), Fault> {
+        let missing = WAL_USUAL_BYTES.saturating_sub(fs::metadata(&self.wal).map_or(0, |file| file.len()));
+        if missing == 0 {
+            return Ok(());
+        }
+        let options = self.pool.connect_options().as_ref().clone().pragma("cache_size", FEW_PAGES);
+        let mut connection = options.connect().await.map_err(unavailable)?;
+        // What does not fit into memory lies in the file, though it is never committed.
+        let filling = format!(
+            "BEGIN IMMEDIATE; CREATE TABLE filling (bytes BLOB);
+             INSERT INTO filling VALUES (zeroblob({missing})); ROLLBACK"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(filling)).execute(&mut connection).await.map_err(unavailable)?;
+        connection.close().await.map_err(unavailable)?;
+        let wal = self.wal.clone();
+        let synced = tokio::task::spawn_blocking(move || fs::File::open(wal)?.sync_all()).await;
+        synced.map_err(unavailable)?.map_err(unavailable)
     }
 
     /// Closes every connection; what follows is refused. Needed only before the file is moved or copied.

@@ -93,3 +93,31 @@ async fn a_folder_that_cannot_be_made_is_named() {
     let error = SqliteStore::open(&files.db(), &files.head()).await.unwrap_err();
     assert!(matches!(error, StoreError::Directory { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_wal_that_is_laid_out_holds_nothing_and_grows_no_more() {
+    let files = Files::new();
+    let store = files.open().await;
+    let wal = files.db().with_extension("db-wal");
+    let length = || std::fs::metadata(&wal).unwrap().len();
+    let before = length();
+    store.lay_out_wal().await.unwrap();
+    let laid_out = length();
+    assert!(before < 1 << 20 && (4_120_000..4_194_304).contains(&laid_out), "{before} {laid_out}");
+    for number in 1..=300 {
+        store.append_audit(&[AuditEvent::new(AuditKind::Started, "gateway")], at(number), &KEY).await.unwrap();
+    }
+    assert_eq!(length(), laid_out, "commits overwrite");
+    store.lay_out_wal().await.unwrap();
+    store.check().await.unwrap();
+
+    // As after a power failure: what was committed is found before what is only long.
+    let copy = Files::new();
+    std::fs::create_dir_all(copy.db().parent().unwrap()).unwrap();
+    for (from, to) in [(files.db(), copy.db()), (wal, copy.db().with_extension("db-wal")), (files.head(), copy.head())]
+    {
+        std::fs::copy(from, to).unwrap();
+    }
+    let report = copy.open().await.verify_audit(&KEY).await.unwrap();
+    assert_eq!((report.rows, report.fault), (300, None));
+}
