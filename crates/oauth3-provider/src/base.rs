@@ -63,8 +63,6 @@ pub struct BaseUrl {
     host: Host,
     /// Begins with `/` and does not end with one, or is empty.
     path: String,
-    /// The last segment of the path that is a version.
-    version: Option<String>,
     /// Versions that may stand in the place of the path's own.
     versions: Vec<String>,
 }
@@ -84,8 +82,7 @@ impl BaseUrl {
             check(path)?;
         }
         let host = host.map_err(|why| BaseError::Host(why.to_string()))?;
-        let version = path.rsplit('/').find(|segment| is_version(segment)).map(str::to_owned);
-        Ok(Self { secure, host, path: path.to_owned(), version, versions: Vec::new() })
+        Ok(Self { secure, host, path: path.to_owned(), versions: Vec::new() })
     }
 
     /// Lets these leading segments of a client's path stand in the place of the base path's own version.
@@ -126,13 +123,18 @@ impl BaseUrl {
         check(rest)?;
         let below = rest.strip_prefix('/').unwrap_or(rest);
         let (first, after) = below.find('/').map_or((below, ""), |at| below.split_at(at));
-        match &self.version {
+        match self.version() {
             Some(own) if own == first => Ok([&self.path, after].concat()),
             Some(own) if self.versions.iter().any(|version| version == first) => {
                 Ok([&self.path_with(own, first), after].concat())
             }
             _ => Ok([&self.path, rest].concat()),
         }
+    }
+
+    /// The last segment of the base path that is a version.
+    fn version(&self) -> Option<&str> {
+        self.path.rsplit('/').find(|segment| is_version(segment))
     }
 
     /// The base path with another version in the place of its own.
@@ -150,7 +152,7 @@ impl BaseUrl {
         check(path)?;
         let after = |base: &str| path.strip_prefix(base).filter(|rest| rest.is_empty() || rest.starts_with('/'));
         let others = self.versions.iter().filter_map(|version| {
-            let base = self.path_with(self.version.as_ref()?, version);
+            let base = self.path_with(self.version()?, version);
             after(&base).map(|rest| format!("/{version}{rest}"))
         });
         let mut found = after(&self.path).map(str::to_owned).into_iter().chain(others);

@@ -121,7 +121,7 @@ pub(crate) async fn conduct(
         right,
     });
     let call = Call { under, api, method, headers, target, body, socket };
-    // It is large, and moved often.
+    // Behind a pointer: an async function has room for what it is given twice.
     Box::new(call).make(proxy).await
 }
 
